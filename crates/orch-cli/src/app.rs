@@ -1,0 +1,277 @@
+//! The arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use orch_model::{RunId, TaskId};
+
+/// Runs coding agents, or any commands, in parallel on a plan of dependent tasks: each in a git
+/// worktree of its own, verified, then merged.
+#[derive(Debug, Parser)]
+#[command(
+    name = "orch",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes:\n  \
+        0    every task was merged\n  \
+        1    some task failed, conflicted, was cancelled or skipped\n  \
+        2    the input is wrong; nothing was started\n  \
+        3    the engine could not do its job\n  \
+        130  interrupted; `orch resume` continues the run\n\n\
+        Begin with `orch init`, look at the plan with `orch plan`, then `orch run`."
+)]
+pub struct App {
+    /// The repository, or a folder in it [default: the current folder]
+    #[arg(short = 'C', long, value_name = "DIR", global = true)]
+    pub repo: Option<PathBuf>,
+    /// Tell more on the standard error (-vv: still more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[non_exhaustive]
+pub enum Command {
+    /// Run a plan
+    #[command(after_help = "Examples:\n  \
+        orch run plan.toml\n  \
+        orch run plan.toml -j 8 --report report.json\n  \
+        orch run plan.toml --json | jq -c 'select(.change == \"merged\")'")]
+    Run(RunArgs),
+    /// Draw a plan: waves, critical path, conflicts
+    Plan(PlanArgs),
+    /// Show what runs, and why the rest waits
+    Status(StatusArgs),
+    /// List the runs of this repository
+    Runs(RunsArgs),
+    /// Show the output of a task
+    Logs(LogsArgs),
+    /// Start nothing new in the run that goes on
+    Pause(PauseArgs),
+    /// Go on after `orch pause`, or continue a run that was stopped
+    Resume(ResumeArgs),
+    /// Cancel a task, or the whole run
+    Cancel(CancelArgs),
+    /// Remove what ended runs left behind and what is safe elsewhere
+    Gc(GcArgs),
+    /// Print a JSON Schema
+    Schema(SchemaArgs),
+    /// Write an example plan
+    Init(InitArgs),
+    /// Show each setting with its value and where it comes from
+    Config(ConfigArgs),
+    /// Print a script that completes `orch` in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a run is shown and limited; for `run` and `resume`.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Print events as JSON, one a line, and nothing else on the standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Write the final report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// Settings that win over the plan's.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Settings (they win over the plan's)")]
+pub struct Overrides {
+    /// How many tasks run at the same time, at most
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_concurrency: Option<u32>,
+    /// Run tasks in parallel (the default)
+    #[arg(long, conflicts_with = "sequential")]
+    pub parallel: bool,
+    /// Run one task at a time: -j 1
+    #[arg(long, conflicts_with = "max_concurrency")]
+    pub sequential: bool,
+    /// When a task may start
+    #[arg(long, value_enum)]
+    pub schedule: Option<ScheduleArg>,
+}
+
+impl Overrides {
+    /// The concurrency that the flags ask for, with the flag that does.
+    #[must_use]
+    pub fn concurrency(&self) -> Option<(u32, &'static str)> {
+        if self.sequential {
+            Some((1, "--sequential"))
+        } else {
+            self.max_concurrency.map(|n| (n, "-j"))
+        }
+    }
+}
+
+/// When a task may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleArg {
+    /// The moment its last dependency is merged
+    Ready,
+    /// In batches
+    Waves,
+}
+
+/// `orch run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The plan: TOML, YAML or JSON
+    pub plan: PathBuf,
+    /// See [`Overrides`].
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// See [`Output`].
+    #[command(flatten)]
+    pub output: Output,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `orch plan`
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The plan: TOML, YAML or JSON
+    pub plan: PathBuf,
+    /// How to draw it
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: PlanFormat,
+    /// See [`Overrides`].
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// How to draw a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people
+    Text,
+    /// A Mermaid flowchart
+    Mermaid,
+    /// For Graphviz
+    Dot,
+    /// For programs
+    Json,
+}
+
+/// `orch status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The run [default: the one that goes on, else the newest]
+    pub run: Option<RunId>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+    /// Show every task, however many there are
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `orch runs`
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch logs`
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The task
+    pub task: TaskId,
+    /// Go on until the task has ended
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The run [default: the newest]
+    #[arg(long)]
+    pub run: Option<RunId>,
+    /// The attempt [default: the last]
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+}
+
+/// `orch pause`
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// Stop the processes of running agents too
+    #[arg(long)]
+    pub freeze: bool,
+    /// The run [default: the one that goes on]
+    #[arg(long)]
+    pub run: Option<RunId>,
+}
+
+/// `orch resume`
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// The run [default: the one that is paused, else the newest that was stopped]
+    pub run: Option<RunId>,
+    /// See [`Output`].
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `orch cancel`
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The task [default: everything]
+    pub task: Option<TaskId>,
+    /// The run [default: the one that goes on]
+    #[arg(long)]
+    pub run: Option<RunId>,
+}
+
+/// `orch gc`
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// List only
+    #[arg(long)]
+    pub dry_run: bool,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch schema`
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Of what
+    #[arg(value_enum, default_value = "plan")]
+    pub of: SchemaOf,
+}
+
+/// What a schema is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// Of a plan
+    Plan,
+}
+
+/// `orch init`
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The file to write
+    #[arg(default_value = "orch-plan.toml")]
+    pub file: PathBuf,
+}
+
+/// `orch config`
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+    /// See [`Overrides`].
+    #[command(flatten)]
+    pub overrides: Overrides,
+}

@@ -1,0 +1,44 @@
+//! The subcommands, a file each.
+
+use crate::{
+    app::{App, Command},
+    compose::Workspace,
+    error::CliError,
+    exit_code::Exit,
+};
+
+mod config;
+mod control;
+mod gc;
+mod init;
+mod logs;
+mod pick;
+mod plan;
+mod run;
+mod runs;
+mod status;
+
+/// Does what the arguments say.
+pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
+    match app.command {
+        Command::Completions { shell } => return Ok(init::completions(shell)),
+        Command::Schema(args) => return init::schema(&args),
+        Command::Init(args) => return init::init(&args),
+        _ => {}
+    }
+    let workspace = Workspace::find(app.repo.as_deref())?;
+    match app.command {
+        Command::Run(args) => run::run(&workspace, args).await,
+        Command::Plan(args) => plan::plan(&workspace, &args),
+        Command::Status(args) => status::status(&workspace, args).await,
+        Command::Runs(args) => runs::runs(&workspace, &args).await,
+        Command::Logs(args) => logs::logs(&workspace, args).await,
+        Command::Pause(args) => control::pause(&workspace, args).await,
+        Command::Resume(args) => control::resume(&workspace, args).await,
+        Command::Cancel(args) => control::cancel(&workspace, args).await,
+        Command::Gc(args) => gc::gc(&workspace, &args).await,
+        Command::Config(args) => config::config(&workspace, &args),
+        // They need no repository and were dealt with above.
+        Command::Completions { .. } | Command::Schema(_) | Command::Init(_) => Ok(Exit::Success),
+    }
+}

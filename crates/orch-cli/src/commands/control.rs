@@ -1,0 +1,78 @@
+//! `orch pause`, `orch resume`, `orch cancel`: they reach the orchestrator that is at work.
+
+use orch_exec::control::{Client, Request, Response};
+use orch_model::{RunId, RunStatus, ports::StateStore};
+
+use super::{pick, run};
+use crate::{
+    app::{CancelArgs, Overrides, PauseArgs, ResumeArgs},
+    compose::Workspace,
+    error::CliError,
+    exit_code::Exit,
+    signals::Signals,
+};
+
+pub(super) async fn pause(workspace: &Workspace, args: PauseArgs) -> Result<Exit, CliError> {
+    let run = the_live_one(workspace, args.run).await?;
+    ask(workspace, &run, Request::Pause { freeze: args.freeze }).await?;
+    let what = if args.freeze { "frozen" } else { "paused; running agents finish" };
+    println!("run {run} is {what}");
+    Ok(Exit::Success)
+}
+
+pub(super) async fn cancel(workspace: &Workspace, args: CancelArgs) -> Result<Exit, CliError> {
+    let run = the_live_one(workspace, args.run).await?;
+    let what = match &args.task {
+        Some(task) => format!("task {task} of run {run}"),
+        None => format!("run {run}"),
+    };
+    ask(workspace, &run, Request::Cancel { task: args.task }).await?;
+    println!("{what} is being cancelled");
+    Ok(Exit::Success)
+}
+
+/// Goes on with a paused run, or takes a stopped one up in this process.
+pub(super) async fn resume(workspace: &Workspace, args: ResumeArgs) -> Result<Exit, CliError> {
+    let config = workspace.config()?;
+    let engine = workspace.engine(&config, &Overrides::default()).await?;
+    let store = engine.store().as_ref();
+    let live = pick::live(store).await?;
+    let meant = live.iter().find(|live| args.run.as_ref().is_none_or(|run| *run == live.run));
+    if let Some(live) = meant {
+        ask(workspace, &live.run, Request::Resume).await?;
+        println!("run {} goes on", live.run);
+        return Ok(Exit::Success);
+    }
+    let stopped = match args.run {
+        Some(run) => run,
+        None => newest_stopped(store).await?,
+    };
+    run::check_report(args.output.report.as_deref())?;
+    let signals = Signals::new()?;
+    let resumed = engine.resume(&stopped).await?;
+    run::watch(workspace, &config, resumed, signals, &args.output).await
+}
+
+async fn newest_stopped(store: &dyn StateStore) -> Result<RunId, CliError> {
+    let runs = store.list().await?;
+    let stopped =
+        runs.iter().find(|run| !run.status.is_ended() || run.status == RunStatus::Interrupted);
+    stopped.map(|run| run.run.clone()).ok_or_else(|| {
+        CliError::input("there is no run to resume; `orch runs` lists those that have ended")
+    })
+}
+
+async fn the_live_one(workspace: &Workspace, named: Option<RunId>) -> Result<RunId, CliError> {
+    let engine = workspace.engine(&workspace.config()?, &Overrides::default()).await?;
+    pick::the_live_one(engine.store().as_ref(), named).await
+}
+
+async fn ask(workspace: &Workspace, run: &RunId, request: Request) -> Result<(), CliError> {
+    let Some(mut client) = Client::connect(&workspace.state_dir, run).await? else {
+        return Err(CliError::input(format!("no orchestrator is at work on run {run}")));
+    };
+    match client.request(&request).await? {
+        Response::Refused { message } => Err(CliError::input(message)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,39 @@
+//! `orch plan`: draws a plan.
+
+use orch_deps::{Graph, render};
+use orch_model::ValidPlan;
+
+use crate::{
+    app::{Overrides, PlanArgs, PlanFormat},
+    compose::{self, Workspace},
+    config::Config,
+    error::CliError,
+    exit_code::Exit,
+};
+
+pub(super) fn plan(workspace: &Workspace, args: &PlanArgs) -> Result<Exit, CliError> {
+    let config = workspace.config()?;
+    let plan = compose::read_plan(&args.plan)?;
+    print(&plan, &config, &args.overrides, args.format)?;
+    Ok(Exit::Success)
+}
+
+pub(super) fn print(
+    plan: &ValidPlan,
+    config: &Config,
+    overrides: &Overrides,
+    format: PlanFormat,
+) -> Result<(), CliError> {
+    let graph = Graph::new(plan);
+    let mut options = render::RenderOptions::of(plan);
+    options.concurrency = config.engine(overrides).settings(plan).max_concurrency as usize;
+    let text = match format {
+        PlanFormat::Text => render::text(plan, &graph, &options),
+        PlanFormat::Mermaid => render::mermaid(plan, &graph),
+        PlanFormat::Dot => render::dot(plan, &graph),
+        PlanFormat::Json => serde_json::to_string_pretty(&render::json(plan, &graph, &options))
+            .map_err(|error| CliError::Io { doing: "drawing".into(), source: error.into() })?,
+    };
+    println!("{}", text.trim_end());
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Puts an engine together from arguments and configuration.
+
+use std::path::{Path, PathBuf};
+
+use orch_exec::{ParallelOrchestrator, workspace};
+use orch_model::{
+    ValidPlan,
+    plan::{Format, parse},
+};
+
+use crate::{
+    app::Overrides,
+    config::{self, Config, Places},
+    diagnostics,
+    error::CliError,
+    render,
+};
+
+/// The repository that a command works on.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// Its top folder.
+    pub(crate) top: PathBuf,
+    /// Where its runs are recorded.
+    pub(crate) state_dir: PathBuf,
+}
+
+impl Workspace {
+    /// The one that `--repo` names, or that the current folder lies in.
+    pub(crate) fn find(repo: Option<&Path>) -> Result<Self, CliError> {
+        let start = repo.unwrap_or(Path::new("."));
+        if !start.is_dir() {
+            return Err(CliError::input(format!(
+                "{} is not a folder; name the repository with --repo",
+                start.display()
+            )));
+        }
+        let top = workspace::find(start);
+        let state_dir = workspace::state_dir(&top);
+        Ok(Self { top, state_dir })
+    }
+
+    pub(crate) fn config(&self) -> Result<Config, CliError> {
+        config::load(&Places::of(&self.top))
+    }
+
+    pub(crate) async fn engine(
+        &self,
+        config: &Config,
+        overrides: &Overrides,
+    ) -> Result<ParallelOrchestrator, CliError> {
+        let builder = ParallelOrchestrator::builder(&self.top).config(config.engine(overrides));
+        Ok(builder.build().await?)
+    }
+}
+
+/// Reads a plan from a file.
+pub(crate) fn read_plan(path: &Path) -> Result<ValidPlan, CliError> {
+    let name = path.to_string_lossy();
+    let Some(format) = Format::of_path(&name) else {
+        return Err(CliError::input(format!(
+            "{name} is no plan: its name must end in .toml, .yaml, .yml or .json"
+        )));
+    };
+    let bytes = std::fs::read(path).map_err(|error| {
+        let cure = match error.kind() {
+            std::io::ErrorKind::NotFound => "; `orch init` writes an example",
+            _ => "",
+        };
+        CliError::input(format!("{name}: {error}{cure}"))
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        CliError::input(format!("{name} is not UTF-8 text: the byte at offset {at} is wrong"))
+    })?;
+    parse(&text, format).map_err(|problems| {
+        CliError::Report(diagnostics::report(path, &text, &problems, render::is_colored()))
+    })
+}

@@ -1,0 +1,260 @@
+//! Settings in layers: built-in < user < repository < environment < plan < flags.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use orch_exec::EngineConfig;
+use orch_model::{
+    Span, ValidPlan,
+    event::RunSettings,
+    plan::spec::{OnFailure, Schedule},
+};
+
+use crate::app::{Overrides, ScheduleArg};
+
+mod layers;
+
+pub(crate) use layers::{Places, load};
+
+/// Where the value of a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    BuiltIn,
+    File { path: PathBuf, line: usize },
+    Environment(String),
+    Plan,
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("built-in default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Plan => f.write_str("the plan's [run]"),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+        }
+    }
+}
+
+/// A setting: its value as text, and where that comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    pub(crate) key: Key,
+    pub(crate) value: String,
+    pub(crate) origin: Origin,
+}
+
+macro_rules! keys {
+    ($($variant:ident $name:literal $doc:literal,)*) => {
+        /// The settings that there are.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Key { $($variant,)* }
+
+        impl Key {
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            pub(crate) const fn about(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
+            }
+        }
+    };
+}
+
+keys! {
+    MaxConcurrency "max_concurrency" "how many tasks run at the same time, at most",
+    Schedule "schedule" "when a task may start: ready or waves",
+    MaxPerWave "max_per_wave" "with waves: how many tasks a wave has, at most (0: no limit)",
+    WaveDelay "wave_delay" "with waves: the pause between two waves",
+    OnFailure "on_failure" "what a failed task means for the rest: continue or stop",
+    Grace "grace" "how long an agent that is asked to end may take before it is killed",
+    Backoff "backoff" "the pause before the first retry; doubled for each further one",
+    BackoffMax "backoff_max" "the longest pause before a retry",
+    WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
+    Live "live" "whether `orch run` shows a live view: auto, always or never",
+}
+
+/// Whether there is a live view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Live {
+    Auto,
+    Always,
+    Never,
+}
+
+/// All settings with their origins.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    settings: Vec<Setting>,
+}
+
+impl Config {
+    /// The built-in values.
+    pub(crate) fn built_in() -> Self {
+        let settings = Key::ALL
+            .iter()
+            .map(|key| Setting { key: *key, value: built_in(*key), origin: Origin::BuiltIn })
+            .collect();
+        Self { settings }
+    }
+
+    pub(crate) fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
+    fn get(&self, key: Key) -> &Setting {
+        self.settings.iter().find(|setting| setting.key == key).expect("every key has a value")
+    }
+
+    /// Replaces a value.
+    ///
+    /// # Errors
+    /// Where it is none of the kind that the setting takes; says what that is.
+    pub(crate) fn set(&mut self, key: Key, value: &str, origin: Origin) -> Result<(), String> {
+        check(key, value)?;
+        let setting = self.settings.iter_mut().find(|setting| setting.key == key);
+        let setting = setting.expect("every key has a value");
+        setting.value = value.to_owned();
+        setting.origin = origin;
+        Ok(())
+    }
+
+    fn value<T: FromStr>(&self, key: Key) -> T {
+        let parsed = self.get(key).value.parse().ok();
+        parsed.expect("a value is checked when it is set")
+    }
+
+    pub(crate) fn live(&self) -> Live {
+        parse_live(&self.get(Key::Live).value).expect("a value is checked when it is set")
+    }
+
+    /// The settings of the engine; `overrides` are the flags.
+    pub(crate) fn engine(&self, overrides: &Overrides) -> EngineConfig {
+        let max_per_wave: u32 = self.value(Key::MaxPerWave);
+        let defaults = RunSettings {
+            max_concurrency: self.value(Key::MaxConcurrency),
+            schedule: parse_schedule(&self.get(Key::Schedule).value).unwrap_or_default(),
+            max_per_wave: (max_per_wave > 0).then_some(max_per_wave),
+            wave_delay: self.value(Key::WaveDelay),
+            on_failure: parse_on_failure(&self.get(Key::OnFailure).value).unwrap_or_default(),
+            grace: self.value(Key::Grace),
+            backoff: self.value(Key::Backoff),
+            backoff_max: self.value(Key::BackoffMax),
+            ..RunSettings::default()
+        };
+        let root = &self.get(Key::WorktreeRoot).value;
+
+        let mut config = EngineConfig::default();
+        config.defaults = defaults;
+        config.worktree_root = (!root.is_empty()).then(|| root.into());
+        config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
+        config.schedule = overrides.schedule.map(|schedule| match schedule {
+            ScheduleArg::Ready => Schedule::Ready,
+            ScheduleArg::Waves => Schedule::Waves,
+        });
+        config
+    }
+
+    /// The settings as a plan and flags change them, for people.
+    pub(crate) fn with(mut self, plan: Option<&ValidPlan>, overrides: &Overrides) -> Self {
+        let mut changes: Vec<(Key, String, Origin)> = Vec::new();
+        if let Some(run) = plan.map(ValidPlan::run) {
+            let mut of_plan = |key, value: Option<String>| {
+                changes.extend(value.map(|value| (key, value, Origin::Plan)));
+            };
+            of_plan(Key::MaxConcurrency, run.max_concurrency.map(|n| n.to_string()));
+            of_plan(Key::Schedule, run.schedule.map(|s| schedule_name(s).to_owned()));
+            of_plan(Key::MaxPerWave, run.max_per_wave.map(|n| n.to_string()));
+            of_plan(Key::WaveDelay, run.wave_delay.map(|delay| Span(delay).to_string()));
+            of_plan(Key::OnFailure, run.on_failure.map(|o| on_failure_name(o).to_owned()));
+        }
+        if let Some((n, flag)) = overrides.concurrency() {
+            changes.push((Key::MaxConcurrency, n.to_string(), Origin::Flag(flag)));
+        }
+        if let Some(schedule) = overrides.schedule {
+            let name = match schedule {
+                ScheduleArg::Ready => "ready",
+                ScheduleArg::Waves => "waves",
+            };
+            changes.push((Key::Schedule, name.into(), Origin::Flag("--schedule")));
+        }
+        for (key, value, origin) in changes {
+            let set = self.set(key, &value, origin);
+            debug_assert!(set.is_ok(), "plan and flags are checked: {set:?}");
+        }
+        self
+    }
+}
+
+fn built_in(key: Key) -> String {
+    let settings = RunSettings::default();
+    match key {
+        Key::MaxConcurrency => settings.max_concurrency.to_string(),
+        Key::Schedule => schedule_name(settings.schedule).into(),
+        Key::MaxPerWave => settings.max_per_wave.unwrap_or(0).to_string(),
+        Key::WaveDelay => settings.wave_delay.to_string(),
+        Key::OnFailure => on_failure_name(settings.on_failure).into(),
+        Key::Grace => settings.grace.to_string(),
+        Key::Backoff => settings.backoff.to_string(),
+        Key::BackoffMax => settings.backoff_max.to_string(),
+        Key::WorktreeRoot => String::new(),
+        Key::Live => "auto".into(),
+    }
+}
+
+fn check(key: Key, value: &str) -> Result<(), String> {
+    let one_of = |found: bool, names: &str| {
+        found.then_some(()).ok_or_else(|| format!("`{value}` is not one of {names}"))
+    };
+    match key {
+        Key::MaxConcurrency => match value.parse::<u32>() {
+            Ok(1..) => Ok(()),
+            _ => Err(format!("`{value}` is not a whole number from 1 on")),
+        },
+        Key::MaxPerWave => {
+            value.parse::<u32>().map(|_| ()).map_err(|_| format!("`{value}` is not a whole number"))
+        }
+        Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax => {
+            value.parse::<Span>().map(|_| ())
+        }
+        Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
+        Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
+        Key::Live => one_of(parse_live(value).is_some(), "auto, always, never"),
+        Key::WorktreeRoot => Ok(()),
+    }
+}
+
+fn parse_schedule(text: &str) -> Option<Schedule> {
+    [Schedule::Ready, Schedule::Waves].into_iter().find(|s| schedule_name(*s) == text)
+}
+
+const fn schedule_name(schedule: Schedule) -> &'static str {
+    match schedule {
+        Schedule::Waves => "waves",
+        _ => "ready",
+    }
+}
+
+fn parse_on_failure(text: &str) -> Option<OnFailure> {
+    [OnFailure::Continue, OnFailure::Stop].into_iter().find(|o| on_failure_name(*o) == text)
+}
+
+const fn on_failure_name(on_failure: OnFailure) -> &'static str {
+    match on_failure {
+        OnFailure::Stop => "stop",
+        _ => "continue",
+    }
+}
+
+fn parse_live(text: &str) -> Option<Live> {
+    match text {
+        "auto" => Some(Live::Auto),
+        "always" => Some(Live::Always),
+        "never" => Some(Live::Never),
+        _ => None,
+    }
+}

@@ -1,0 +1,39 @@
+//! What the exit code says.
+
+use std::process::ExitCode;
+
+use orch_model::RunStatus;
+
+/// How `orch` ended. The numbers are part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done; for a run: every task was merged.
+    Success = 0,
+    /// Some task failed, conflicted, was cancelled or skipped, or needs attention.
+    Unsuccessful = 1,
+    /// The input is wrong: the arguments, the plan, the configuration, the repository. Nothing was started.
+    Input = 2,
+    /// The engine could not do its job.
+    Engine = 3,
+    /// Stopped by Ctrl-C or SIGTERM; `orch resume` continues the run.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Exit {
+    /// What the end of a run says.
+    #[must_use]
+    pub fn of_run(status: RunStatus) -> Self {
+        match status {
+            RunStatus::Succeeded => Self::Success,
+            RunStatus::Interrupted => Self::Interrupted,
+            _ => Self::Unsuccessful,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The command `orch`. It stays thin: arguments, configuration, rendering, signals and exit codes.
+//! What a run does lives in [`orch_exec`], and an embedder needs nothing from here.
+//!
+//! ```
+//! use clap::Parser;
+//!
+//! let app = orch_cli::App::try_parse_from(["orch", "run", "plan.toml", "-j", "4"]).unwrap();
+//! assert!(matches!(app.command, orch_cli::Command::Run(_)));
+//! ```
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod app;
+mod commands;
+mod compose;
+mod config;
+mod diagnostics;
+mod error;
+mod exit_code;
+mod render;
+mod signals;
+
+pub use app::{App, Command};
+pub use exit_code::Exit;
+
+/// Reads the arguments, does what they say, and gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let app = match App::try_parse() {
+        Ok(app) => app,
+        Err(error) => {
+            let is_help = !error.use_stderr();
+            // A closed pipe is all that can go wrong here.
+            let _ = error.print();
+            return if is_help { Exit::Success } else { Exit::Input }.into();
+        }
+    };
+    log_to_stderr(app.verbose);
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| error::CliError::Io { doing: "starting".into(), source })
+        .and_then(|runtime| {
+            let result = runtime.block_on(commands::dispatch(app));
+            // Nothing that still waits, a read of the standard input for one, holds up the exit.
+            runtime.shutdown_background();
+            result
+        });
+    result
+        .unwrap_or_else(|error| {
+            anstream::eprintln!("{}", render::error(&error));
+            error.exit()
+        })
+        .into()
+}
+
+fn log_to_stderr(verbose: u8) {
+    use tracing::level_filters::LevelFilter;
+    let level = match std::env::var("ORCH_LOG").ok().and_then(|level| level.parse().ok()) {
+        Some(level) => level,
+        None => match verbose {
+            0 => LevelFilter::WARN,
+            1 => LevelFilter::INFO,
+            2 => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
+        },
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,177 @@
+//! Events as lines for people.
+
+use orch_model::{
+    Event, EventKind, TaskChange, TaskId, Timestamp, ValidPlan,
+    event::Delivery,
+    outcome::Failure,
+    state::{Merged, RunStatus, SkipReason},
+};
+
+use super::{BAD, DIM, GOOD, WARN, clean, time};
+
+/// The widest column of task ids.
+const WIDEST: usize = 28;
+
+/// How many lines of output are shown with a failure.
+const OUTPUT_LINES: usize = 12;
+
+/// Turns events to lines.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    begin: Option<Timestamp>,
+    width: usize,
+}
+
+impl Lines {
+    pub(crate) fn new(plan: &ValidPlan) -> Self {
+        let longest = plan.tasks().iter().map(|task| task.id.as_str().len()).max();
+        Self { begin: None, width: longest.unwrap_or(0).clamp(4, WIDEST) }
+    }
+
+    /// What a person wants to know of an event; `None` where that is nothing.
+    pub(crate) fn of(&mut self, event: &Event) -> Option<String> {
+        let begin = *self.begin.get_or_insert(event.at);
+        let text = match &event.kind {
+            EventKind::RunStarted { header } => {
+                let count = header.plan.tasks.len();
+                let into = header.base.as_ref().map_or_else(String::new, |base| {
+                    format!(" into {} at {}", clean(&base.target), base.commit.short())
+                });
+                format!(
+                    "run {}: {count} {}{into}, {} at a time",
+                    header.run,
+                    if count == 1 { "task" } else { "tasks" },
+                    header.settings.max_concurrency
+                )
+            }
+            EventKind::RunReopened { .. } => "continued".into(),
+            EventKind::Task { task, change } => return self.task(event.at, begin, task, change),
+            EventKind::RunPaused { frozen: false } => {
+                format!("{WARN}paused{WARN:#}: nothing new is started; `orch resume` goes on")
+            }
+            EventKind::RunPaused { frozen: true } => {
+                format!("{WARN}frozen{WARN:#}: running agents stand still; `orch resume` goes on")
+            }
+            EventKind::RunResumed => "resumed".into(),
+            EventKind::RunCancelling => format!("{WARN}cancelling{WARN:#}"),
+            EventKind::RunInterrupting => {
+                format!("{WARN}stopping{WARN:#}: running agents are asked to end")
+            }
+            EventKind::Warning { task: None, message } => {
+                format!("{WARN}warning{WARN:#}: {}", clean(message))
+            }
+            EventKind::Warning { task: Some(task), message } => {
+                let text = format!("{WARN}warning{WARN:#}: {}", clean(message));
+                return Some(self.line(event.at, begin, task, &text));
+            }
+            _ => return None,
+        };
+        Some(format!("{DIM}{:>7}{DIM:#}  {text}", time(event.at.since(begin))))
+    }
+
+    fn line(&self, at: Timestamp, begin: Timestamp, task: &TaskId, text: &str) -> String {
+        let width = self.width;
+        format!("{DIM}{:>7}{DIM:#}  {task:width$}  {text}", time(at.since(begin)))
+    }
+
+    fn task(
+        &self,
+        at: Timestamp,
+        begin: Timestamp,
+        task: &TaskId,
+        change: &TaskChange,
+    ) -> Option<String> {
+        let text = match change {
+            TaskChange::Leased { attempt: 1 } => return None,
+            TaskChange::Leased { attempt } => format!("attempt {attempt}"),
+            TaskChange::Started { agent } => match agent {
+                Some(agent) => format!("started {DIM}(process {}){DIM:#}", agent.pid),
+                None => "started".into(),
+            },
+            TaskChange::Merged { result: Merged::Commit { merge_commit, .. } } => {
+                format!("{GOOD}merged{GOOD:#} {}", merge_commit.short())
+            }
+            TaskChange::Merged { .. } => format!("{GOOD}done{GOOD:#}, nothing to merge"),
+            TaskChange::Conflicted { files, .. } => {
+                format!("{BAD}conflicts{BAD:#} with the target in {}", clean(&files.join(", ")))
+            }
+            TaskChange::Retry { failure: Failure::Interrupted { message }, .. } => {
+                format!("{WARN}stopped{WARN:#}: {}", clean(message))
+            }
+            TaskChange::Retry { failure, until } => {
+                let pause = time(until.since(at));
+                self.with_output(
+                    format!(
+                        "{WARN}failed{WARN:#}: {}; next attempt in {pause}",
+                        clean(&failure.to_string())
+                    ),
+                    failure,
+                )
+            }
+            TaskChange::Failed { failure } => self.with_output(
+                format!("{BAD}failed{BAD:#}: {}", clean(&failure.to_string())),
+                failure,
+            ),
+            TaskChange::Cancelled => format!("{WARN}cancelled{WARN:#}"),
+            TaskChange::Skipped { because: SkipReason::Dependency { task } } => {
+                format!("{WARN}skipped{WARN:#}: {task}, which it needs, did not succeed")
+            }
+            TaskChange::Skipped { because: SkipReason::RunStopped { task } } => {
+                format!("{WARN}skipped{WARN:#}: the run stops because {task} failed")
+            }
+            TaskChange::Lost { known, hint } => {
+                format!("{BAD}needs attention{BAD:#}: {}; {}", clean(known), clean(hint))
+            }
+            _ => return None,
+        };
+        Some(self.line(at, begin, task, &text))
+    }
+
+    fn with_output(&self, mut text: String, failure: &Failure) -> String {
+        let output = clean(failure.output_tail());
+        let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+        let indent = 9 + self.width + 2;
+        for line in &lines[lines.len().saturating_sub(OUTPUT_LINES)..] {
+            text.push_str(&format!("\n{:indent$}{DIM}| {line}{DIM:#}", ""));
+        }
+        text
+    }
+}
+
+/// Where the results stand, with what to type where they wait.
+pub(crate) fn delivery(delivery: &Delivery) -> Option<String> {
+    Some(match delivery {
+        Delivery::Target { target, commit } => {
+            format!("The results are in {GOOD}{}{GOOD:#} at {}.", clean(target), commit.short())
+        }
+        Delivery::Waiting { branch, reason, hint, .. } => format!(
+            "{WARN}The results wait on {}{WARN:#}: {}.\n  {hint}",
+            clean(branch),
+            clean(reason)
+        ),
+        Delivery::Failed { target, branch, reason } => format!(
+            "{BAD}The results are on {} and could not be brought to {}{BAD:#}: {}.",
+            clean(branch),
+            clean(target),
+            clean(reason)
+        ),
+        _ => return None,
+    })
+}
+
+/// The status of a run in its colour.
+pub(crate) fn status(status: RunStatus) -> String {
+    let (style, name) = match status {
+        RunStatus::Running => (GOOD, "running"),
+        RunStatus::Paused => (WARN, "paused"),
+        RunStatus::Frozen => (WARN, "frozen"),
+        RunStatus::Cancelling => (WARN, "cancelling"),
+        RunStatus::Interrupting => (WARN, "stopping"),
+        RunStatus::Succeeded => (GOOD, "succeeded"),
+        RunStatus::Failed => (BAD, "failed"),
+        RunStatus::Cancelled => (WARN, "cancelled"),
+        RunStatus::Interrupted => (WARN, "interrupted"),
+        _ => (WARN, "unknown"),
+    };
+    format!("{style}{name}{style:#}")
+}

@@ -1,0 +1,166 @@
+//! `orch status`: what runs, why the rest waits, what has ended.
+
+use std::fmt::Write;
+
+use orch_model::{
+    Progress, RunState, TaskState, Timestamp,
+    run::TaskRun,
+    state::{Merged, SkipReason},
+};
+
+use super::{BAD, DIM, GOOD, STRONG, WARN, clean, events, time};
+
+/// How many tasks of a kind are shown unless all are asked for.
+const SHOWN: usize = 30;
+
+/// A run under way, as its orchestrator tells.
+pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
+    let limit = if all { usize::MAX } else { SHOWN };
+    let width = width(state);
+    let mut out = String::new();
+    let eta = progress.eta.filter(|eta| !eta.is_zero());
+    let eta = eta.map_or_else(String::new, |eta| format!(", at least {} left", time(eta)));
+    // Writing to a string can't fail.
+    let _ = writeln!(
+        out,
+        "{STRONG}run {}{STRONG:#} {}: {:.0} % of {} tasks, wave {} of {}, for {}{eta}",
+        progress.run,
+        events::status(progress.status),
+        progress.percent_complete(),
+        progress.counts.total,
+        progress.current_wave,
+        progress.waves,
+        time(progress.at.since(progress.started_at)),
+    );
+    section(
+        &mut out,
+        "Running",
+        progress.running.len(),
+        limit,
+        progress.running.iter().map(|task| {
+            let process =
+                task.pid.map_or_else(String::new, |pid| format!("  {DIM}process {pid}{DIM:#}"));
+            let attempt = match task.attempt {
+                1 => String::new(),
+                n => format!(" (attempt {n})"),
+            };
+            format!(
+                "{:width$}  {}{attempt} for {}{process}",
+                task.task,
+                task.state,
+                time(progress.at.since(task.since))
+            )
+        }),
+    );
+    section(
+        &mut out,
+        "Waiting",
+        progress.waiting.len(),
+        limit,
+        progress.waiting.iter().map(|task| {
+            format!("{:width$}  waits for {}", task.task, clean(&task.reason.to_string()))
+        }),
+    );
+    ended(&mut out, state, limit, width);
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// A run that nobody is at work on.
+pub(crate) fn at_rest(state: &RunState, now: Timestamp, all: bool) -> String {
+    let limit = if all { usize::MAX } else { SHOWN };
+    let width = width(state);
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{STRONG}run {}{STRONG:#} {}, {} ago, after {}",
+        state.run(),
+        events::status(state.status),
+        time(now.since(state.updated_at)),
+        time(state.updated_at.since(state.started_at)),
+    );
+    if !state.status.is_ended() {
+        let _ = writeln!(
+            out,
+            "{WARN}Its orchestrator (process {}) is gone.{WARN:#} Continue it with `orch resume`.",
+            state.pid
+        );
+    } else if state.status == orch_model::RunStatus::Interrupted {
+        let _ = writeln!(out, "Continue it with `orch resume`.");
+    }
+    let open: Vec<_> = state.tasks.iter().filter(|task| !task.state.is_terminal()).collect();
+    section(
+        &mut out,
+        "Not ended",
+        open.len(),
+        limit,
+        open.iter().map(|task| format!("{:width$}  {}", task.id, task.state.name())),
+    );
+    ended(&mut out, state, limit, width);
+    if let Some(text) = state.delivery.as_ref().and_then(events::delivery) {
+        let _ = writeln!(out, "\n{text}");
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+fn width(state: &RunState) -> usize {
+    state.tasks.iter().map(|task| task.id.as_str().len()).max().unwrap_or(0).min(28)
+}
+
+fn section(
+    out: &mut String,
+    heading: &str,
+    count: usize,
+    limit: usize,
+    lines: impl Iterator<Item = String>,
+) {
+    if count == 0 {
+        return;
+    }
+    let _ = writeln!(out, "\n{heading}");
+    for line in lines.take(limit) {
+        let _ = writeln!(out, "  {line}");
+    }
+    if count > limit {
+        let _ = writeln!(out, "  ... and {} more (--all shows them)", count - limit);
+    }
+}
+
+fn ended(out: &mut String, state: &RunState, limit: usize, width: usize) {
+    let ended: Vec<_> = state.tasks.iter().filter(|task| task.state.is_terminal()).collect();
+    section(
+        out,
+        "Ended",
+        ended.len(),
+        limit,
+        ended.iter().map(|task| format!("{:width$}  {}", task.id, result(task))),
+    );
+}
+
+fn result(task: &TaskRun) -> String {
+    match &task.state {
+        TaskState::Merged { result: Merged::Commit { merge_commit, .. }, .. } => {
+            format!("{GOOD}merged{GOOD:#} {}", merge_commit.short())
+        }
+        TaskState::Merged { .. } => format!("{GOOD}merged{GOOD:#}, nothing to merge"),
+        TaskState::Failed { failure, .. } => {
+            format!("{BAD}failed{BAD:#}: {}", clean(&failure.to_string()))
+        }
+        TaskState::Conflicted { files, branch, .. } => format!(
+            "{BAD}conflicted{BAD:#} in {}; branch {}",
+            clean(&files.join(", ")),
+            clean(branch)
+        ),
+        TaskState::Skipped { because: SkipReason::Dependency { task } } => {
+            format!("{WARN}skipped{WARN:#}: {task} did not succeed")
+        }
+        TaskState::Skipped { because: SkipReason::RunStopped { task } } => {
+            format!("{WARN}skipped{WARN:#}: the run stopped because {task} failed")
+        }
+        TaskState::NeedsAttention { known, hint, .. } => {
+            format!("{BAD}needs attention{BAD:#}: {}; {}", clean(known), clean(hint))
+        }
+        state => state.name().into(),
+    }
+}

@@ -1,0 +1,45 @@
+//! How the engine is set up.
+
+use std::path::PathBuf;
+
+use orch_model::{ValidPlan, event::RunSettings, plan::spec::Schedule};
+
+/// How the engine is set up.
+///
+/// A setting of a run comes, in this order, from the overrides here, from the plan's `[run]`, from
+/// [`EngineConfig::defaults`].
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct EngineConfig {
+    /// Settings that a plan may replace.
+    pub defaults: RunSettings,
+    /// Replaces the plan's `max_concurrency`.
+    pub max_concurrency: Option<u32>,
+    /// Replaces the plan's `schedule`.
+    pub schedule: Option<Schedule>,
+    /// Where worktrees are made. Default: beside the repository, in `<repository>.worktrees`.
+    pub worktree_root: Option<PathBuf>,
+    /// Where runs are recorded. Default: `.orch` in the repository.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl EngineConfig {
+    /// The settings in force for a run of this plan.
+    #[must_use]
+    pub fn settings(&self, plan: &ValidPlan) -> RunSettings {
+        let run = plan.run();
+        let mut settings = self.defaults.clone();
+        if let Some(max) = self.max_concurrency.or(run.max_concurrency) {
+            settings.max_concurrency = max.max(1);
+        }
+        if let Some(schedule) = self.schedule.or(run.schedule) {
+            settings.schedule = schedule;
+        }
+        if let Some(delay) = run.wave_delay {
+            settings.wave_delay.0 = delay;
+        }
+        settings.max_per_wave = run.max_per_wave.or(settings.max_per_wave);
+        settings.on_failure = run.on_failure.unwrap_or(settings.on_failure);
+        settings
+    }
+}

@@ -1,0 +1,270 @@
+//! How other processes reach a running orchestrator: a Unix socket in the folder of its run that
+//! only its owner may open. One line of JSON asks, one line of JSON answers.
+
+use std::{
+    fs, io,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use orch_model::{Progress, RunId, TaskId};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    task::{AbortHandle, JoinSet},
+};
+
+use crate::{error::EngineError, orchestrator::Run};
+
+/// The version of the protocol.
+pub const CONTROL_VERSION: u32 = 1;
+
+/// The longest request or answer, in bytes: a [`Progress`] of 100,000 waiting tasks fits.
+const LONGEST: u64 = 64 << 20;
+
+/// What is asked of an orchestrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Request {
+    /// Where does the run stand?
+    Status,
+    /// Start nothing new.
+    Pause {
+        /// Stop running agents too.
+        freeze: bool,
+    },
+    /// Go on.
+    Resume,
+    /// Cancel a task, or everything.
+    Cancel {
+        /// The task.
+        task: Option<TaskId>,
+    },
+}
+
+/// What an orchestrator answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "response", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Response {
+    /// Where the run stands.
+    Status {
+        /// At this moment.
+        progress: Box<Progress>,
+    },
+    /// It is done.
+    Done {
+        /// The run that it was done to.
+        run: RunId,
+    },
+    /// It can't be done.
+    Refused {
+        /// Why.
+        message: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    version: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// Where the socket of a run is.
+#[must_use]
+pub fn socket_path(state_dir: &Path, run: &RunId) -> PathBuf {
+    state_dir.join("runs").join(run.as_str()).join(SOCKET)
+}
+
+const SOCKET: &str = "control.sock";
+
+/// The address of a socket may have 107 bytes only, and a repository may lie deeper than that. So
+/// the folder is opened and the socket is addressed through it; the handle must live as long as
+/// the address is used.
+fn address(socket: &Path) -> io::Result<(fs::File, PathBuf)> {
+    let folder = fs::File::open(socket.parent().unwrap_or(socket))?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()));
+    Ok((folder, path))
+}
+
+/// Answers requests for a run until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+    accepting: AbortHandle,
+}
+
+impl Server {
+    /// Begins to answer. A socket that is there already was left behind by an orchestrator that
+    /// died: `run` holds its journal, so no other one is alive.
+    ///
+    /// # Errors
+    /// Where the socket can't be made.
+    pub fn bind(state_dir: &Path, run: Run) -> Result<Self, EngineError> {
+        let path = socket_path(state_dir, run.id());
+        let failed = |source| EngineError::Io {
+            doing: format!("making the control socket {}", path.display()),
+            source,
+        };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let (_folder, short) = address(&path).map_err(failed)?;
+        let listener = UnixListener::bind(short).map_err(failed)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let accepting = tokio::spawn(accept(listener, run)).abort_handle();
+        Ok(Self { path, accepting })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn accept(listener: UnixListener, run: Run) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let run = run.clone();
+                    connections.spawn(async move {
+                        if let Err(error) = serve(stream, &run).await {
+                            tracing::debug!(%error, "a control connection ended early");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, for one: it passes when a connection ends.
+                    tracing::warn!(%error, "a control connection can't be accepted");
+                    if connections.join_next().await.is_none() {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, run: &Run) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    while let Some(line) = read_line(&mut stream).await? {
+        let response = match serde_json::from_slice::<Envelope<Request>>(&line) {
+            Ok(envelope) if envelope.version == CONTROL_VERSION => answer(envelope.body, run).await,
+            Ok(envelope) => Response::Refused {
+                message: format!(
+                    "the orchestrator speaks version {CONTROL_VERSION}, and the request has \
+                     version {}; use the same orch for both",
+                    envelope.version
+                ),
+            },
+            Err(error) => Response::Refused { message: format!("not a request: {error}") },
+        };
+        write_line(stream.get_mut(), response).await?;
+    }
+    Ok(())
+}
+
+async fn answer(request: Request, run: &Run) -> Response {
+    let result = match request {
+        Request::Status => {
+            return Response::Status { progress: Box::new((*run.progress()).clone()) };
+        }
+        Request::Pause { freeze: false } => run.pause().await,
+        Request::Pause { freeze: true } => run.freeze().await,
+        Request::Resume => run.resume().await,
+        Request::Cancel { task: None } => run.cancel().await,
+        Request::Cancel { task: Some(task) } => run.cancel_task(&task).await,
+    };
+    match result {
+        Ok(()) => Response::Done { run: run.id().clone() },
+        Err(error) => Response::Refused { message: error.to_string() },
+    }
+}
+
+/// A connection to a running orchestrator.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the orchestrator that is at work on a run; `None` where none is.
+    ///
+    /// # Errors
+    /// Where there is one that can't be reached.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn connect(state_dir: &Path, run: &RunId) -> Result<Option<Self>, EngineError> {
+        let path = socket_path(state_dir, run);
+        let connect = async {
+            let (_folder, short) = address(&path)?;
+            UnixStream::connect(short).await
+        };
+        match connect.await {
+            Ok(stream) => Ok(Some(Self { stream: BufReader::new(stream) })),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(source) => Err(EngineError::Io {
+                doing: format!("connecting to {}", path.display()),
+                source,
+            }),
+        }
+    }
+
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// Where the connection breaks, for one because the orchestrator ended.
+    ///
+    /// # Cancel safety
+    /// After a dropped call the client must not be used again.
+    pub async fn request(&mut self, request: &Request) -> Result<Response, EngineError> {
+        let exchange = async {
+            write_line(self.stream.get_mut(), request).await?;
+            let line = read_line(&mut self.stream).await?;
+            let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
+            let envelope: Envelope<Response> = serde_json::from_slice(&line)?;
+            Ok(envelope.body)
+        };
+        exchange.await.map_err(|source: io::Error| EngineError::Io {
+            doing: "asking the running orchestrator".into(),
+            source,
+        })
+    }
+}
+
+async fn write_line(stream: &mut UnixStream, body: impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Envelope { version: CONTROL_VERSION, body })?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}
+
+/// A line without its end; `None` at the end of the stream.
+async fn read_line(stream: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<u8>>> {
+    use tokio::io::AsyncReadExt;
+    let mut line = Vec::new();
+    let read = stream.take(LONGEST).read_until(b'\n', &mut line).await?;
+    if read == 0 {
+        return Ok(None);
+    }
+    if line.pop() != Some(b'\n') {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without an end"));
+    }
+    Ok(Some(line))
+}

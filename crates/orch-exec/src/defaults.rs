@@ -1,0 +1,41 @@
+//! The stock parts: processes, git worktrees, a journal and locks in files.
+
+use std::sync::Arc;
+
+use orch_model::ports::WorktreeError;
+use orch_state::{FileLocks, FileStore};
+use orch_worktree::{GitWorktrees, GitWorktreesConfig};
+
+use crate::{error::EngineError, orchestrator::Builder, process::CommandRunner, workspace};
+
+/// Gives the builder the stock part for each port that has none.
+pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
+    builder.workspace = workspace::find(&builder.workspace);
+    let state_dir = builder
+        .config
+        .state_dir
+        .clone()
+        .unwrap_or_else(|| workspace::state_dir(&builder.workspace));
+    if builder.runner.is_none() {
+        builder.runner = Some(Arc::new(CommandRunner::new(&state_dir)));
+    }
+    if builder.store.is_none() {
+        builder.store = Some(Arc::new(FileStore::open(&state_dir)?));
+    }
+    if builder.locks.is_none() {
+        builder.locks = Some(Arc::new(FileLocks::open(state_dir.join("locks"))?));
+    }
+    if builder.worktrees.is_none() {
+        let mut config = GitWorktreesConfig::new(&builder.workspace);
+        if let Some(root) = &builder.config.worktree_root {
+            config = config.root(root);
+        }
+        builder.worktrees = match GitWorktrees::open(config).await {
+            Ok(worktrees) => Some(Arc::new(worktrees)),
+            // Plans whose tasks all have `isolation = "none"` need no repository.
+            Err(WorktreeError::NotARepository { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+    }
+    Ok(builder)
+}

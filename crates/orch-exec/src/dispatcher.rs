@@ -1,0 +1,487 @@
+//! The one owner of a run's state: it takes messages in, has the scheduler decide, writes what was
+//! decided to the journal, and only then has it done and told.
+//!
+//! **Durability.** A turn appends all its events in one write, which survives the death of this
+//! process, before any of its commands is carried out. One `sync` at a time makes what was appended
+//! survive a power cut too; turns go on meanwhile and are covered by the next one (group commit).
+//! Observers are told of an event only after a `sync` has covered it. A start need not wait for
+//! that: a power cut ends what was started as well.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use orch_model::{
+    CommitId, Event, Progress, Report, RunId, RunState, Timestamp,
+    event::Delivery,
+    outcome::{Failure, StopReason},
+    plan::{TaskIndex, ValidPlan},
+    ports::{RunJournal, StoreError},
+    state::Attempt,
+};
+use tokio::{
+    sync::{Notify, broadcast, mpsc, oneshot, watch},
+    task::{Id, JoinSet},
+    time::Instant,
+};
+
+use crate::{
+    error::EngineError,
+    internal::{Command, Input, UnitEnd, UnitReport},
+    orchestrator::Ports,
+    scheduler::Scheduler,
+    unit::{Control, Unit},
+};
+
+/// How many messages one turn takes in at most, so that the first of them isn't kept waiting.
+const TURN_LIMIT: usize = 512;
+
+/// How long the state file may lag behind the run.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+/// How long [`Progress`] may lag behind the run, unless computing it takes more than a fiftieth of that.
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+
+/// A message to the dispatcher.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Something for the scheduler; the answer comes after it has been written.
+    Input(Input, Option<oneshot::Sender<()>>),
+    /// A unit is about to merge: may it?
+    Verified(TaskIndex, Option<CommitId>, oneshot::Sender<Option<StopReason>>),
+    /// A unit failed like this: will there be another attempt?
+    WillRetry(TaskIndex, Failure, oneshot::Sender<bool>),
+    /// Give running agents no more grace.
+    Kill,
+    /// Everything up to this event survives a power cut.
+    Durable(Result<u64, StoreError>),
+}
+
+/// A unit's way to the dispatcher.
+#[derive(Debug, Clone)]
+pub(crate) struct Reporter {
+    task: TaskIndex,
+    messages: mpsc::UnboundedSender<Message>,
+}
+
+impl Reporter {
+    pub(crate) fn tell(&self, report: UnitReport) {
+        // Where the dispatcher is gone, nobody is left to be told.
+        let _ = self.messages.send(Message::Input(Input::Unit { task: self.task, report }, None));
+    }
+
+    /// Reports that the work may be merged; returns when that is written, or why it must not be.
+    pub(crate) async fn verified(&self, commit: Option<CommitId>) -> Result<(), StopReason> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.messages.send(Message::Verified(self.task, commit, reply));
+        match answer.await {
+            Ok(None) => Ok(()),
+            Ok(Some(reason)) => Err(reason),
+            Err(_) => Err(StopReason::Interrupted),
+        }
+    }
+
+    /// Whether another attempt follows one that failed like this.
+    pub(crate) async fn will_retry(&self, failure: Failure) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.messages.send(Message::WillRetry(self.task, failure, reply));
+        answer.await.unwrap_or(false)
+    }
+}
+
+/// What the world outside hears from a dispatcher.
+#[derive(Debug, Clone)]
+pub(crate) struct Outlets {
+    pub(crate) events: broadcast::Sender<Arc<Event>>,
+    pub(crate) durable: watch::Sender<u64>,
+    pub(crate) progress: watch::Sender<Arc<Progress>>,
+    pub(crate) outcome: watch::Sender<Option<Result<Report, Arc<EngineError>>>>,
+}
+
+/// What a dispatcher is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) plan: Arc<ValidPlan>,
+    pub(crate) ports: Arc<Ports>,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) journal: Arc<dyn RunJournal>,
+    /// Events that are recorded already and not yet in the journal: `run_started`, or what the
+    /// reconciliation of a resumed run found.
+    pub(crate) first_events: Vec<Event>,
+    pub(crate) outlets: Outlets,
+}
+
+/// Runs a dispatcher in a task of its own, to the end of the run.
+pub(crate) fn spawn(
+    parts: Parts,
+    messages: mpsc::UnboundedSender<Message>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+) {
+    let outcome = parts.outlets.outcome.clone();
+    let dispatcher = Dispatcher {
+        run: parts.scheduler.state().run().clone(),
+        plan: parts.plan,
+        ports: parts.ports,
+        scheduler: parts.scheduler,
+        journal: parts.journal,
+        outlets: parts.outlets,
+        messages,
+        inbox,
+        appended: parts.first_events,
+        undurable: VecDeque::new(),
+        commit: Arc::new(Notify::new()),
+        helpers: JoinSet::new(),
+        units: JoinSet::new(),
+        unit_tasks: HashMap::new(),
+        controls: HashMap::new(),
+        frozen: false,
+        killing: false,
+        wakes: BTreeSet::new(),
+        progress_due: None,
+        progress_every: PROGRESS_EVERY,
+        publish_due: Instant::now(),
+        unpublished: true,
+        publishing: None,
+        ended: false,
+    };
+    tokio::spawn(async move {
+        // A panic in the dispatcher must not leave those waiting for the outcome waiting for ever.
+        let result = match tokio::spawn(dispatcher.run()).await {
+            Ok(result) => result,
+            Err(error) => Err(EngineError::Internal(error.to_string())),
+        };
+        outcome.send_replace(Some(result.map_err(Arc::new)));
+    });
+}
+
+#[derive(Debug)]
+struct Dispatcher {
+    run: RunId,
+    plan: Arc<ValidPlan>,
+    ports: Arc<Ports>,
+    scheduler: Scheduler,
+    journal: Arc<dyn RunJournal>,
+    outlets: Outlets,
+    messages: mpsc::UnboundedSender<Message>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    /// Events of this turn, to be appended at its end.
+    appended: Vec<Event>,
+    /// Events that were appended and may not survive a power cut yet.
+    undurable: VecDeque<Event>,
+    commit: Arc<Notify>,
+    /// The committer, waits for locks, the delivery: aborted at the end.
+    helpers: JoinSet<()>,
+    units: JoinSet<()>,
+    unit_tasks: HashMap<Id, TaskIndex>,
+    controls: HashMap<TaskIndex, watch::Sender<Control>>,
+    frozen: bool,
+    killing: bool,
+    wakes: BTreeSet<Timestamp>,
+    progress_due: Option<Instant>,
+    progress_every: Duration,
+    /// When the state file may be written again; looked at only while it lags behind.
+    publish_due: Instant,
+    unpublished: bool,
+    publishing: Option<tokio::task::JoinHandle<Result<(), StoreError>>>,
+    ended: bool,
+}
+
+/// A turn's answers, given after its events are written.
+#[derive(Debug, Default)]
+struct Turn {
+    commands: Vec<Command>,
+    done: Vec<oneshot::Sender<()>>,
+    verified: Vec<(TaskIndex, oneshot::Sender<Option<StopReason>>)>,
+}
+
+impl Dispatcher {
+    async fn run(mut self) -> Result<Report, EngineError> {
+        self.spawn_committer();
+        let result = self.turns().await;
+        if result.is_err() {
+            // Nothing more can be written: end what runs, and tell nobody of it.
+            self.tell_all(|control| {
+                control.stop = Some(StopReason::Interrupted);
+            });
+            while self.units.join_next().await.is_some() {}
+        }
+        self.helpers.shutdown().await;
+        if let Some(publishing) = self.publishing.take() {
+            let _ = publishing.await;
+        }
+        result?;
+        self.journal.publish(self.scheduler.state()).await?;
+        Ok(Report::of(self.scheduler.state()))
+    }
+
+    async fn turns(&mut self) -> Result<(), EngineError> {
+        let mut turn = Turn::default();
+        self.take_in(Message::Input(Input::Begin, None), &mut turn)?;
+        loop {
+            self.end_turn(turn).await?;
+            turn = Turn::default();
+            if self.ended && self.undurable.is_empty() && self.units.is_empty() {
+                return Ok(());
+            }
+            let wake = self.wake();
+            tokio::select! {
+                Some(message) = self.inbox.recv() => self.take_in(message, &mut turn)?,
+                Some(unit) = self.units.join_next_with_id(), if !self.units.is_empty() => {
+                    self.unit_gone(unit, &mut turn)?;
+                }
+                () = sleep_until(wake) => self.woken(&mut turn)?,
+            }
+            for _ in 1..TURN_LIMIT {
+                let Ok(message) = self.inbox.try_recv() else { break };
+                self.take_in(message, &mut turn)?;
+            }
+        }
+    }
+
+    fn spawn_committer(&mut self) {
+        let journal = Arc::clone(&self.journal);
+        let commit = Arc::clone(&self.commit);
+        let messages = self.messages.clone();
+        self.helpers.spawn(async move {
+            loop {
+                commit.notified().await;
+                let result = journal.sync().await;
+                let failed = result.is_err();
+                if messages.send(Message::Durable(result)).is_err() || failed {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+
+    fn take_in(&mut self, message: Message, turn: &mut Turn) -> Result<(), EngineError> {
+        match message {
+            Message::Input(input, done) => {
+                if let Input::Unit {
+                    task,
+                    report: UnitReport::Ended(_) | UnitReport::LockBusy { .. },
+                } = &input
+                {
+                    self.controls.remove(task);
+                }
+                self.step(input, turn);
+                turn.done.extend(done);
+            }
+            Message::Verified(task, commit, reply) => {
+                self.step(Input::Unit { task, report: UnitReport::Verified { commit } }, turn);
+                turn.verified.push((task, reply));
+            }
+            Message::WillRetry(task, failure, reply) => {
+                let _ = reply.send(self.scheduler.will_retry(task, &failure));
+            }
+            Message::Kill => {
+                self.killing = true;
+                self.tell_all(|control| control.kill = true);
+            }
+            Message::Durable(result) => self.durable(result?),
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, input: Input, turn: &mut Turn) {
+        let now = self.now();
+        for command in self.scheduler.step(input, now) {
+            match command {
+                Command::Record(event) => self.appended.push(event),
+                command => turn.commands.push(command),
+            }
+        }
+    }
+
+    /// A unit's task is over; where it panicked, its end was not reported.
+    fn unit_gone(
+        &mut self,
+        unit: Result<(Id, ()), tokio::task::JoinError>,
+        turn: &mut Turn,
+    ) -> Result<(), EngineError> {
+        let (id, error) = match unit {
+            Ok((id, ())) => (id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        let task = self.unit_tasks.remove(&id);
+        if let (Some(task), Some(error)) = (task, error) {
+            let message = format!("the engine failed: {error}");
+            let end = UnitEnd::Failed(Failure::Infrastructure { message });
+            let input = Input::Unit { task, report: UnitReport::Ended(end) };
+            self.take_in(Message::Input(input, None), turn)?;
+        }
+        Ok(())
+    }
+
+    async fn end_turn(&mut self, turn: Turn) -> Result<(), EngineError> {
+        if !self.appended.is_empty() {
+            self.journal.append(&self.appended).await?;
+            self.undurable.extend(self.appended.drain(..));
+            self.commit.notify_one();
+            self.unpublished = true;
+            self.progress_due.get_or_insert(Instant::now() + self.progress_every);
+        }
+        for command in turn.commands {
+            self.carry_out(command);
+        }
+        for (task, reply) in turn.verified {
+            let _ = reply.send(self.scheduler.stop_reason(task));
+        }
+        // Who asked for something finds it done.
+        if !turn.done.is_empty() || self.ended {
+            self.show_progress();
+        }
+        for done in turn.done {
+            let _ = done.send(());
+        }
+        self.publish_if_due();
+        Ok(())
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Record(event) => self.appended.push(event),
+            Command::Start { task, attempt } => self.start(task, attempt),
+            Command::Stop { task, reason } => {
+                if let Some(control) = self.controls.get(&task) {
+                    control.send_modify(|control| control.stop = Some(reason));
+                }
+            }
+            Command::Freeze(frozen) => {
+                self.frozen = frozen;
+                self.tell_all(|control| control.frozen = frozen);
+            }
+            Command::AwaitLocks(task) => self.await_locks(task),
+            Command::WakeAt(at) => {
+                self.wakes.insert(at);
+            }
+            Command::Deliver => self.deliver(),
+            Command::End => self.ended = true,
+        }
+    }
+
+    fn start(&mut self, task: TaskIndex, attempt: Attempt) {
+        let control = Control { stop: None, kill: self.killing, frozen: self.frozen };
+        let (control, receiver) = watch::channel(control);
+        let unit = Unit {
+            plan: Arc::clone(&self.plan),
+            ports: Arc::clone(&self.ports),
+            run: self.run.clone(),
+            index: task,
+            attempt,
+            grace: self.scheduler.state().header.settings.grace.0,
+            reporter: Reporter { task, messages: self.messages.clone() },
+            control: receiver,
+        };
+        let id = self.units.spawn(unit.run()).id();
+        self.unit_tasks.insert(id, task);
+        self.controls.insert(task, control);
+    }
+
+    fn tell_all(&self, change: impl Fn(&mut Control)) {
+        for control in self.controls.values() {
+            control.send_modify(&change);
+        }
+    }
+
+    fn await_locks(&mut self, task: TaskIndex) {
+        let locks = Arc::clone(&self.ports.locks);
+        let claims = self.plan.task(task).locks.clone();
+        let messages = self.messages.clone();
+        self.helpers.spawn(async move {
+            if let Err(error) = locks.released(&claims).await {
+                // The next attempt to take the locks reports what is wrong with them.
+                tracing::warn!(%error, "locks can't be watched");
+            }
+            let _ = messages.send(Message::Input(Input::LockReleased { task }, None));
+        });
+    }
+
+    fn deliver(&mut self) {
+        let Some(worktrees) = self.ports.worktrees.clone() else { return };
+        let Some(base) = self.scheduler.state().header.base.clone() else { return };
+        let run = self.run.clone();
+        let messages = self.messages.clone();
+        self.helpers.spawn(async move {
+            let delivery = worktrees.finish(&run).await.unwrap_or_else(|error| Delivery::Failed {
+                target: base.target,
+                branch: format!("orch/{run}/target"),
+                reason: error.to_string(),
+            });
+            let _ = messages.send(Message::Input(Input::Delivered(delivery), None));
+        });
+    }
+
+    fn durable(&mut self, seq: u64) {
+        let listened = self.outlets.events.receiver_count() > 0;
+        while self.undurable.front().is_some_and(|event| event.seq <= seq) {
+            let event = self.undurable.pop_front();
+            if let (true, Some(event)) = (listened, event) {
+                let _ = self.outlets.events.send(Arc::new(event));
+            }
+        }
+        self.outlets.durable.send_replace(seq);
+    }
+
+    // --- timers ---
+
+    fn wake(&self) -> Option<Instant> {
+        let timer = self.wakes.first().map(|at| Instant::now() + at.since(self.now()));
+        let publish = self.unpublished.then_some(self.publish_due);
+        [timer, self.progress_due, publish].into_iter().flatten().min()
+    }
+
+    fn woken(&mut self, turn: &mut Turn) -> Result<(), EngineError> {
+        let now = self.now();
+        if self.wakes.first().is_some_and(|at| *at <= now) {
+            self.wakes.retain(|at| *at > now);
+            self.take_in(Message::Input(Input::Tick, None), turn)?;
+        }
+        if self.progress_due.is_some_and(|due| due <= Instant::now()) {
+            self.show_progress();
+        }
+        Ok(())
+    }
+
+    fn show_progress(&mut self) {
+        let begin = std::time::Instant::now();
+        self.outlets.progress.send_replace(Arc::new(self.scheduler.progress(self.now())));
+        self.progress_every = PROGRESS_EVERY.max(begin.elapsed() * 50);
+        self.progress_due = None;
+    }
+
+    /// Writes the state file, at most so often and never two at a time. It is for people and
+    /// scripts; the journal is the truth, so a failure is only told.
+    fn publish_if_due(&mut self) {
+        if !self.unpublished || Instant::now() < self.publish_due {
+            return;
+        }
+        self.publish_due = Instant::now() + PUBLISH_EVERY;
+        if self.publishing.as_ref().is_some_and(|publishing| !publishing.is_finished()) {
+            return;
+        }
+        self.unpublished = false;
+        let journal = Arc::clone(&self.journal);
+        let state: RunState = self.scheduler.state().clone();
+        self.publishing = Some(tokio::spawn(async move {
+            let result = journal.publish(&state).await;
+            if let Err(error) = &result {
+                tracing::warn!(%error, "the state file can't be written");
+            }
+            result
+        }));
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

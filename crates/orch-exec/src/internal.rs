@@ -1,0 +1,135 @@
+//! What the parts of the engine say to one another. None of it is stored or shown.
+
+use orch_model::{
+    CommitId, Event, LockName, Timestamp,
+    event::{AgentIdentity, Delivery, Place},
+    outcome::{ExitStatus, Failure, StopReason},
+    plan::TaskIndex,
+    state::{Attempt, Merged},
+    usage::Usage,
+};
+
+/// What the scheduler is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The run begins, or is taken up again.
+    Begin,
+    /// A unit of work has something to report.
+    Unit {
+        /// Its task.
+        task: TaskIndex,
+        /// What.
+        report: UnitReport,
+    },
+    /// A lock that a task found taken by somebody else may be free.
+    LockReleased {
+        /// The task.
+        task: TaskIndex,
+    },
+    /// Start nothing new; with `freeze`, stop running agents too.
+    Pause {
+        /// Whether running agents are stopped.
+        freeze: bool,
+    },
+    /// Go on after [`Input::Pause`].
+    Resume,
+    /// Cancel one task.
+    CancelTask(TaskIndex),
+    /// Cancel everything.
+    Cancel,
+    /// End running agents so that the run can be resumed later.
+    Interrupt,
+    /// A moment that [`Command::WakeAt`] asked for has come.
+    Tick,
+    /// The results have been brought to the target, or not.
+    Delivered(Delivery),
+    /// Tell observers something.
+    Warning(String),
+}
+
+/// What a unit of work reports.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UnitReport {
+    /// A lock is held by somebody outside this run; the unit has ended.
+    LockBusy {
+        /// The lock.
+        lock: LockName,
+        /// By whom, for people.
+        holder: String,
+    },
+    /// It holds its locks. Only where the task has any.
+    Leased,
+    /// Its working directory is there.
+    Prepared(Place),
+    /// Its agent was started.
+    Started(Option<AgentIdentity>),
+    /// Its agent ended with success.
+    AgentEnded {
+        /// How.
+        exit: ExitStatus,
+        /// What it used.
+        usage: Option<Usage>,
+    },
+    /// Its work passed verification. The unit merges only after this has been written.
+    Verified {
+        /// The tip of its work.
+        commit: Option<CommitId>,
+    },
+    /// Its agent is being ended for this reason.
+    Stopping(StopReason),
+    /// Something that a person should know.
+    Warning(String),
+    /// The unit has ended. Always the last report, except for `LockBusy`.
+    Ended(UnitEnd),
+}
+
+/// How a unit of work ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UnitEnd {
+    /// Its work is merged, or there was nothing to merge.
+    Merged(Merged),
+    /// Its work can't be merged.
+    Conflicted {
+        /// The tip of its work.
+        commit: CommitId,
+        /// The branch that keeps it.
+        branch: String,
+        /// The files in conflict.
+        files: Vec<String>,
+    },
+    /// The attempt failed.
+    Failed(Failure),
+    /// It was told to stop, and did.
+    Stopped(StopReason),
+}
+
+/// What the scheduler wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Append this to the journal; before any other command of the same step is carried out.
+    Record(Event),
+    /// Start a unit of work.
+    Start {
+        /// For this task.
+        task: TaskIndex,
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// End a unit of work.
+    Stop {
+        /// Of this task.
+        task: TaskIndex,
+        /// Why.
+        reason: StopReason,
+    },
+    /// Stop the processes of all units, or let them go on.
+    Freeze(bool),
+    /// Send [`Input::LockReleased`] when the locks of this task may be free.
+    AwaitLocks(TaskIndex),
+    /// Send [`Input::Tick`] at this moment.
+    WakeAt(Timestamp),
+    /// All tasks have ended: bring the results to the target, then send [`Input::Delivered`].
+    Deliver,
+    /// The run is over; nothing will follow.
+    End,
+}

@@ -1,0 +1,105 @@
+//! Where the output of agents is kept: `<state>/runs/<run>/logs/<task>.<attempt>.log`, and
+//! `<task>.<attempt>.verify-<n>.log` for the n-th verification (from 0).
+
+use std::path::{Path, PathBuf};
+
+use orch_model::{
+    RunId, TaskId,
+    ports::{AgentRequest, Purpose},
+    state::Attempt,
+};
+
+/// A file with the output of an attempt or of one of its verifications.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogFile {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Which verification, from 0; `None`: the attempt itself.
+    pub verification: Option<usize>,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// The folder with the output of a run.
+#[must_use]
+pub fn folder(state_dir: &Path, run: &RunId) -> PathBuf {
+    state_dir.join("runs").join(run.as_str()).join("logs")
+}
+
+/// The files with the output of a task, in the order in which they were written. An attempt without
+/// output has none.
+///
+/// # Errors
+/// Where the folder can't be read; none is no error.
+pub fn files(state_dir: &Path, run: &RunId, task: &TaskId) -> std::io::Result<Vec<LogFile>> {
+    let entries = match std::fs::read_dir(folder(state_dir, run)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some((attempt, verification)) = name.and_then(|name| parse(name, task)) {
+            files.push(LogFile { attempt, verification, path });
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn parse(name: &str, task: &TaskId) -> Option<(Attempt, Option<usize>)> {
+    let rest = name.strip_prefix(task.as_str())?.strip_prefix('.')?.strip_suffix(".log")?;
+    match rest.split_once(".verify-") {
+        None => Some((rest.parse().ok()?, None)),
+        Some((attempt, index)) => Some((attempt.parse().ok()?, Some(index.parse().ok()?))),
+    }
+}
+
+pub(crate) fn path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
+    let name = match request.purpose {
+        Purpose::Verify { index } => {
+            format!("{}.{}.verify-{index}.log", request.task, request.attempt)
+        }
+        _ => format!("{}.{}.log", request.task, request.attempt),
+    };
+    folder(state_dir, &request.run).join(name)
+}
+
+pub(crate) fn prompt_path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
+    let name = format!("{}.{}.md", request.task, request.attempt);
+    state_dir.join("runs").join(request.run.as_str()).join("prompts").join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_task_are_told_from_those_of_others() {
+        let state = tempfile::tempdir().unwrap();
+        let run = RunId::new("r").unwrap();
+        let task = TaskId::new("a").unwrap();
+        assert_eq!(files(state.path(), &run, &task).unwrap(), []);
+        let folder = folder(state.path(), &run);
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in [
+            "a.10.log",
+            "a.2.verify-0.log",
+            "a.2.log",
+            "a.b.1.log",
+            "b.1.log",
+            "a.1.log~a",
+            "a.log",
+        ] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+        let found: Vec<_> = files(state.path(), &run, &task)
+            .unwrap()
+            .into_iter()
+            .map(|file| (file.attempt, file.verification))
+            .collect();
+        assert_eq!(found, [(2, None), (2, Some(0)), (10, None)]);
+    }
+}

@@ -1,0 +1,502 @@
+//! The facade: puts the ports, the scheduler and the dispatcher together, and nothing else.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use orch_model::{
+    Event, EventKind, Progress, Report, RunId, RunState, RunStatus, Span, TaskId, Timestamp,
+    ValidPlan,
+    event::{EVENT_VERSION, RunBase, RunHeader, TaskChange},
+    plan::{TaskIndex, spec::Isolation},
+    ports::{
+        AgentRunner, BeginRun, ResourceLock, RunJournal, StateStore, WorktreeError,
+        WorktreeProvider,
+    },
+};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::{
+    config::EngineConfig,
+    dispatcher::{self, Message, Outlets, Parts},
+    error::EngineError,
+    events::EventStream,
+    internal::Input,
+    reconcile,
+    scheduler::Scheduler,
+    time::{Clock, SystemClock},
+};
+
+/// How many events an observer may be behind before it is sent to the journal.
+const EVENT_QUEUE: usize = 1024;
+
+/// What the engine works with.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    pub(crate) workspace: PathBuf,
+    pub(crate) runner: Arc<dyn AgentRunner>,
+    pub(crate) worktrees: Option<Arc<dyn WorktreeProvider>>,
+    pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) locks: Arc<dyn ResourceLock>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Ports {
+    pub(crate) fn worktrees(&self) -> Result<&dyn WorktreeProvider, WorktreeError> {
+        self.worktrees
+            .as_deref()
+            .ok_or_else(|| WorktreeError::NotARepository { path: self.workspace.clone() })
+    }
+}
+
+/// Runs plans of dependent tasks in parallel.
+///
+/// See the [crate's front page](crate) for an example.
+#[derive(Debug, Clone)]
+pub struct ParallelOrchestrator {
+    ports: Arc<Ports>,
+    config: EngineConfig,
+}
+
+/// Puts a [`ParallelOrchestrator`] together. What is not given is, with the feature `defaults`, the
+/// stock part: processes, git worktrees, a journal and locks in files.
+#[derive(Debug)]
+pub struct Builder {
+    pub(crate) workspace: PathBuf,
+    pub(crate) config: EngineConfig,
+    pub(crate) runner: Option<Arc<dyn AgentRunner>>,
+    pub(crate) worktrees: Option<Arc<dyn WorktreeProvider>>,
+    pub(crate) store: Option<Arc<dyn StateStore>>,
+    pub(crate) locks: Option<Arc<dyn ResourceLock>>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Builder {
+    /// Sets how the engine behaves.
+    #[must_use]
+    pub fn config(mut self, config: EngineConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets what starts agents and commands.
+    #[must_use]
+    pub fn runner(mut self, runner: Arc<dyn AgentRunner>) -> Self {
+        self.runner = Some(runner);
+        self
+    }
+
+    /// Sets what gives tasks a place to work and merges what they did.
+    #[must_use]
+    pub fn worktrees(mut self, worktrees: Arc<dyn WorktreeProvider>) -> Self {
+        self.worktrees = Some(worktrees);
+        self
+    }
+
+    /// Sets what keeps the journal.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn StateStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Sets what keeps locks.
+    #[must_use]
+    pub fn locks(mut self, locks: Arc<dyn ResourceLock>) -> Self {
+        self.locks = Some(locks);
+        self
+    }
+
+    /// Sets the wall clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Builds the orchestrator. Writes nothing.
+    ///
+    /// # Errors
+    /// Where the workspace can't be used, or a part is missing that has no stock one.
+    pub async fn build(self) -> Result<ParallelOrchestrator, EngineError> {
+        #[cfg(feature = "defaults")]
+        let this = crate::defaults::fill(self).await?;
+        #[cfg(not(feature = "defaults"))]
+        let this = self;
+        let missing = |port| EngineError::MissingPort { port };
+        Ok(ParallelOrchestrator {
+            ports: Arc::new(Ports {
+                workspace: this.workspace,
+                runner: this.runner.ok_or_else(|| missing("AgentRunner"))?,
+                worktrees: this.worktrees,
+                store: this.store.ok_or_else(|| missing("StateStore"))?,
+                locks: this.locks.ok_or_else(|| missing("ResourceLock"))?,
+                clock: this.clock,
+            }),
+            config: this.config,
+        })
+    }
+}
+
+impl ParallelOrchestrator {
+    /// Begins to put an orchestrator together for the repository at `workspace`.
+    #[must_use]
+    pub fn builder(workspace: impl Into<PathBuf>) -> Builder {
+        Builder {
+            workspace: workspace.into(),
+            config: EngineConfig::default(),
+            runner: None,
+            worktrees: None,
+            store: None,
+            locks: None,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// The top folder of the repository.
+    #[must_use]
+    pub fn workspace(&self) -> &Path {
+        &self.ports.workspace
+    }
+
+    /// Where runs are recorded.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn StateStore> {
+        &self.ports.store
+    }
+
+    /// What gives tasks a place to work; `None` outside a repository.
+    #[must_use]
+    pub fn worktrees(&self) -> Option<&Arc<dyn WorktreeProvider>> {
+        self.ports.worktrees.as_ref()
+    }
+
+    /// Starts a run of a plan.
+    ///
+    /// # Errors
+    /// Where it can't be started: another orchestrator is at work, the target branch can't be used,
+    /// the journal can't be made. No task has been started then.
+    pub async fn start(&self, plan: ValidPlan) -> Result<Run, EngineError> {
+        let plan = Arc::new(plan);
+        self.check_repository(&plan)?;
+        let now = self.ports.clock.now();
+        let run = run_id(now);
+        let mut settings = self.config.settings(&plan);
+        if settings.seed == 0 {
+            settings.seed = fastrand::u64(1..);
+        }
+        let recorded = self.recorded_durations().await;
+        // First what most often goes wrong, so that nothing has been made when it does.
+        let base = self.begin(&run, &plan, plan.run().target.clone()).await?;
+        let journal = match self.ports.store.create(&run).await {
+            Ok(journal) => journal,
+            Err(error) => {
+                if let (Some(_), Some(worktrees)) = (base, &self.ports.worktrees) {
+                    worktrees.finish(&run).await?;
+                }
+                return Err(error.into());
+            }
+        };
+        let started = Event {
+            seq: 1,
+            at: now,
+            kind: EventKind::RunStarted {
+                header: Box::new(RunHeader {
+                    run,
+                    version: EVENT_VERSION,
+                    plan: Arc::clone(plan.spec()),
+                    settings,
+                    repository: self.ports.workspace.clone(),
+                    base,
+                    pid: std::process::id(),
+                }),
+            },
+        };
+        let state =
+            RunState::begin(&started).map_err(|error| EngineError::Internal(error.to_string()))?;
+        Ok(self.launch(plan, state, journal, vec![started], &recorded))
+    }
+
+    /// Takes a run up again that was stopped, or whose orchestrator died. Its plan and settings are
+    /// those that it was started with.
+    ///
+    /// # Errors
+    /// Where there is no such run, where it has ended, where another orchestrator is at work, or
+    /// where its journal is damaged.
+    pub async fn resume(&self, run: &RunId) -> Result<Run, EngineError> {
+        let cant = |reason: String| EngineError::CantResume { run: run.clone(), reason };
+        let (journal, events) = self.ports.store.open(run).await?;
+        let Some(mut state) = RunState::replay(&events).map_err(|error| cant(error.to_string()))?
+        else {
+            return Err(cant("its journal is empty: nothing was started".into()));
+        };
+        if state.status.is_ended() && state.status != RunStatus::Interrupted {
+            return Err(cant("it has ended".into()));
+        }
+        let plan = ValidPlan::new((*state.header.plan).clone())
+            .map_err(|problems| cant(format!("its plan is not valid any more: {problems}")))?;
+        let plan = Arc::new(plan);
+        self.check_repository(&plan)?;
+        let target = state.header.base.as_ref().map(|base| base.target.clone());
+        self.begin(run, &plan, target).await?;
+        let first = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
+        let recorded = durations_of(&state, &events);
+        Ok(self.launch(plan, state, journal, first, &recorded))
+    }
+
+    fn check_repository(&self, plan: &ValidPlan) -> Result<(), EngineError> {
+        let in_git = plan.tasks().iter().find(|task| task.isolation != Isolation::None);
+        match in_git {
+            Some(task) if self.ports.worktrees.is_none() => Err(EngineError::NoRepository {
+                task: task.id.clone(),
+                workspace: self.ports.workspace.display().to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn begin(
+        &self,
+        run: &RunId,
+        plan: &ValidPlan,
+        target: Option<String>,
+    ) -> Result<Option<RunBase>, EngineError> {
+        if plan.tasks().iter().all(|task| task.isolation == Isolation::None) {
+            return Ok(None);
+        }
+        let request = BeginRun { run: run.clone(), target };
+        Ok(Some(self.ports.worktrees()?.begin(request).await?))
+    }
+
+    /// How long tasks took in the newest run that is recorded.
+    async fn recorded_durations(&self) -> Vec<(TaskId, Duration)> {
+        let newest = async {
+            let run = self.ports.store.list().await?.into_iter().next();
+            let Some(run) = run else { return Ok(Vec::new()) };
+            let events = self.ports.store.read(&run.run, 1).await?;
+            let state = RunState::replay(&events).ok().flatten();
+            Ok::<_, EngineError>(state.map(|s| durations_of(&s, &events)).unwrap_or_default())
+        };
+        newest.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "durations of earlier runs can't be read");
+            Vec::new()
+        })
+    }
+
+    fn launch(
+        &self,
+        plan: Arc<ValidPlan>,
+        state: RunState,
+        journal: Box<dyn RunJournal>,
+        first_events: Vec<Event>,
+        recorded: &[(TaskId, Duration)],
+    ) -> Run {
+        let mut durations = vec![None; plan.tasks().len()];
+        for (id, duration) in recorded {
+            if let Some(index) = plan.index_of(id) {
+                durations[index.get()] = Some(*duration);
+            }
+        }
+        let id = state.run().clone();
+        let scheduler =
+            Scheduler::new(Arc::clone(&plan), state, |task: TaskIndex| durations[task.get()]);
+        let (messages, inbox) = mpsc::unbounded_channel();
+        let progress = Arc::new(scheduler.progress(self.ports.clock.now()));
+        let outlets = Outlets {
+            events: broadcast::channel(EVENT_QUEUE).0,
+            durable: watch::channel(0).0,
+            progress: watch::channel(progress).0,
+            outcome: watch::channel(None).0,
+        };
+        let run = Run {
+            id,
+            plan: Arc::clone(&plan),
+            store: Arc::clone(&self.ports.store),
+            messages: messages.clone(),
+            outlets: outlets.clone(),
+        };
+        let parts = Parts {
+            plan,
+            ports: Arc::clone(&self.ports),
+            scheduler,
+            journal: Arc::from(journal),
+            first_events,
+            outlets,
+        };
+        dispatcher::spawn(parts, messages, inbox);
+        run
+    }
+}
+
+/// A run under way. Clones speak of the same run; dropping them does not stop it.
+#[derive(Debug, Clone)]
+pub struct Run {
+    id: RunId,
+    plan: Arc<ValidPlan>,
+    store: Arc<dyn StateStore>,
+    messages: mpsc::UnboundedSender<Message>,
+    outlets: Outlets,
+}
+
+impl Run {
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Its plan.
+    #[must_use]
+    pub const fn plan(&self) -> &Arc<ValidPlan> {
+        &self.plan
+    }
+
+    /// Its events from the first on.
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        self.events_from(1)
+    }
+
+    /// Its events from number `from` on.
+    #[must_use]
+    pub fn events_from(&self, from: u64) -> EventStream {
+        EventStream::new(
+            self.id.clone(),
+            Arc::clone(&self.store),
+            self.outlets.events.subscribe(),
+            self.outlets.durable.subscribe(),
+            from,
+        )
+    }
+
+    /// Where it stands; some hundredths of a second old at most while tasks change.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.outlets.progress.borrow())
+    }
+
+    /// Tells of each new [`Run::progress`].
+    #[must_use]
+    pub fn progress_changes(&self) -> watch::Receiver<Arc<Progress>> {
+        self.outlets.progress.subscribe()
+    }
+
+    async fn ask(&self, input: Input) -> Result<(), EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::Input(input, Some(reply))).map_err(|_| EngineError::Ended)?;
+        answer.await.map_err(|_| EngineError::Ended)
+    }
+
+    /// Starts nothing new; running agents finish. Returns when that is in force.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`] after the run has ended.
+    ///
+    /// # Cancel safety
+    /// A dropped call has its effect all the same; that holds for the other requests too.
+    pub async fn pause(&self) -> Result<(), EngineError> {
+        self.ask(Input::Pause { freeze: false }).await
+    }
+
+    /// Starts nothing new and stops the processes of running agents.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`] after the run has ended.
+    pub async fn freeze(&self) -> Result<(), EngineError> {
+        self.ask(Input::Pause { freeze: true }).await
+    }
+
+    /// Goes on after [`Run::pause`] or [`Run::freeze`].
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`] after the run has ended.
+    pub async fn resume(&self) -> Result<(), EngineError> {
+        self.ask(Input::Resume).await
+    }
+
+    /// Cancels everything: running agents are ended, what waits is not started.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`] after the run has ended.
+    pub async fn cancel(&self) -> Result<(), EngineError> {
+        self.ask(Input::Cancel).await
+    }
+
+    /// Cancels one task; those that need it are skipped.
+    ///
+    /// # Errors
+    /// Where the plan has no such task, or the run has ended.
+    pub async fn cancel_task(&self, task: &TaskId) -> Result<(), EngineError> {
+        let index =
+            self.plan.index_of(task).ok_or_else(|| EngineError::NoSuchTask(task.clone()))?;
+        self.ask(Input::CancelTask(index)).await
+    }
+
+    /// Ends running agents, with grace, and then the run, so that it can be resumed later. Their
+    /// attempts aren't charged to their tasks.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`] after the run has ended.
+    pub async fn interrupt(&self) -> Result<(), EngineError> {
+        self.ask(Input::Interrupt).await
+    }
+
+    /// Like [`Run::interrupt`], without grace.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`] after the run has ended.
+    pub async fn kill(&self) -> Result<(), EngineError> {
+        self.messages.send(Message::Kill).map_err(|_| EngineError::Ended)?;
+        self.ask(Input::Interrupt).await
+    }
+
+    /// Waits for the end of the run.
+    ///
+    /// # Errors
+    /// Where the engine could not do its job; a task that failed is part of the report.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again, also from several places.
+    pub async fn wait(&self) -> Result<Report, EngineError> {
+        let mut outcome = self.outlets.outcome.subscribe();
+        let result = outcome
+            .wait_for(Option::is_some)
+            .await
+            .map_err(|_| EngineError::Internal("the dispatcher is gone".into()))?
+            .clone();
+        match result {
+            Some(result) => result.map_err(EngineError::Shared),
+            None => Err(EngineError::Internal("the dispatcher gave no outcome".into())),
+        }
+    }
+}
+
+/// A run's id: the moment in UTC and a part by chance, so that ids sort by time.
+fn run_id(now: Timestamp) -> RunId {
+    let time: String = now.to_string().chars().filter(char::is_ascii_digit).take(14).collect();
+    let (day, hour) = time.split_at(8.min(time.len()));
+    let chance: String = std::iter::repeat_with(fastrand::lowercase).take(4).collect();
+    RunId::new(format!("{day}-{hour}-{chance}")).expect("digits, dashes and letters make an id")
+}
+
+/// How long the agents of merged tasks ran.
+fn durations_of(state: &RunState, events: &[Event]) -> Vec<(TaskId, Duration)> {
+    let mut begun = vec![None; state.tasks.len()];
+    let mut durations = Vec::new();
+    for event in events {
+        let EventKind::Task { task, change } = &event.kind else { continue };
+        let Some(index) = state.index_of(task) else { continue };
+        match change {
+            TaskChange::Started { .. } => begun[index.get()] = Some(event.at),
+            TaskChange::Merged { .. } => {
+                if let Some(begun) = begun[index.get()] {
+                    durations.push((task.clone(), Span(event.at.since(begun)).0));
+                }
+            }
+            _ => {}
+        }
+    }
+    durations
+}

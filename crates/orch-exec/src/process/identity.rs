@@ -1,0 +1,79 @@
+//! Which process a pid speaks of: pids are reused, so a pid alone names nothing.
+
+use std::{fs, sync::OnceLock};
+
+use orch_model::event::AgentIdentity;
+
+/// The identity of a process that exists now; `None` where it does not.
+pub(super) fn of(pid: u32) -> Option<AgentIdentity> {
+    Some(AgentIdentity { pid, start_ticks: stat(pid)?.start_ticks, boot_id: boot_id().to_owned() })
+}
+
+/// Whether that very process still runs; a zombie does not.
+pub(super) fn is_alive(identity: &AgentIdentity) -> bool {
+    identity.boot_id == boot_id()
+        && stat(identity.pid).is_some_and(|stat| {
+            stat.start_ticks == identity.start_ticks && !matches!(stat.state, 'Z' | 'X')
+        })
+}
+
+/// Whether a process of this group exists that is no zombie. Walks `/proc`: rarely called.
+pub(super) fn group_is_alive(group: u32) -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else { return false };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(stat)
+        .any(|stat| stat.group == group && !matches!(stat.state, 'Z' | 'X'))
+}
+
+struct Stat {
+    state: char,
+    group: u32,
+    start_ticks: u64,
+}
+
+/// Fields 3, 5 and 22 of `/proc/PID/stat`, proc_pid_stat(5).
+fn stat(pid: u32) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(stat: &str) -> Option<Stat> {
+    // Field 2 is the command in parentheses and may hold blanks and parentheses itself.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    Some(Stat {
+        state: fields.next()?.chars().next()?,
+        group: fields.nth(1)?.parse().ok()?,
+        start_ticks: fields.nth(16)?.parse().ok()?,
+    })
+}
+
+fn boot_id() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_command_name_is_read_over() {
+        let line = "12 (a) R 1) S 1 34 34 0 -1 4194560 1 0 0 0 5 6 7 8 20 0 1 0 987654 1 2";
+        let stat = parse(line).unwrap();
+        assert_eq!((stat.state, stat.group, stat.start_ticks), ('S', 34, 987_654));
+        assert!(parse("12 (a").is_none());
+    }
+
+    #[test]
+    fn this_process_is_alive_and_an_earlier_one_of_its_pid_is_not() {
+        let me = of(std::process::id()).unwrap();
+        assert!(is_alive(&me));
+        assert!(!is_alive(&AgentIdentity { start_ticks: me.start_ticks - 1, ..me.clone() }));
+        assert!(!is_alive(&AgentIdentity { boot_id: "other".into(), ..me }));
+        assert!(of(u32::MAX).is_none());
+    }
+}

@@ -1,0 +1,603 @@
+//! What happens next: a pure state machine. It does no IO, reads no clock and draws no randomness,
+//! so a simulated world can drive it through thousands of schedules a second.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
+
+use orch_deps::{Ended, Frontier, Graph, Rank, Ranks, Waves};
+use orch_model::{
+    Event, EventKind, RunState, RunStatus, TaskChange, TaskState, Timestamp, ValidPlan,
+    event::{Delivery, RunSettings},
+    outcome::{Failure, StopReason},
+    plan::{
+        TaskIndex,
+        spec::{OnFailure, Schedule},
+    },
+    progress::WaitReason,
+    state::{Merged, SkipReason},
+};
+
+use crate::{
+    backoff,
+    internal::{Command, Input, UnitEnd, UnitReport},
+};
+
+mod holdings;
+mod progress;
+
+use holdings::Holdings;
+
+/// Decides what happens next in a run. Its [`RunState`] is the state of the run.
+#[derive(Debug)]
+pub struct Scheduler {
+    plan: Arc<ValidPlan>,
+    graph: Arc<Graph>,
+    ranks: Ranks,
+    waves: Waves,
+    state: RunState,
+    frontier: Frontier,
+    holdings: Holdings,
+    /// Tasks that wait for a slot, the best first.
+    queue: BTreeSet<Rank>,
+    /// Tasks that hold a slot, with the moment they got it.
+    slots: BTreeMap<TaskIndex, Timestamp>,
+    /// Pauses before the next attempt.
+    pauses: BTreeSet<(Timestamp, TaskIndex)>,
+    /// Queued tasks whose locks are held by somebody outside this run.
+    foreign: BTreeMap<TaskIndex, WaitReason>,
+    /// Why units of work were told to stop, also where their state does not say so: they waited
+    /// for their locks, were merging, or were being ended for another reason already.
+    told: BTreeMap<TaskIndex, StopReason>,
+    /// The failed task because of which nothing new is started.
+    stopped_by: Option<TaskIndex>,
+    /// By wave: how many of its tasks have not ended.
+    wave_left: Vec<usize>,
+    /// The first wave that has not ended.
+    wave: usize,
+    /// When it may begin.
+    wave_opens: Timestamp,
+    /// How long the tasks took that have ended well: their number and their sum.
+    observed: (u32, Duration),
+    ending: bool,
+    out: Vec<Command>,
+}
+
+impl Scheduler {
+    /// A scheduler for a run in this state: one that has just begun, or one that is resumed.
+    /// `recorded` gives durations of tasks that were measured in earlier runs.
+    #[must_use]
+    pub fn new(
+        plan: Arc<ValidPlan>,
+        state: RunState,
+        recorded: impl Fn(TaskIndex) -> Option<Duration>,
+    ) -> Self {
+        let graph = Arc::new(Graph::new(&plan));
+        let ranks = Ranks::new(&graph, &plan, recorded);
+        let limit = state.header.settings.max_per_wave.map(|max| max as usize);
+        let waves = graph.waves().split(limit, &ranks);
+        Self {
+            frontier: Frontier::new(Arc::clone(&graph)),
+            holdings: Holdings::new(Arc::clone(&plan)),
+            wave_left: waves.iter().map(<[TaskIndex]>::len).collect(),
+            wave: 0,
+            wave_opens: Timestamp::from_millis(0),
+            queue: BTreeSet::new(),
+            slots: BTreeMap::new(),
+            pauses: BTreeSet::new(),
+            foreign: BTreeMap::new(),
+            told: BTreeMap::new(),
+            stopped_by: None,
+            observed: (0, Duration::ZERO),
+            ending: false,
+            out: Vec::new(),
+            plan,
+            graph,
+            ranks,
+            waves,
+            state,
+        }
+    }
+
+    /// The state of the run.
+    #[must_use]
+    pub const fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// Takes a message in and says what is to be done, in this order. Every change of the state is
+    /// among it as a [`Command::Record`].
+    pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Command> {
+        if self.state.status.is_ended() {
+            return Vec::new();
+        }
+        let now = now.max(self.state.updated_at);
+        match input {
+            Input::Begin => self.begin(now),
+            Input::Unit { task, report } => self.unit(task, report, now),
+            Input::LockReleased { task } => {
+                let waited = self.foreign.remove(&task).is_some();
+                if waited && matches!(self.state.task(task).state, TaskState::Queued) {
+                    self.queue.insert(self.ranks.rank(task));
+                }
+            }
+            Input::Pause { freeze } => self.pause(freeze, now),
+            Input::Resume => {
+                if self.state.status == RunStatus::Frozen {
+                    self.out.push(Command::Freeze(false));
+                }
+                if self.is_paused() {
+                    self.record(EventKind::RunResumed, now);
+                }
+            }
+            Input::CancelTask(task) => self.cancel(task, now),
+            Input::Cancel => self.cancel_all(now),
+            Input::Interrupt => self.interrupt(now),
+            Input::Tick => {}
+            Input::Delivered(delivery) => self.delivered(delivery, now),
+            Input::Warning(message) => {
+                self.record(EventKind::Warning { task: None, message }, now);
+            }
+        }
+        if !self.ending {
+            self.end_pauses(now);
+            self.open_waves(now);
+            self.fill_slots(now);
+            self.check_end(now);
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether an attempt that fails like this will be followed by another.
+    #[must_use]
+    pub fn will_retry(&self, task: TaskIndex, failure: &Failure) -> bool {
+        if self.state.status == RunStatus::Cancelling
+            || self.stopped_by.is_some()
+            || self.told.get(&task) == Some(&StopReason::Cancelled)
+        {
+            return false;
+        }
+        let charged = self.state.task(task).charged + u32::from(failure.is_charged());
+        failure.is_retryable() && charged <= self.plan.task(task).retries
+    }
+
+    /// Why a unit of work must not go on; `None` where it may.
+    #[must_use]
+    pub fn stop_reason(&self, task: TaskIndex) -> Option<StopReason> {
+        match &self.state.task(task).state {
+            TaskState::Stopping { reason, .. } => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    fn settings(&self) -> &RunSettings {
+        &self.state.header.settings
+    }
+
+    const fn is_paused(&self) -> bool {
+        matches!(self.state.status, RunStatus::Paused | RunStatus::Frozen)
+    }
+
+    fn record(&mut self, kind: EventKind, now: Timestamp) {
+        let event = Event { seq: self.state.seq + 1, at: now, kind };
+        self.state.apply(&event).expect("the scheduler makes only changes that the state allows");
+        self.out.push(Command::Record(event));
+    }
+
+    /// Records a change of a task and follows up what it means for others.
+    fn change(&mut self, task: TaskIndex, change: TaskChange, now: Timestamp) {
+        let id = self.state.task(task).id.clone();
+        self.record(EventKind::Task { task: id, change }, now);
+        if self.state.task(task).state.is_terminal() {
+            self.ended(task, now);
+        }
+    }
+
+    fn begin(&mut self, now: Timestamp) {
+        // What had ended before the run was resumed. Skips that follow from it are recorded below.
+        let ended: Vec<_> =
+            self.plan.indices().filter(|task| self.state.task(*task).state.is_terminal()).collect();
+        let mut skipped = Vec::new();
+        for task in ended {
+            self.leave_wave(task, now);
+            let how = match self.state.task(task).state {
+                TaskState::Merged { .. } => Ended::Succeeded,
+                TaskState::Failed { .. } | TaskState::Conflicted { .. } => {
+                    self.stop_after(task);
+                    Ended::Failed
+                }
+                _ => Ended::Failed,
+            };
+            skipped.extend(self.frontier.resolve(task, how).skipped);
+        }
+        for (task, because) in skipped {
+            self.skip(task, because, now);
+        }
+        for task in self.frontier.ready() {
+            match self.state.task(task).state {
+                TaskState::Blocked => self.unblock(task, now),
+                TaskState::Ready => self.enqueue(task, now),
+                TaskState::Queued => {
+                    self.queue.insert(self.ranks.rank(task));
+                }
+                TaskState::Backoff { until, .. } => self.pause_until(task, until),
+                _ => {}
+            }
+        }
+        if let Some(by) = self.stopped_by {
+            self.skip_rest(by, now);
+        }
+    }
+
+    fn unblock(&mut self, task: TaskIndex, now: Timestamp) {
+        self.change(task, TaskChange::Unblocked, now);
+        self.enqueue(task, now);
+    }
+
+    fn enqueue(&mut self, task: TaskIndex, now: Timestamp) {
+        self.change(task, TaskChange::Queued, now);
+        self.queue.insert(self.ranks.rank(task));
+    }
+
+    fn pause_until(&mut self, task: TaskIndex, until: Timestamp) {
+        self.pauses.insert((until, task));
+        self.out.push(Command::WakeAt(until));
+    }
+
+    fn end_pauses(&mut self, now: Timestamp) {
+        while let Some((until, task)) = self.pauses.first().copied() {
+            if until > now {
+                break;
+            }
+            self.pauses.pop_first();
+            if matches!(self.state.task(task).state, TaskState::Backoff { .. }) {
+                self.enqueue(task, now);
+            }
+        }
+    }
+
+    // --- waves: a gate in front of the queue ---
+
+    fn is_behind_wave(&self, task: TaskIndex, now: Timestamp) -> bool {
+        self.settings().schedule == Schedule::Waves
+            && (self.waves.wave_of(task) > self.wave || now < self.wave_opens)
+    }
+
+    fn leave_wave(&mut self, task: TaskIndex, now: Timestamp) {
+        let wave = self.waves.wave_of(task);
+        self.wave_left[wave] -= 1;
+        while self.wave_left.get(self.wave) == Some(&0) {
+            self.wave += 1;
+            self.wave_opens = now + self.settings().wave_delay.0;
+        }
+    }
+
+    fn open_waves(&mut self, now: Timestamp) {
+        if self.settings().schedule == Schedule::Waves && now < self.wave_opens {
+            self.out.push(Command::WakeAt(self.wave_opens));
+        }
+    }
+
+    // --- starting ---
+
+    fn fill_slots(&mut self, now: Timestamp) {
+        let max = self.settings().max_concurrency as usize;
+        if self.state.status != RunStatus::Running || self.stopped_by.is_some() {
+            return;
+        }
+        let mut from = Bound::Unbounded;
+        while self.slots.len() < max {
+            let startable = self.queue.range((from, Bound::Unbounded)).copied().find(|rank| {
+                let task = self.ranks.task(*rank);
+                !self.is_behind_wave(task, now) && self.holdings.obstacle(task).is_none()
+            });
+            let Some(rank) = startable else { break };
+            from = Bound::Excluded(rank);
+            self.queue.remove(&rank);
+            self.start(self.ranks.task(rank), now);
+        }
+    }
+
+    fn start(&mut self, task: TaskIndex, now: Timestamp) {
+        let attempt = self.state.task(task).attempts + 1;
+        self.slots.insert(task, now);
+        self.holdings.take(task);
+        if self.plan.task(task).locks.is_empty() {
+            self.leased(task, now);
+        }
+        self.out.push(Command::Start { task, attempt });
+    }
+
+    fn leased(&mut self, task: TaskIndex, now: Timestamp) {
+        let attempt = self.state.task(task).attempts + 1;
+        self.change(task, TaskChange::Leased { attempt }, now);
+        self.change(task, TaskChange::Preparing, now);
+    }
+
+    // --- units of work ---
+
+    fn unit(&mut self, task: TaskIndex, report: UnitReport, now: Timestamp) {
+        let stopping = matches!(self.state.task(task).state, TaskState::Stopping { .. });
+        match report {
+            UnitReport::Ended(end) => self.unit_ended(task, end, now),
+            UnitReport::LockBusy { .. } if self.told.contains_key(&task) => {
+                let reason = self.told[&task].clone();
+                self.unit_ended(task, UnitEnd::Stopped(reason), now);
+            }
+            UnitReport::LockBusy { lock, holder } => {
+                self.free_slot(task);
+                // It won't be started any more.
+                if let Some(by) = self.stopped_by {
+                    return self.skip_rest(by, now);
+                }
+                self.foreign.insert(task, WaitReason::ForeignLock { lock, holder });
+                self.out.push(Command::AwaitLocks(task));
+            }
+            UnitReport::Warning(message) => {
+                let id = self.state.task(task).id.clone();
+                self.record(EventKind::Warning { task: Some(id), message }, now);
+            }
+            // It was told to stop meanwhile and will end soon.
+            _ if stopping => {}
+            UnitReport::Leased => {
+                self.leased(task, now);
+                if let Some(reason) = self.told.get(&task).cloned() {
+                    self.change(task, TaskChange::Stopping { reason }, now);
+                }
+            }
+            UnitReport::Prepared(place) => self.change(task, TaskChange::Prepared { place }, now),
+            UnitReport::Started(agent) => self.change(task, TaskChange::Started { agent }, now),
+            UnitReport::AgentEnded { exit, usage } => {
+                self.change(task, TaskChange::AgentEnded { exit, usage }, now);
+            }
+            UnitReport::Verified { commit } => {
+                self.change(task, TaskChange::Verified { commit }, now);
+            }
+            UnitReport::Stopping(reason) => {
+                self.change(task, TaskChange::Stopping { reason }, now);
+            }
+        }
+    }
+
+    fn free_slot(&mut self, task: TaskIndex) {
+        self.slots.remove(&task);
+        self.told.remove(&task);
+        self.holdings.release(task);
+    }
+
+    fn unit_ended(&mut self, task: TaskIndex, end: UnitEnd, now: Timestamp) {
+        let since = self.slots.get(&task).copied().unwrap_or(now);
+        let told = self.told.get(&task).cloned();
+        self.free_slot(task);
+        let state = &self.state.task(task).state;
+        if matches!(state, TaskState::Queued) {
+            // It ended while it waited for its locks.
+            match end {
+                UnitEnd::Stopped(StopReason::Cancelled) => {
+                    return self.change(task, TaskChange::Cancelled, now);
+                }
+                UnitEnd::Failed(_) => self.leased(task, now),
+                _ => {
+                    self.queue.insert(self.ranks.rank(task));
+                    return;
+                }
+            }
+        }
+        // A reason to stop that came from outside wins over how the unit happened to end, unless
+        // that was the end of a merge.
+        let timed_out = |reason: &_| matches!(reason, StopReason::Timeout { .. });
+        let end = match (&self.state.task(task).state, told, end) {
+            (_, Some(StopReason::Cancelled), UnitEnd::Failed(_)) => {
+                UnitEnd::Stopped(StopReason::Cancelled)
+            }
+            (TaskState::Stopping { reason, .. }, Some(told), _) if !timed_out(reason) => {
+                UnitEnd::Stopped(told)
+            }
+            (_, _, end) => end,
+        };
+        match end {
+            UnitEnd::Merged(result) => {
+                self.observed.0 += 1;
+                self.observed.1 += now.since(since);
+                self.change(task, TaskChange::Merged { result }, now);
+            }
+            UnitEnd::Conflicted { commit, branch, files } => {
+                self.change(task, TaskChange::Conflicted { commit, branch, files }, now);
+            }
+            UnitEnd::Stopped(StopReason::Interrupted) => {
+                let failure = Failure::Interrupted { message: "the run was stopped".into() };
+                self.retry(task, failure, now, now);
+            }
+            UnitEnd::Stopped(_) => self.change(task, TaskChange::Cancelled, now),
+            UnitEnd::Failed(failure) if self.will_retry(task, &failure) => {
+                let failures = self.state.task(task).charged + 1;
+                let id = &self.state.task(task).id;
+                let until = now + backoff::pause(self.settings(), id, failures);
+                self.retry(task, failure, until, now);
+            }
+            UnitEnd::Failed(failure) => self.change(task, TaskChange::Failed { failure }, now),
+        }
+    }
+
+    fn retry(&mut self, task: TaskIndex, failure: Failure, until: Timestamp, now: Timestamp) {
+        self.change(task, TaskChange::Retry { failure, until }, now);
+        self.pause_until(task, until);
+    }
+
+    // --- endings ---
+
+    /// A task has come to a terminal state: what follows for the others.
+    fn ended(&mut self, task: TaskIndex, now: Timestamp) {
+        self.queue.remove(&self.ranks.rank(task));
+        self.foreign.remove(&task);
+        self.leave_wave(task, now);
+        let how = match self.state.task(task).state {
+            TaskState::Merged { result: Merged::Nothing | Merged::Commit { .. }, .. } => {
+                Ended::Succeeded
+            }
+            _ => Ended::Failed,
+        };
+        let resolved = self.frontier.resolve(task, how);
+        for (skipped, because) in resolved.skipped {
+            self.skip(skipped, because, now);
+        }
+        // Where the run is ending, what is ready is about to be skipped or cancelled.
+        if self.stopped_by.is_none() && self.state.status != RunStatus::Cancelling {
+            for ready in resolved.ready {
+                if matches!(self.state.task(ready).state, TaskState::Blocked) {
+                    self.unblock(ready, now);
+                }
+            }
+        }
+        if matches!(
+            self.state.task(task).state,
+            TaskState::Failed { .. } | TaskState::Conflicted { .. }
+        ) {
+            self.stop_after(task);
+            if let Some(by) = self.stopped_by {
+                self.skip_rest(by, now);
+            }
+        }
+    }
+
+    fn skip(&mut self, task: TaskIndex, because: TaskIndex, now: Timestamp) {
+        if !self.state.task(task).state.is_terminal() {
+            let because = SkipReason::Dependency { task: self.plan.task(because).id.clone() };
+            self.change(task, TaskChange::Skipped { because }, now);
+        }
+    }
+
+    fn stop_after(&mut self, task: TaskIndex) {
+        if self.settings().on_failure == OnFailure::Stop {
+            self.stopped_by.get_or_insert(task);
+        }
+    }
+
+    fn skip_rest(&mut self, by: TaskIndex, now: Timestamp) {
+        let by = self.plan.task(by).id.clone();
+        for task in self.waiting() {
+            if !self.state.task(task).state.is_terminal() {
+                let because = SkipReason::RunStopped { task: by.clone() };
+                self.change(task, TaskChange::Skipped { because }, now);
+            }
+        }
+    }
+
+    /// Tasks that have not ended and hold no slot, in plan order.
+    fn waiting(&self) -> Vec<TaskIndex> {
+        self.plan
+            .indices()
+            .filter(|task| !self.state.task(*task).state.is_terminal())
+            .filter(|task| !self.slots.contains_key(task))
+            .collect()
+    }
+
+    fn stop(&mut self, task: TaskIndex, reason: StopReason, now: Timestamp) {
+        // Who is cancelled stays cancelled.
+        if self.told.get(&task) == Some(&StopReason::Cancelled) {
+            return;
+        }
+        self.told.insert(task, reason.clone());
+        match self.state.task(task).state {
+            // A merge is short and is never broken off.
+            TaskState::Merging { .. } => return,
+            TaskState::Queued | TaskState::Stopping { .. } => {}
+            _ => self.change(task, TaskChange::Stopping { reason: reason.clone() }, now),
+        }
+        self.out.push(Command::Stop { task, reason });
+    }
+
+    fn stop_all(&mut self, reason: &StopReason, now: Timestamp) {
+        let under_way: Vec<_> = self.slots.keys().copied().collect();
+        for task in under_way {
+            self.stop(task, reason.clone(), now);
+        }
+    }
+
+    fn pause(&mut self, freeze: bool, now: Timestamp) {
+        if !matches!(self.state.status, RunStatus::Running | RunStatus::Paused | RunStatus::Frozen)
+        {
+            return;
+        }
+        if freeze || self.state.status == RunStatus::Frozen {
+            self.out.push(Command::Freeze(freeze));
+        }
+        self.record(EventKind::RunPaused { frozen: freeze }, now);
+    }
+
+    fn cancel(&mut self, task: TaskIndex, now: Timestamp) {
+        if self.slots.contains_key(&task) {
+            self.stop(task, StopReason::Cancelled, now);
+        } else if !self.state.task(task).state.is_terminal() {
+            self.change(task, TaskChange::Cancelled, now);
+        }
+    }
+
+    fn cancel_all(&mut self, now: Timestamp) {
+        if self.state.status == RunStatus::Cancelling || self.state.status.is_ended() {
+            return;
+        }
+        if self.state.status == RunStatus::Frozen {
+            self.out.push(Command::Freeze(false));
+        }
+        self.record(EventKind::RunCancelling, now);
+        for task in self.waiting() {
+            if !self.state.task(task).state.is_terminal() {
+                self.change(task, TaskChange::Cancelled, now);
+            }
+        }
+        self.stop_all(&StopReason::Cancelled, now);
+    }
+
+    fn interrupt(&mut self, now: Timestamp) {
+        if matches!(self.state.status, RunStatus::Interrupting | RunStatus::Cancelling)
+            || self.state.status.is_ended()
+        {
+            return;
+        }
+        self.record(EventKind::RunInterrupting, now);
+        self.stop_all(&StopReason::Interrupted, now);
+    }
+
+    fn check_end(&mut self, now: Timestamp) {
+        if self.ending || !self.slots.is_empty() {
+            return;
+        }
+        if self.frontier.unresolved() == 0 {
+            self.ending = true;
+            if self.state.header.base.is_some() {
+                self.out.push(Command::Deliver);
+            } else {
+                self.delivered(Delivery::Nothing, now);
+            }
+        } else if self.state.status == RunStatus::Interrupting {
+            self.ending = true;
+            self.finish(RunStatus::Interrupted, now);
+        }
+    }
+
+    fn delivered(&mut self, delivery: Delivery, now: Timestamp) {
+        if self.state.header.base.is_some() {
+            self.record(EventKind::Delivered { delivery }, now);
+        }
+        let all_merged =
+            self.state.tasks.iter().all(|task| matches!(task.state, TaskState::Merged { .. }));
+        let status = match self.state.status {
+            _ if all_merged => RunStatus::Succeeded,
+            RunStatus::Cancelling => RunStatus::Cancelled,
+            _ => RunStatus::Failed,
+        };
+        self.finish(status, now);
+    }
+
+    fn finish(&mut self, status: RunStatus, now: Timestamp) {
+        self.record(EventKind::RunEnded { status }, now);
+        self.out.push(Command::End);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! What every [`AgentRunner`] must keep, as a suite that panics where one does not.
+//!
+//! The suites of the other ports stand beside their stock parts.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use orch_model::{
+    ByteSize, RunId, TaskId,
+    outcome::ExitStatus,
+    plan::{Work, spec::CommandLine},
+    ports::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
+};
+
+/// What the agents of the suite are to do; the caller knows how to make its runner do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Prints `hello` and exits with 0.
+    Succeed,
+    /// Exits with 3.
+    Fail,
+    /// Runs until it is asked to end.
+    Hang,
+    /// Runs until it is killed.
+    IgnoreTerm,
+    /// Names a program that does not exist.
+    Missing,
+}
+
+impl Behaviour {
+    /// The id of the task whose agent behaves like this.
+    #[must_use]
+    pub const fn task(self) -> &'static str {
+        match self {
+            Self::Succeed => "succeed",
+            Self::Fail => "fail",
+            Self::Hang => "hang",
+            Self::IgnoreTerm => "ignore-term",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// Runs the suite. `command` gives the command of a behaviour; a runner that knows its tasks by
+/// their ids ([`Behaviour::task`]) may ignore it. A command for `IgnoreTerm` must print a line when
+/// it has begun to ignore the signal; `ready` waits for that.
+///
+/// # Panics
+/// Where the runner breaks the contract.
+pub async fn runner(
+    runner: &dyn AgentRunner,
+    directory: &Path,
+    command: impl Fn(Behaviour) -> CommandLine,
+    ready: impl AsyncFn(Behaviour),
+) {
+    let start = async |behaviour: Behaviour| {
+        runner.start(request(behaviour, directory, command(behaviour))).await
+    };
+    let started = async |behaviour: Behaviour| -> Box<dyn RunningAgent> {
+        let agent = start(behaviour).await.expect("the agent can be started");
+        ready(behaviour).await;
+        agent
+    };
+    assert!(!runner.name().is_empty());
+
+    let agent = started(Behaviour::Succeed).await;
+    let exit = agent.wait().await.expect("its end can be observed");
+    assert_eq!(exit.status, ExitStatus::Code(0));
+    assert_eq!(exit.output_tail.trim_end(), "hello");
+    assert!(exit.output_bytes >= 5);
+    assert_eq!(agent.wait().await.expect("again"), exit, "the answer stays the same");
+    agent.stop(Duration::from_secs(60)).await.expect("ending what has ended is fine");
+    if let Some(identity) = agent.identity() {
+        assert!(!runner.is_alive(&identity).await.expect("it can be asked"));
+    }
+
+    let agent = started(Behaviour::Fail).await;
+    let exit = agent.wait().await.expect("a failure is an outcome");
+    assert_eq!(exit.status, ExitStatus::Code(3));
+
+    let agent = started(Behaviour::Hang).await;
+    if let Some(identity) = agent.identity() {
+        assert!(runner.is_alive(&identity).await.expect("it can be asked"));
+    }
+    let early = tokio::time::timeout(Duration::from_millis(20), agent.wait()).await;
+    assert!(early.is_err(), "it runs, and a dropped wait changes nothing");
+    agent.freeze().await.expect("it can be frozen");
+    agent.thaw().await.expect("it can be thawed");
+    agent.stop(Duration::from_secs(60)).await.expect("it can be ended");
+    let exit = agent.wait().await.expect("its end can be observed");
+    assert_eq!(exit.status, ExitStatus::Signal(15), "it was asked politely");
+
+    let agent = started(Behaviour::Hang).await;
+    agent.freeze().await.expect("it can be frozen");
+    agent.stop(Duration::from_secs(60)).await.expect("a frozen one can be ended");
+    assert_eq!(agent.wait().await.expect("its end").status, ExitStatus::Signal(15));
+
+    let agent = started(Behaviour::IgnoreTerm).await;
+    agent.stop(Duration::from_millis(50)).await.expect("it is killed after the grace");
+    assert_eq!(agent.wait().await.expect("its end").status, ExitStatus::Signal(9));
+
+    let agent = started(Behaviour::Hang).await;
+    agent.stop(Duration::ZERO).await.expect("without grace it is killed at once");
+    assert_eq!(agent.wait().await.expect("its end").status, ExitStatus::Signal(9));
+
+    let error = start(Behaviour::Missing).await.expect_err("there is nothing to start");
+    assert!(matches!(error, RunnerError::Spawn { .. }), "{error:?}");
+}
+
+fn request(behaviour: Behaviour, directory: &Path, command: CommandLine) -> AgentRequest {
+    AgentRequest {
+        run: RunId::new("contract").expect("an id"),
+        task: TaskId::new(behaviour.task()).expect("an id"),
+        attempt: 1,
+        purpose: Purpose::Work,
+        work: Work::Command(command),
+        agent: None,
+        directory: directory.to_owned(),
+        repository: directory.to_owned(),
+        env: BTreeMap::new(),
+        max_output: ByteSize(1 << 20),
+    }
+}

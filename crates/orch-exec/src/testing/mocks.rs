@@ -1,0 +1,117 @@
+//! Mocks of the four ports, by `mockall`.
+
+#![expect(missing_docs, reason = "mockall writes the methods; the traits document them")]
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use mockall::mock;
+use orch_model::{
+    CommitId, Event, RunId, RunState,
+    event::{AgentIdentity, Delivery, RunBase},
+    outcome::AgentExit,
+    plan::LockClaim,
+    ports::{
+        Acquired, AgentRequest, AgentRunner, BeginRun, CommitMessage, GcItem, GcRequest, Lease,
+        LockError, LockRequest, MergeOutcome, MergeRequest, Release, ResourceLock, RunJournal,
+        RunSummary, RunnerError, RunningAgent, Sealed, StateStore, StoreError, Worktree,
+        WorktreeError, WorktreeProvider, WorktreeRequest,
+    },
+};
+
+mock! {
+    #[derive(Debug)]
+    pub AgentRunner {}
+    #[async_trait]
+    impl AgentRunner for AgentRunner {
+        fn name(&self) -> &str;
+        async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError>;
+        async fn is_alive(&self, identity: &AgentIdentity) -> Result<bool, RunnerError>;
+    }
+}
+
+mock! {
+    #[derive(Debug)]
+    pub RunningAgent {}
+    #[async_trait]
+    impl RunningAgent for RunningAgent {
+        fn identity(&self) -> Option<AgentIdentity>;
+        async fn wait(&self) -> Result<AgentExit, RunnerError>;
+        async fn stop(&self, grace: Duration) -> Result<(), RunnerError>;
+        async fn freeze(&self) -> Result<(), RunnerError>;
+        async fn thaw(&self) -> Result<(), RunnerError>;
+    }
+}
+
+mock! {
+    #[derive(Debug)]
+    pub WorktreeProvider {}
+    #[async_trait]
+    impl WorktreeProvider for WorktreeProvider {
+        fn name(&self) -> &str;
+        fn repository(&self) -> &Path;
+        async fn begin(&self, request: BeginRun) -> Result<RunBase, WorktreeError>;
+        async fn acquire(&self, request: WorktreeRequest) -> Result<Box<dyn Worktree>, WorktreeError>;
+        async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError>;
+        async fn finish(&self, run: &RunId) -> Result<Delivery, WorktreeError>;
+        async fn gc(&self, request: GcRequest) -> Result<Vec<GcItem>, WorktreeError>;
+    }
+}
+
+mock! {
+    #[derive(Debug)]
+    pub Worktree {}
+    #[async_trait]
+    impl Worktree for Worktree {
+        fn path(&self) -> &Path;
+        fn branch(&self) -> &str;
+        fn base(&self) -> &CommitId;
+        async fn seal(&self, message: &CommitMessage) -> Result<Sealed, WorktreeError>;
+        async fn release(self: Box<Self>, release: Release) -> Result<(), WorktreeError>;
+    }
+}
+
+mock! {
+    #[derive(Debug)]
+    pub StateStore {}
+    #[async_trait]
+    impl StateStore for StateStore {
+        fn name(&self) -> &str;
+        async fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError>;
+        async fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError>;
+        async fn read(&self, run: &RunId, from: u64) -> Result<Vec<Event>, StoreError>;
+        async fn list(&self) -> Result<Vec<RunSummary>, StoreError>;
+    }
+}
+
+mock! {
+    #[derive(Debug)]
+    pub RunJournal {}
+    #[async_trait]
+    impl RunJournal for RunJournal {
+        async fn append(&self, events: &[Event]) -> Result<(), StoreError>;
+        async fn sync(&self) -> Result<u64, StoreError>;
+        async fn publish(&self, state: &RunState) -> Result<(), StoreError>;
+    }
+}
+
+mock! {
+    #[derive(Debug)]
+    pub ResourceLock {}
+    #[async_trait]
+    impl ResourceLock for ResourceLock {
+        fn name(&self) -> &str;
+        async fn try_acquire(&self, request: LockRequest) -> Result<Acquired, LockError>;
+        async fn released(&self, claims: &[LockClaim]) -> Result<(), LockError>;
+    }
+}
+
+mock! {
+    #[derive(Debug)]
+    pub Lease {}
+    #[async_trait]
+    impl Lease for Lease {
+        fn fence(&self) -> u64;
+        async fn release(self: Box<Self>) -> Result<(), LockError>;
+    }
+}

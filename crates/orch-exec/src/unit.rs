@@ -1,0 +1,468 @@
+//! The unit of work: one attempt at one task, from lease to merge.
+//!
+//! It owns no state of the run. It reports to the dispatcher and is told when to stop.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use orch_model::{
+    CommitId, RunId, Span,
+    event::Place,
+    outcome::{AgentExit, Failure, StopReason},
+    plan::{
+        Task, TaskIndex, ValidPlan, Work,
+        spec::{Expects, Isolation},
+    },
+    ports::{
+        Acquired, AgentRequest, CommitMessage, Lease, LockHolder, LockRequest, MergeOutcome,
+        MergeRequest, Purpose, Release, RunnerError, RunningAgent, Sealed, Worktree, WorktreeError,
+        WorktreeRequest,
+    },
+    state::{Attempt, Merged},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    dispatcher::Reporter,
+    internal::{UnitEnd, UnitReport},
+    orchestrator::Ports,
+};
+
+/// What a unit is told while it works.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Control {
+    /// End, for this reason.
+    pub(crate) stop: Option<StopReason>,
+    /// End at once: no grace.
+    pub(crate) kill: bool,
+    /// Keep the agent's processes stopped.
+    pub(crate) frozen: bool,
+}
+
+/// What a unit works with.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) plan: Arc<ValidPlan>,
+    pub(crate) ports: Arc<Ports>,
+    pub(crate) run: RunId,
+    pub(crate) index: TaskIndex,
+    pub(crate) attempt: Attempt,
+    pub(crate) grace: Duration,
+    pub(crate) reporter: Reporter,
+    pub(crate) control: watch::Receiver<Control>,
+}
+
+/// Why the way from lease to merge was left early.
+#[derive(Debug)]
+enum Exit {
+    Failed(Failure),
+    Stopped(StopReason),
+}
+
+impl From<WorktreeError> for Exit {
+    fn from(error: WorktreeError) -> Self {
+        Self::Failed(Failure::Infrastructure { message: error.to_string() })
+    }
+}
+
+impl From<RunnerError> for Exit {
+    fn from(error: RunnerError) -> Self {
+        Self::Failed(match error {
+            RunnerError::Spawn { .. } | RunnerError::Unsupported(_) => {
+                Failure::Spawn { message: error.to_string() }
+            }
+            _ => Failure::Infrastructure { message: error.to_string() },
+        })
+    }
+}
+
+/// Where the task works.
+#[derive(Debug)]
+enum Workplace {
+    Repository,
+    Worktree(Box<dyn Worktree>),
+}
+
+impl Unit {
+    /// Goes the whole way and reports how it ended.
+    pub(crate) async fn run(mut self) {
+        let lease = match self.lease().await {
+            Ok(Some(lease)) => lease,
+            Ok(None) => return,
+            Err(exit) => return self.end(exit.into_end()),
+        };
+        let end = self.work_and_merge().await;
+        if let Some(lease) = lease
+            && let Err(error) = lease.release().await
+        {
+            self.warn(format!("its locks: {error}"));
+        }
+        self.end(end);
+    }
+
+    fn task(&self) -> &Task {
+        self.plan.task(self.index)
+    }
+
+    fn end(&self, end: UnitEnd) {
+        self.reporter.tell(UnitReport::Ended(end));
+    }
+
+    fn warn(&self, message: String) {
+        self.reporter.tell(UnitReport::Warning(message));
+    }
+
+    /// The locks, `Some(None)` where the task needs none, `None` where somebody else has them.
+    async fn lease(&self) -> Result<Option<Option<Box<dyn Lease>>>, Exit> {
+        let task = self.task();
+        if task.locks.is_empty() {
+            return Ok(Some(None));
+        }
+        let request = LockRequest {
+            holder: LockHolder {
+                pid: std::process::id(),
+                run: self.run.clone(),
+                task: task.id.clone(),
+                attempt: self.attempt,
+            },
+            claims: task.locks.clone(),
+        };
+        match self.ports.locks.try_acquire(request).await {
+            Ok(Acquired::Granted(lease)) => {
+                self.reporter.tell(UnitReport::Leased);
+                Ok(Some(Some(lease)))
+            }
+            Ok(Acquired::Busy { lock, holder }) => {
+                let holder = holder.map_or_else(|| "another process".into(), |h| h.to_string());
+                self.reporter.tell(UnitReport::LockBusy { lock, holder });
+                Ok(None)
+            }
+            Err(error) => Err(Exit::Failed(Failure::Infrastructure { message: error.to_string() })),
+        }
+    }
+
+    async fn work_and_merge(&mut self) -> UnitEnd {
+        let place = match self.prepare().await {
+            Ok(place) => place,
+            Err(exit) => return exit.into_end(),
+        };
+        let result = self.work(&place).await;
+        let (end, release) = match result {
+            Ok(end @ UnitEnd::Merged(_)) => (end, Release::Done),
+            Ok(end) => (end, Release::Keep),
+            Err(Exit::Stopped(StopReason::Interrupted)) => {
+                (UnitEnd::Stopped(StopReason::Interrupted), Release::Retry)
+            }
+            Err(Exit::Stopped(reason)) => (UnitEnd::Stopped(reason), Release::Keep),
+            Err(Exit::Failed(failure)) => {
+                let retry = self.reporter.will_retry(failure.clone()).await;
+                (UnitEnd::Failed(failure), if retry { Release::Retry } else { Release::Keep })
+            }
+        };
+        if let Workplace::Worktree(worktree) = place
+            && let Err(error) = worktree.release(release).await
+        {
+            self.warn(error.to_string());
+        }
+        end
+    }
+
+    async fn prepare(&self) -> Result<Workplace, Exit> {
+        let task = self.task();
+        let shared_by = match task.isolation {
+            Isolation::None => return Ok(Workplace::Repository),
+            Isolation::Epic => task.epic.map(|epic| self.plan.epics()[epic.get()].id.clone()),
+            _ => None,
+        };
+        let request = WorktreeRequest {
+            run: self.run.clone(),
+            task: task.id.clone(),
+            attempt: self.attempt,
+            shared_by,
+        };
+        let worktree = self.ports.worktrees()?.acquire(request).await?;
+        self.reporter.tell(UnitReport::Prepared(Place {
+            path: worktree.path().to_owned(),
+            branch: worktree.branch().to_owned(),
+            base: worktree.base().clone(),
+        }));
+        Ok(Workplace::Worktree(worktree))
+    }
+
+    async fn work(&mut self, place: &Workplace) -> Result<UnitEnd, Exit> {
+        self.go_on()?;
+        let request = self.request(place, self.task().work.clone(), Purpose::Work);
+        let exit = self.supervise(request, true).await?;
+        if !exit.status.is_success() {
+            return Err(Exit::Failed(Failure::Agent {
+                exit: exit.status,
+                output_tail: exit.output_tail,
+            }));
+        }
+        self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
+        let sealed = self.seal(place).await?;
+        if sealed.is_none() && self.task().expects == Expects::Changes {
+            return Err(Exit::Failed(Failure::NoChanges));
+        }
+        self.verify(place).await?;
+        self.merge(place, sealed).await
+    }
+
+    fn go_on(&self) -> Result<(), Exit> {
+        match &self.control.borrow().stop {
+            Some(reason) => Err(Exit::Stopped(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    async fn seal(&self, place: &Workplace) -> Result<Option<CommitId>, Exit> {
+        let Workplace::Worktree(worktree) = place else { return Ok(None) };
+        let message = self.message(commit_subject(self.task()));
+        let Sealed { tip, .. } = worktree.seal(&message).await?;
+        Ok(tip)
+    }
+
+    async fn verify(&mut self, place: &Workplace) -> Result<(), Exit> {
+        let commands = self.task().verify.clone();
+        for (index, command) in commands.into_iter().enumerate() {
+            self.go_on()?;
+            let work = Work::Command(command.clone());
+            let request = self.request(place, work, Purpose::Verify { index });
+            let exit = self.supervise(request, false).await?;
+            if !exit.status.is_success() {
+                return Err(Exit::Failed(Failure::Verification {
+                    command: command.to_string(),
+                    exit: exit.status,
+                    output_tail: exit.output_tail,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    async fn merge(&self, place: &Workplace, commit: Option<CommitId>) -> Result<UnitEnd, Exit> {
+        // The intent is written before the target moves.
+        self.reporter.verified(commit.clone()).await.map_err(Exit::Stopped)?;
+        let (Workplace::Worktree(worktree), Some(commit)) = (place, commit) else {
+            return Ok(UnitEnd::Merged(Merged::Nothing));
+        };
+        let branch = worktree.branch().to_owned();
+        let request = MergeRequest {
+            commit: commit.clone(),
+            branch: branch.clone(),
+            message: self.message(merge_subject(self.task())),
+        };
+        Ok(match self.ports.worktrees()?.merge(request).await? {
+            MergeOutcome::Merged { merge_commit } => {
+                UnitEnd::Merged(Merged::Commit { commit, merge_commit })
+            }
+            MergeOutcome::Conflicted { files } => UnitEnd::Conflicted { commit, branch, files },
+            outcome => {
+                let message = format!("the merge ended in an unknown way: {outcome:?}");
+                return Err(Exit::Failed(Failure::Infrastructure { message }));
+            }
+        })
+    }
+
+    fn message(&self, subject: String) -> CommitMessage {
+        CommitMessage {
+            subject,
+            run: self.run.clone(),
+            task: self.task().id.clone(),
+            attempt: self.attempt,
+        }
+    }
+
+    fn request(&self, place: &Workplace, work: Work, purpose: Purpose) -> AgentRequest {
+        let task = self.task();
+        let repository = self.ports.workspace.clone();
+        let directory = match place {
+            Workplace::Repository => repository.clone(),
+            Workplace::Worktree(worktree) => worktree.path().to_owned(),
+        };
+        let agent = match &work {
+            Work::Prompt { agent, .. } => self.plan.agents().get(agent).cloned(),
+            _ => None,
+        };
+        let mut env = agent.as_ref().map_or_else(BTreeMap::new, |agent| agent.env.clone());
+        env.extend(task.env.clone());
+        env.extend(
+            [
+                ("ORCH_RUN_ID", self.run.to_string()),
+                ("ORCH_TASK_ID", task.id.to_string()),
+                ("ORCH_ATTEMPT", self.attempt.to_string()),
+                ("ORCH_WORKTREE", directory.to_string_lossy().into_owned()),
+                ("ORCH_REPO", repository.to_string_lossy().into_owned()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        AgentRequest {
+            run: self.run.clone(),
+            task: task.id.clone(),
+            attempt: self.attempt,
+            purpose,
+            work,
+            agent,
+            directory,
+            repository,
+            env,
+            max_output: task.max_output,
+        }
+    }
+
+    /// Runs an agent to its end, under the task's time limit and the dispatcher's control.
+    async fn supervise(&mut self, request: AgentRequest, is_work: bool) -> Result<AgentExit, Exit> {
+        let agent = self.ports.runner.start(request).await?;
+        if is_work {
+            self.reporter.tell(UnitReport::Started(agent.identity()));
+        }
+        let limit = self.task().timeout;
+        let mut watch = Stopwatch::new(limit);
+        loop {
+            let deadline = watch.deadline();
+            tokio::select! {
+                biased;
+                exit = agent.wait() => {
+                    let exit = exit?;
+                    if exit.leaked_output {
+                        self.warn(
+                            "a process that it left behind held its output open and was cut off"
+                                .into(),
+                        );
+                    }
+                    return Ok(exit);
+                }
+                () = reached(deadline) => {
+                    let after = Span(limit);
+                    self.reporter.tell(UnitReport::Stopping(StopReason::Timeout { after }));
+                    self.stop(agent.as_ref()).await?;
+                    return Err(Exit::Failed(Failure::Timeout { after }));
+                }
+                changed = self.control.changed() => {
+                    let control = match changed {
+                        Ok(()) => self.control.borrow_and_update().clone(),
+                        // The dispatcher is gone: nobody would hear of the result.
+                        Err(_) => Control {
+                            stop: Some(StopReason::Interrupted),
+                            kill: true,
+                            frozen: false,
+                        },
+                    };
+                    if let Some(reason) = control.stop {
+                        self.stop(agent.as_ref()).await?;
+                        return Err(Exit::Stopped(reason));
+                    }
+                    if watch.set_frozen(control.frozen) {
+                        if control.frozen { agent.freeze().await? } else { agent.thaw().await? }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends an agent; without grace once that is asked for.
+    async fn stop(&mut self, agent: &dyn RunningAgent) -> Result<(), RunnerError> {
+        let polite = agent.stop(self.grace);
+        tokio::pin!(polite);
+        let no_grace = async {
+            while !self.control.borrow_and_update().kill {
+                if self.control.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            ended = &mut polite => ended,
+            () = no_grace => agent.stop(Duration::ZERO).await,
+        }
+    }
+}
+
+impl Exit {
+    fn into_end(self) -> UnitEnd {
+        match self {
+            Self::Failed(failure) => UnitEnd::Failed(failure),
+            Self::Stopped(reason) => UnitEnd::Stopped(reason),
+        }
+    }
+}
+
+/// The first line of the commit that merges a task's work.
+pub(crate) fn merge_subject(task: &Task) -> String {
+    match &task.title {
+        Some(title) => format!("Merge {}: {title}", task.id),
+        None => format!("Merge {}", task.id),
+    }
+}
+
+/// The first line of the commit of what a task left uncommitted.
+fn commit_subject(task: &Task) -> String {
+    match &task.title {
+        Some(title) => format!("{}: {title}", task.id),
+        None => format!("{}: work of the task", task.id),
+    }
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A time limit that stands still while the agent is frozen.
+#[derive(Debug)]
+enum Stopwatch {
+    Running { deadline: Option<Instant> },
+    Frozen { left: Option<Duration> },
+}
+
+impl Stopwatch {
+    fn new(limit: Duration) -> Self {
+        Self::Running { deadline: Instant::now().checked_add(limit) }
+    }
+
+    const fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Running { deadline } => *deadline,
+            Self::Frozen { .. } => None,
+        }
+    }
+
+    /// Whether that changed anything.
+    fn set_frozen(&mut self, frozen: bool) -> bool {
+        match (&*self, frozen) {
+            (Self::Running { deadline }, true) => {
+                let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+                *self = Self::Frozen { left };
+                true
+            }
+            (Self::Frozen { left }, false) => {
+                let deadline = left.and_then(|left| Instant::now().checked_add(left));
+                *self = Self::Running { deadline };
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_limit_stands_still() {
+        let mut watch = Stopwatch::new(Duration::from_secs(10));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert!(watch.set_frozen(true));
+        assert!(!watch.set_frozen(true));
+        assert_eq!(watch.deadline(), None);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(watch.set_frozen(false));
+        assert_eq!(watch.deadline(), Some(Instant::now() + Duration::from_secs(6)));
+        reached(watch.deadline()).await;
+    }
+}

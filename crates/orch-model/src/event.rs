@@ -1,0 +1,327 @@
+//! What happens in a run, as it is journalled and as observers are told: one vocabulary for both.
+//!
+//! An event is told only after it is durable, so an observer that fell behind or starts late can
+//! read the journal from any sequence number and misses nothing.
+
+use std::{path::PathBuf, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{CommitId, RunId, TaskId},
+    outcome::{ExitStatus, Failure, StopReason},
+    plan::PlanSpec,
+    state::{Attempt, Merged, RunStatus, SkipReason},
+    time::Timestamp,
+    usage::Usage,
+};
+
+/// The version of the event format; part of every stored file and stream that holds events.
+pub const EVENT_VERSION: u32 = 1;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its number in the run: 1, 2, 3, without gaps.
+    pub seq: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The run began. Always the first event.
+    RunStarted {
+        /// What the run was started with.
+        header: Box<RunHeader>,
+    },
+    /// Another orchestrator took the run up again.
+    RunReopened {
+        /// The process that continues it.
+        pid: u32,
+    },
+    /// Something happened to a task.
+    Task {
+        /// Which.
+        task: TaskId,
+        /// What.
+        #[serde(flatten)]
+        change: TaskChange,
+    },
+    /// No task is started until `RunResumed`.
+    RunPaused {
+        /// Whether running agents are stopped too.
+        frozen: bool,
+    },
+    /// Tasks are started again.
+    RunResumed,
+    /// The whole run is being cancelled.
+    RunCancelling,
+    /// The run is being stopped so that it can be resumed later.
+    RunInterrupting,
+    /// What became of the target branch at the end of the run.
+    Delivered {
+        /// Where the results stand.
+        delivery: Delivery,
+    },
+    /// Something that a person should know and that changes no state.
+    Warning {
+        /// The task that it is about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<TaskId>,
+        /// One sentence.
+        message: String,
+    },
+    /// The run has ended (or stopped, if `Interrupted`).
+    RunEnded {
+        /// How.
+        status: RunStatus,
+    },
+}
+
+/// Something that happened to a task; the input of [`crate::transition::next`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TaskChange {
+    /// Its last dependency has ended well.
+    Unblocked,
+    /// It waits for a slot.
+    Queued,
+    /// It got a slot and its locks.
+    Leased {
+        /// The attempt that begins.
+        attempt: Attempt,
+    },
+    /// Its working directory is about to be made.
+    Preparing,
+    /// Its working directory is there.
+    Prepared {
+        /// Where it is and what it was made from.
+        place: Place,
+    },
+    /// Its agent was started.
+    Started {
+        /// Which process it is, where the runner has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentIdentity>,
+    },
+    /// Its agent ended with success.
+    AgentEnded {
+        /// How.
+        exit: ExitStatus,
+        /// What it used, where it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+    },
+    /// Its work passed verification and is about to be merged.
+    Verified {
+        /// The tip of its work; `None` where it left nothing to merge.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit: Option<CommitId>,
+    },
+    /// Its work is in the target.
+    Merged {
+        /// What came of it.
+        result: Merged,
+    },
+    /// Its work could not be merged.
+    Conflicted {
+        /// The tip of its work.
+        commit: CommitId,
+        /// The branch that keeps it.
+        branch: String,
+        /// The files in conflict.
+        files: Vec<String>,
+    },
+    /// Its agent is being ended.
+    Stopping {
+        /// Why.
+        reason: StopReason,
+    },
+    /// The attempt failed and there will be another.
+    Retry {
+        /// What went wrong.
+        failure: Failure,
+        /// When the next attempt may be queued.
+        until: Timestamp,
+    },
+    /// The attempt failed and there won't be another.
+    Failed {
+        /// What went wrong.
+        failure: Failure,
+    },
+    /// Somebody cancelled it.
+    Cancelled,
+    /// It will not be run.
+    Skipped {
+        /// Why.
+        because: SkipReason,
+    },
+    /// What became of it can't be known.
+    Lost {
+        /// What is known.
+        known: String,
+        /// What to do or type.
+        hint: String,
+    },
+}
+
+/// What a run was started with: everything that is needed to continue it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunHeader {
+    /// The run.
+    pub run: RunId,
+    /// The version of the event format.
+    pub version: u32,
+    /// The plan as it was written.
+    pub plan: Arc<PlanSpec>,
+    /// The settings in force.
+    pub settings: RunSettings,
+    /// The repository's top folder.
+    pub repository: PathBuf,
+    /// The target branch and where it stood; `None` where no task touches git.
+    pub base: Option<RunBase>,
+    /// The process that started it.
+    pub pid: u32,
+}
+
+/// The settings of a run after the configuration and the plan have been put together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// How many tasks run at the same time, at most.
+    pub max_concurrency: u32,
+    /// When a task may start.
+    pub schedule: crate::plan::spec::Schedule,
+    /// How many tasks a wave has, at most; `None`: no limit.
+    pub max_per_wave: Option<u32>,
+    /// The pause between two waves.
+    pub wave_delay: crate::time::Span,
+    /// What a failed task means for the rest.
+    pub on_failure: crate::plan::spec::OnFailure,
+    /// How long an agent that is asked to end may take before it is killed.
+    pub grace: crate::time::Span,
+    /// The pause before the first retry; doubled for each further one.
+    pub backoff: crate::time::Span,
+    /// The longest pause before a retry.
+    pub backoff_max: crate::time::Span,
+    /// Where the jitter of pauses comes from.
+    pub seed: u64,
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        Self {
+            max_concurrency: 3,
+            schedule: crate::plan::spec::Schedule::Ready,
+            max_per_wave: None,
+            wave_delay: crate::time::Span::default(),
+            on_failure: crate::plan::spec::OnFailure::Continue,
+            grace: crate::time::Span::from_secs(10),
+            backoff: crate::time::Span::from_secs(1),
+            backoff_max: crate::time::Span::from_secs(300),
+            seed: 0,
+        }
+    }
+}
+
+/// The target branch of a run and where it stood when the run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunBase {
+    /// The branch, without `refs/heads/`.
+    pub target: String,
+    /// Its tip.
+    pub commit: CommitId,
+}
+
+/// Where a task works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The folder.
+    pub path: PathBuf,
+    /// The branch that its commits go to.
+    pub branch: String,
+    /// The commit that it was made from.
+    pub base: CommitId,
+}
+
+/// Which process an agent is. The pid alone names nothing: it is reused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentIdentity {
+    /// The process id, also that of its process group.
+    pub pid: u32,
+    /// When it was started, in clock ticks since boot (field 22 of `/proc/PID/stat`).
+    pub start_ticks: u64,
+    /// Which boot the ticks count from (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: String,
+}
+
+/// Where the results of a run stand at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Delivery {
+    /// Nothing was merged.
+    Nothing,
+    /// In the target branch.
+    Target {
+        /// The branch.
+        target: String,
+        /// Its tip.
+        commit: CommitId,
+    },
+    /// On a branch of their own, because the target can't be moved without touching someone's work.
+    Waiting {
+        /// The branch that was asked for.
+        target: String,
+        /// The branch that holds the results.
+        branch: String,
+        /// Its tip.
+        commit: CommitId,
+        /// Why.
+        reason: String,
+        /// What to type.
+        hint: String,
+    },
+    /// On a branch of their own, because bringing them to the target failed.
+    Failed {
+        /// The branch that was asked for.
+        target: String,
+        /// The branch that holds the results.
+        branch: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_flat_object() {
+        let event = Event {
+            seq: 7,
+            at: Timestamp::from_millis(0),
+            kind: EventKind::Task {
+                task: TaskId::new("login").unwrap(),
+                change: TaskChange::Retry {
+                    failure: Failure::Timeout { after: "2s".parse().unwrap() },
+                    until: Timestamp::from_millis(1000),
+                },
+            },
+        };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(
+            text,
+            r#"{"seq":7,"at":"1970-01-01T00:00:00.000Z","event":"task","task":"login","change":"retry","failure":{"class":"timeout","after":"2s"},"until":"1970-01-01T00:00:01.000Z"}"#
+        );
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+}

@@ -1,0 +1,28 @@
+//! The words of orch: ids, plans, states, transitions, events, outcomes and the ports behind which
+//! everything that touches the world stands. Nothing here does IO, reads a clock or looks at the
+//! environment.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod event;
+pub mod id;
+pub mod outcome;
+pub mod plan;
+pub mod ports;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod size;
+pub mod state;
+pub mod time;
+pub mod transition;
+pub mod usage;
+
+pub use event::{Event, EventKind, TaskChange};
+pub use id::{AgentName, CommitId, EpicId, IdError, LockName, RunId, TaskId};
+pub use plan::{PlanSpec, TaskIndex, ValidPlan};
+pub use progress::Progress;
+pub use report::Report;
+pub use run::RunState;
+pub use size::ByteSize;
+pub use state::{RunStatus, TaskState};
+pub use time::{Span, Timestamp};

@@ -1,0 +1,180 @@
+//! How things end: an agent, an attempt.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{time::Span, usage::Usage};
+
+/// How an agent's process ended, and what is known of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentExit {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The last part of its output, at most some kilobytes, as valid UTF-8.
+    pub output_tail: String,
+    /// How many bytes of output it wrote in all.
+    pub output_bytes: u64,
+    /// Whether a process that it left behind still held its output open, and was cut off.
+    pub leaked_output: bool,
+    /// What it used, where it says so.
+    pub usage: Option<Usage>,
+}
+
+impl AgentExit {
+    /// An exit with this status and nothing else to tell.
+    #[must_use]
+    pub const fn new(status: ExitStatus) -> Self {
+        Self {
+            status,
+            output_tail: String::new(),
+            output_bytes: 0,
+            leaked_output: false,
+            usage: None,
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal with this number ended it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// Whether it exited with code 0.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Code(0))
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// Why a running agent is being ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StopReason {
+    /// It ran longer than its task allows.
+    Timeout {
+        /// The limit.
+        after: Span,
+    },
+    /// Its task or the run was cancelled.
+    Cancelled,
+    /// The run is being stopped and will be resumed later.
+    Interrupted,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "class", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Failure {
+    /// The agent ended without success.
+    Agent {
+        /// How.
+        exit: ExitStatus,
+        /// The end of its output.
+        output_tail: String,
+    },
+    /// The agent ran longer than allowed.
+    Timeout {
+        /// The limit.
+        after: Span,
+    },
+    /// The agent could not be started.
+    Spawn {
+        /// What the system said.
+        message: String,
+    },
+    /// A verification command failed.
+    Verification {
+        /// Which.
+        command: String,
+        /// How.
+        exit: ExitStatus,
+        /// The end of its output.
+        output_tail: String,
+    },
+    /// The task had to leave a commit or a change and left none.
+    NoChanges,
+    /// The run was stopped, or the orchestrator died, while the attempt was under way. Not charged to the task.
+    Interrupted {
+        /// What happened.
+        message: String,
+    },
+    /// The worktree, the merge or the engine failed.
+    Infrastructure {
+        /// What happened.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// Whether a further attempt may end otherwise, so that the task's retries apply.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Spawn { .. })
+    }
+
+    /// Whether the attempt counts against the task's retries.
+    #[must_use]
+    pub const fn is_charged(&self) -> bool {
+        !matches!(self, Self::Interrupted { .. })
+    }
+
+    /// The name of the class, as stored files write it.
+    #[must_use]
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::Agent { .. } => "agent",
+            Self::Timeout { .. } => "timeout",
+            Self::Spawn { .. } => "spawn",
+            Self::Verification { .. } => "verification",
+            Self::NoChanges => "no_changes",
+            Self::Interrupted { .. } => "interrupted",
+            Self::Infrastructure { .. } => "infrastructure",
+        }
+    }
+
+    /// The end of the output that belongs to the failure; empty where there is none.
+    #[must_use]
+    pub fn output_tail(&self) -> &str {
+        match self {
+            Self::Agent { output_tail, .. } | Self::Verification { output_tail, .. } => output_tail,
+            _ => "",
+        }
+    }
+}
+
+/// One line, without the output.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent { exit, .. } => write!(f, "ended with {exit}"),
+            Self::Timeout { after } => write!(f, "ran longer than {after}"),
+            Self::Spawn { message } => write!(f, "could not be started: {message}"),
+            Self::Verification { command, exit, .. } => {
+                write!(f, "verification `{command}` ended with {exit}")
+            }
+            Self::NoChanges => {
+                f.write_str("left no commit and no change, and the plan expects changes")
+            }
+            Self::Interrupted { message } => write!(f, "interrupted: {message}"),
+            Self::Infrastructure { message } => f.write_str(message),
+        }
+    }
+}

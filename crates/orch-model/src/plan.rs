@@ -1,0 +1,39 @@
+//! Plans: as written ([`spec`]), and as the rest of the code takes them ([`ValidPlan`]).
+//!
+//! A plan comes from text by [`parse`], or from code as a [`PlanSpec`] by [`ValidPlan::new`]. Both
+//! report every problem at once, each with a cure; from text each has its place as well.
+
+#[cfg(feature = "parse")]
+mod decode;
+mod nearest;
+#[cfg(feature = "parse")]
+mod parse;
+mod path;
+mod problem;
+#[cfg(feature = "schema")]
+mod schema;
+#[cfg(feature = "parse")]
+mod source;
+pub mod spec;
+pub mod template;
+mod valid;
+mod validate;
+
+#[cfg(feature = "parse")]
+pub use parse::parse;
+pub use problem::{Position, Problem, Problems};
+#[cfg(feature = "schema")]
+pub use schema::schema;
+#[cfg(feature = "parse")]
+pub use source::Format;
+pub use spec::PlanSpec;
+pub use valid::{
+    Agent, Epic, EpicIndex, LockClaim, LockMode, Prompt, RunOptions, Task, TaskIndex, ValidPlan,
+    Work,
+};
+pub use validate::{
+    DEFAULT_MAX_OUTPUT, DEFAULT_PRIORITY, DEFAULT_RETRIES, DEFAULT_TIMEOUT, LOWEST_PRIORITY,
+};
+
+/// The version of the plan format that this code reads.
+pub const VERSION: u32 = 1;

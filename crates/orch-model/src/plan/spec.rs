@@ -1,0 +1,513 @@
+//! The plan as it is written: one serde model for TOML, YAML and JSON.
+//!
+//! A spec says nothing of whether the plan makes sense; [`super::validate`] turns it into a
+//! [`super::ValidPlan`].
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{Problems, ValidPlan};
+use crate::{
+    id::{AgentName, EpicId, LockName, TaskId},
+    size::ByteSize,
+    time::Span,
+};
+
+/// A plan of dependent tasks, version 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PlanSpec {
+    /// The version of the format: 1.
+    pub version: u32,
+    /// How the run as a whole behaves.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub run: RunSpec,
+    /// Values for tasks that don't give their own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub defaults: DefaultsSpec,
+    /// Command templates of agents, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agents: BTreeMap<AgentName, AgentSpec>,
+    /// Groups of tasks that depend on one another as a whole.
+    #[serde(default, rename = "epic", skip_serializing_if = "Vec::is_empty")]
+    pub epics: Vec<EpicSpec>,
+    /// The tasks.
+    #[serde(default, rename = "task", skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskSpec>,
+}
+
+impl Default for PlanSpec {
+    fn default() -> Self {
+        Self {
+            version: super::VERSION,
+            run: RunSpec::default(),
+            defaults: DefaultsSpec::default(),
+            agents: BTreeMap::new(),
+            epics: Vec::new(),
+            tasks: Vec::new(),
+        }
+    }
+}
+
+impl PlanSpec {
+    /// An empty plan of the current version.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a task.
+    #[must_use]
+    pub fn task(mut self, task: TaskSpec) -> Self {
+        self.tasks.push(task);
+        self
+    }
+
+    /// Checks the plan and applies its defaults; see [`ValidPlan::new`].
+    ///
+    /// # Errors
+    /// Every problem of the plan, each with a cure.
+    pub fn validate(self) -> Result<ValidPlan, Problems> {
+        ValidPlan::new(self)
+    }
+}
+
+/// `[run]`: how the run as a whole behaves.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// The branch that results are merged into. Default: the branch checked out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// How many tasks run at the same time, at most. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
+    /// When a task may start. Default: `ready`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// With `schedule = "waves"`: how many tasks a wave has, at most. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_wave: Option<u32>,
+    /// With `schedule = "waves"`: the pause between two waves. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave_delay: Option<Span>,
+    /// What a failed task means for the rest. Default: `continue`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
+}
+
+/// When a task may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Schedule {
+    /// The moment its last dependency has been merged.
+    #[default]
+    Ready,
+    /// In batches: a wave starts when every task of the wave before has ended.
+    Waves,
+}
+
+/// What a failed task means for the tasks that don't depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// They go on.
+    #[default]
+    Continue,
+    /// Nothing new is started; what runs finishes.
+    Stop,
+}
+
+/// `[defaults]`: values for tasks that don't give their own.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DefaultsSpec {
+    /// See [`TaskSpec::timeout`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// See [`TaskSpec::retries`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// See [`TaskSpec::verify`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Vec<CommandLine>>,
+    /// See [`TaskSpec::agent`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// See [`TaskSpec::model`]; the model of a task's agent, where it has one, comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// See [`TaskSpec::env`]; a task's own variables are added to these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// See [`TaskSpec::isolation`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
+    /// See [`TaskSpec::expects`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expects: Option<Expects>,
+    /// See [`TaskSpec::max_output`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output: Option<ByteSize>,
+}
+
+/// `[agents.NAME]`: how an agent is called.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AgentSpec {
+    /// Program and arguments. `{prompt}`, `{prompt_file}`, `{worktree}` and `{model}` are replaced.
+    pub command: Vec<String>,
+    /// What the agent reads on its standard input. Default: the prompt, where `command` names
+    /// neither `{prompt}` nor `{prompt_file}`; else nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<AgentStdin>,
+    /// The model for tasks that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Variables for the agent's environment; those of the task win.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// What an agent reads on its standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AgentStdin {
+    /// The prompt, then end of file.
+    Prompt,
+    /// End of file at once.
+    Null,
+}
+
+/// `[[epic]]`: a group of tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct EpicSpec {
+    /// Its id.
+    pub id: EpicId,
+    /// What it is about, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Epics all of whose tasks must have been merged before a task of this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<EpicId>,
+}
+
+/// `[[task]]`: one piece of work for one agent or command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TaskSpec {
+    /// Its id: `[a-z0-9._-]{1,64}`, without a leading dash or dot.
+    pub id: TaskId,
+    /// What it is about, for people and for commit messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The epic it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epic: Option<EpicId>,
+    /// The command: a shell line, or a list of arguments that no shell sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<CommandLine>,
+    /// The prompt for an agent, in place of `run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// A file with the prompt, relative to the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_file: Option<String>,
+    /// Which of `[agents]` gets the prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// The model that the agent is told to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Tasks that must have been merged before this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<TaskId>,
+    /// Tasks that must have ended, whatever their outcome, before this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<TaskId>,
+    /// From 0, the highest, to 4. Default: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 4)))]
+    pub priority: Option<u8>,
+    /// How long it is expected to take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Span>,
+    /// Globs of the files it will write; tasks with overlapping claims don't run together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Locks that it holds while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<LockSpec>,
+    /// Variables for its environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// How long an attempt may run before it is ended. Default: `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// How many further attempts there are after one has failed. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// Commands that must succeed in its worktree before its work is merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Vec<CommandLine>>,
+    /// Where it runs. Default: `worktree`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
+    /// What it must leave behind. Default: `any`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expects: Option<Expects>,
+    /// How much of an attempt's output is kept; beyond it the middle is cut. Default: `64MiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output: Option<ByteSize>,
+}
+
+impl TaskSpec {
+    /// A task with nothing but its id; give it `run`, or `prompt` and `agent`.
+    #[must_use]
+    pub fn new(id: TaskId) -> Self {
+        Self {
+            id,
+            title: None,
+            epic: None,
+            run: None,
+            prompt: None,
+            prompt_file: None,
+            agent: None,
+            model: None,
+            needs: Vec::new(),
+            after: Vec::new(),
+            priority: None,
+            estimate: None,
+            files: Vec::new(),
+            locks: Vec::new(),
+            env: BTreeMap::new(),
+            timeout: None,
+            retries: None,
+            verify: None,
+            isolation: None,
+            expects: None,
+            max_output: None,
+        }
+    }
+
+    /// Sets the shell line.
+    #[must_use]
+    pub fn run(mut self, line: impl Into<String>) -> Self {
+        self.run = Some(CommandLine::Shell(line.into()));
+        self
+    }
+
+    /// Adds a hard dependency.
+    #[must_use]
+    pub fn needs(mut self, task: TaskId) -> Self {
+        self.needs.push(task);
+        self
+    }
+}
+
+/// A command: a line for the shell, or a list of arguments that no shell sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandLine {
+    /// Given to `sh -c`.
+    Shell(String),
+    /// Program and arguments.
+    Argv(Vec<String>),
+}
+
+impl fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shell(line) => f.write_str(line),
+            Self::Argv(argv) => f.write_str(&argv.join(" ")),
+        }
+    }
+}
+
+impl Serialize for CommandLine {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Shell(line) => line.serialize(serializer),
+            Self::Argv(argv) => argv.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CommandLine {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = CommandLine;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a shell line or a list of arguments")
+            }
+            fn visit_str<E: de::Error>(self, line: &str) -> Result<CommandLine, E> {
+                Ok(CommandLine::Shell(line.into()))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<CommandLine, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(CommandLine::Argv)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for CommandLine {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CommandLine".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "a shell line, or a list of arguments that no shell sees",
+            "oneOf": [
+                { "type": "string", "minLength": 1 },
+                { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+            ],
+        })
+    }
+}
+
+/// A lock as a task names it: `"db"`, or `{ name = "ports", shared = true }`, or
+/// `{ name = "gpu", count = 1, of = 4 }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockSpec {
+    /// Its name.
+    pub name: LockName,
+    /// Whether other shared holders are welcome.
+    pub shared: bool,
+    /// How many units of a counted lock the task takes, and how many there are.
+    pub counted: Option<(u32, u32)>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct LockTable {
+    /// Its name.
+    name: LockName,
+    /// Whether other shared holders are welcome.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shared: bool,
+    /// How many units of a counted lock the task takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    count: Option<u32>,
+    /// How many units of a counted lock there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<u32>,
+}
+
+impl Serialize for LockSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !self.shared && self.counted.is_none() {
+            return self.name.serialize(serializer);
+        }
+        LockTable {
+            name: self.name.clone(),
+            shared: self.shared,
+            count: self.counted.map(|(count, _)| count),
+            of: self.counted.map(|(_, of)| of),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for LockSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = LockSpec;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "the name of a lock, or a table such as { name = \"db\", shared = true }",
+                )
+            }
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<LockSpec, E> {
+                let name = LockName::new(name).map_err(E::custom)?;
+                Ok(LockSpec { name, shared: false, counted: None })
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<LockSpec, A::Error> {
+                let table = LockTable::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let counted = match (table.count, table.of) {
+                    (None, None) => None,
+                    (count, Some(of)) => Some((count.unwrap_or(1), of)),
+                    (Some(_), None) => {
+                        return Err(de::Error::custom(
+                            "`count` needs `of`: how many units there are in all",
+                        ));
+                    }
+                };
+                if counted.is_some_and(|(count, of)| count == 0 || count > of) {
+                    return Err(de::Error::custom("`count` must be at least 1 and at most `of`"));
+                }
+                if table.shared && counted.is_some() {
+                    return Err(de::Error::custom(
+                        "a lock is either `shared` or counted, not both",
+                    ));
+                }
+                Ok(LockSpec { name: table.name, shared: table.shared, counted })
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for LockSpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Lock".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let name = generator.subschema_for::<LockName>();
+        let table = generator.subschema_for::<LockTable>();
+        schemars::json_schema!({
+            "description": "a lock's name, or a table with its mode",
+            "oneOf": [name, table],
+        })
+    }
+}
+
+/// Where a task runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Isolation {
+    /// In a git worktree of its own.
+    #[default]
+    Worktree,
+    /// In a worktree that the tasks of its epic share, one at a time.
+    Epic,
+    /// In the repository itself; only for tasks that write nothing.
+    None,
+}
+
+/// What a task must leave behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Expects {
+    /// Anything, also nothing.
+    #[default]
+    Any,
+    /// A commit or a change; a task that leaves neither has failed.
+    Changes,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

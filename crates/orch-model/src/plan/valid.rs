@@ -1,0 +1,257 @@
+//! A plan that makes sense: what the rest of the code takes.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::{AgentStdin, CommandLine, Expects, Isolation, OnFailure, PlanSpec, Schedule};
+use crate::{
+    id::{AgentName, EpicId, LockName, TaskId},
+    size::ByteSize,
+};
+
+/// The position of a task in its plan: an index into [`ValidPlan::tasks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskIndex(pub u32);
+
+impl TaskIndex {
+    /// As an index into a slice.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl From<usize> for TaskIndex {
+    fn from(index: usize) -> Self {
+        Self(u32::try_from(index).expect("a plan has fewer than 2^32 tasks"))
+    }
+}
+
+/// The position of an epic in its plan: an index into [`ValidPlan::epics`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EpicIndex(pub u32);
+
+impl EpicIndex {
+    /// As an index into a slice.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl From<usize> for EpicIndex {
+    fn from(index: usize) -> Self {
+        Self(u32::try_from(index).expect("a plan has fewer than 2^32 epics"))
+    }
+}
+
+/// A plan whose ids are unique, whose references exist, whose dependencies have no cycle and whose
+/// defaults have been applied. Only [`super::validate`] makes one.
+#[derive(Debug, Clone)]
+pub struct ValidPlan {
+    pub(super) spec: Arc<PlanSpec>,
+    pub(super) run: RunOptions,
+    pub(super) agents: BTreeMap<AgentName, Agent>,
+    pub(super) epics: Vec<Epic>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) by_id: std::collections::HashMap<TaskId, TaskIndex>,
+}
+
+impl ValidPlan {
+    /// The plan as it was written; what a journal stores.
+    #[must_use]
+    pub const fn spec(&self) -> &Arc<PlanSpec> {
+        &self.spec
+    }
+
+    /// How the run as a whole behaves.
+    #[must_use]
+    pub const fn run(&self) -> &RunOptions {
+        &self.run
+    }
+
+    /// Agents by name.
+    #[must_use]
+    pub const fn agents(&self) -> &BTreeMap<AgentName, Agent> {
+        &self.agents
+    }
+
+    /// Epics in plan order.
+    #[must_use]
+    pub fn epics(&self) -> &[Epic] {
+        &self.epics
+    }
+
+    /// Tasks in plan order.
+    #[must_use]
+    pub fn tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
+    /// The task at a position.
+    ///
+    /// # Panics
+    /// Where the index comes from another plan.
+    #[must_use]
+    pub fn task(&self, index: TaskIndex) -> &Task {
+        &self.tasks[index.get()]
+    }
+
+    /// The position of the task with this id.
+    #[must_use]
+    pub fn index_of(&self, id: &TaskId) -> Option<TaskIndex> {
+        self.by_id.get(id).copied()
+    }
+
+    /// Every position, in plan order.
+    pub fn indices(&self) -> impl ExactSizeIterator<Item = TaskIndex> + use<> {
+        (0..self.tasks.len() as u32).map(TaskIndex)
+    }
+}
+
+/// How the run as a whole behaves. `None` where the plan leaves the choice to the configuration.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RunOptions {
+    /// The branch that results are merged into; `None`: the branch checked out.
+    pub target: Option<String>,
+    /// How many tasks run at the same time, at most.
+    pub max_concurrency: Option<u32>,
+    /// When a task may start.
+    pub schedule: Option<Schedule>,
+    /// How many tasks a wave has, at most.
+    pub max_per_wave: Option<u32>,
+    /// The pause between two waves.
+    pub wave_delay: Option<Duration>,
+    /// What a failed task means for the rest.
+    pub on_failure: Option<OnFailure>,
+}
+
+/// How an agent is called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agent {
+    /// Program and arguments with placeholders; not empty.
+    pub command: Vec<String>,
+    /// What it reads on its standard input.
+    pub stdin: AgentStdin,
+    /// The model for tasks that name none.
+    pub model: Option<String>,
+    /// Variables for its environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A group of tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Epic {
+    /// Its id.
+    pub id: EpicId,
+    /// What it is about, for people.
+    pub title: Option<String>,
+    /// Epics that it waits for.
+    pub needs: Vec<EpicIndex>,
+    /// Its tasks, in plan order.
+    pub tasks: Vec<TaskIndex>,
+}
+
+/// One piece of work, with all defaults applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// What it is about, for people.
+    pub title: Option<String>,
+    /// The epic it belongs to.
+    pub epic: Option<EpicIndex>,
+    /// What is to be done.
+    pub work: Work,
+    /// Tasks that must have been merged; sorted, without repeats. Those that come by way of its
+    /// epic are not listed: the graph expands them.
+    pub needs: Vec<TaskIndex>,
+    /// Tasks that must have ended; sorted, without repeats.
+    pub after: Vec<TaskIndex>,
+    /// From 0, the highest, to 4.
+    pub priority: u8,
+    /// How long it is expected to take.
+    pub estimate: Option<Duration>,
+    /// Globs of the files it will write, relative to the repository.
+    pub files: Vec<String>,
+    /// Locks that it holds while it runs; sorted by name, no name twice.
+    pub locks: Vec<LockClaim>,
+    /// Variables for its environment.
+    pub env: BTreeMap<String, String>,
+    /// How long an attempt may run.
+    pub timeout: Duration,
+    /// How many further attempts there are after one has failed.
+    pub retries: u32,
+    /// Commands that must succeed before its work is merged.
+    pub verify: Vec<CommandLine>,
+    /// Where it runs.
+    pub isolation: Isolation,
+    /// What it must leave behind.
+    pub expects: Expects,
+    /// How much of an attempt's output is kept.
+    pub max_output: ByteSize,
+}
+
+impl Task {
+    /// The title, or the id where there is none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.title.as_deref().unwrap_or_else(|| self.id.as_str())
+    }
+}
+
+/// What a task does.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Work {
+    /// Runs a command.
+    Command(CommandLine),
+    /// Gives a prompt to an agent.
+    Prompt {
+        /// The agent, one of [`ValidPlan::agents`].
+        agent: AgentName,
+        /// What it is told.
+        prompt: Prompt,
+        /// The model it is told to use.
+        model: Option<String>,
+    },
+}
+
+/// Where a prompt's text stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Prompt {
+    /// In the plan.
+    Text(String),
+    /// In a file, relative to the repository.
+    File(String),
+}
+
+/// A lock that a task holds while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockClaim {
+    /// Its name.
+    pub name: LockName,
+    /// How it is held.
+    pub mode: LockMode,
+}
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LockMode {
+    /// By one holder.
+    Exclusive,
+    /// By any number of shared holders.
+    Shared,
+    /// By holders who together take at most `of` units.
+    Counted {
+        /// Units that this holder takes; at least 1.
+        count: u32,
+        /// Units that there are; at least `count`.
+        of: u32,
+    },
+}

@@ -1,0 +1,20 @@
+//! The four ports behind which everything that touches the world stands.
+//!
+//! Each has a contract that every implementation, also a fake one, must keep; the contract suites
+//! in the integration tests run against all of them.
+
+pub mod lock;
+pub mod runner;
+pub mod store;
+pub mod worktree;
+
+pub use lock::{Acquired, Lease, LockError, LockHolder, LockRequest, ResourceLock};
+pub use runner::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent};
+pub use store::{RunJournal, RunSummary, StateStore, StoreError};
+pub use worktree::{
+    BeginRun, CommitMessage, GcItem, GcItemKind, GcRequest, MergeOutcome, MergeRequest, Release,
+    Sealed, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
+};
+
+/// An error of a foreign implementation of a port.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

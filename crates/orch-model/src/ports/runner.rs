@@ -1,0 +1,151 @@
+//! `AgentRunner`: starts agents and commands.
+
+use std::{collections::BTreeMap, fmt::Debug, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+
+use super::BoxError;
+use crate::{
+    event::AgentIdentity,
+    id::{RunId, TaskId},
+    outcome::AgentExit,
+    plan::{Agent, Work},
+    size::ByteSize,
+    state::Attempt,
+};
+
+/// Starts agents and commands.
+///
+/// # Contract
+/// - A started agent gets exactly the variables of [`AgentRequest::env`] on top of what the runner
+///   lets through of its own environment, runs in [`AgentRequest::directory`], and finds its
+///   standard input at its end (or the prompt, then the end).
+/// - An agent that ends without success is an [`AgentExit`], not an error.
+/// - After [`RunningAgent::wait`] has returned, no process that belongs to the agent's group is left.
+#[async_trait]
+pub trait AgentRunner: Debug + Send + Sync {
+    /// The name of the implementation, for messages.
+    fn name(&self) -> &str;
+
+    /// Starts an agent.
+    ///
+    /// # Errors
+    /// Where nothing was started.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves no agent behind.
+    async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError>;
+
+    /// Whether the agent that was started as `identity` still runs. Asked when a run is resumed.
+    ///
+    /// # Errors
+    /// Where that can't be found out.
+    async fn is_alive(&self, identity: &AgentIdentity) -> Result<bool, RunnerError>;
+}
+
+/// An agent that was started. Dropping it kills what is left of it.
+#[async_trait]
+pub trait RunningAgent: Debug + Send + Sync {
+    /// Which process it is; `None` where the runner has no process.
+    fn identity(&self) -> Option<AgentIdentity>;
+
+    /// Waits until it has ended and nothing of its group is left.
+    ///
+    /// # Errors
+    /// Where its end can't be observed.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again; after the end it gives the same answer each time.
+    async fn wait(&self) -> Result<AgentExit, RunnerError>;
+
+    /// Ends it: asks it politely, waits for `grace`, then kills its whole group. Returns when
+    /// nothing is left. May be called again with a shorter grace while an earlier call waits.
+    ///
+    /// # Errors
+    /// Where it can't be ended.
+    ///
+    /// # Cancel safety
+    /// A dropped call has asked politely, and has not killed unless the grace was over.
+    async fn stop(&self, grace: Duration) -> Result<(), RunnerError>;
+
+    /// Stops its processes without ending them.
+    ///
+    /// # Errors
+    /// Where that is not possible.
+    async fn freeze(&self) -> Result<(), RunnerError>;
+
+    /// Lets its processes go on after [`RunningAgent::freeze`].
+    ///
+    /// # Errors
+    /// Where that is not possible.
+    async fn thaw(&self) -> Result<(), RunnerError>;
+}
+
+/// What an agent is started with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentRequest {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Whether this is the task's work or a verification of it.
+    pub purpose: Purpose,
+    /// What is to be done.
+    pub work: Work,
+    /// How the plan says that the agent is called; `None` for a command.
+    pub agent: Option<Agent>,
+    /// Where it runs.
+    pub directory: PathBuf,
+    /// The top folder of the user's repository.
+    pub repository: PathBuf,
+    /// Variables on top of what the runner lets through.
+    pub env: BTreeMap<String, String>,
+    /// How much of its output is kept; beyond it the middle is cut.
+    pub max_output: ByteSize,
+}
+
+/// What an agent is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Purpose {
+    /// The task's work.
+    Work,
+    /// A verification of it.
+    Verify {
+        /// Which of the task's verification commands, from 0.
+        index: usize,
+    },
+}
+
+/// Why an agent could not be started or watched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunnerError {
+    /// The program does not exist or may not be executed.
+    #[error("can't start `{program}`: {source}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The request itself can't be carried out, and a repetition would end the same way.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A system call failed.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An error of a foreign implementation.
+    #[error(transparent)]
+    Other {
+        /// The error.
+        source: BoxError,
+    },
+}

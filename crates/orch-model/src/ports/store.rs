@@ -1,0 +1,160 @@
+//! `StateStore`: keeps what happened in a run, so that it survives the orchestrator.
+
+use std::{fmt::Debug, path::PathBuf};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::BoxError;
+use crate::{event::Event, id::RunId, run::RunState, state::RunStatus, time::Timestamp};
+
+/// Keeps the events of runs.
+///
+/// # Contract
+/// - Events that [`RunJournal::append`] took are there again after this process was killed; those
+///   that a later [`RunJournal::sync`] covered are there after a power cut too.
+/// - [`StateStore::read`] gives a prefix of what was appended, without gaps, however a writer ended.
+/// - At most one [`RunJournal`] is open at a time per store; a second is refused with
+///   [`StoreError::Busy`].
+#[async_trait]
+pub trait StateStore: Debug + Send + Sync {
+    /// The name of the implementation, for messages.
+    fn name(&self) -> &str;
+
+    /// Opens the journal of a new run.
+    ///
+    /// # Errors
+    /// Where the run exists, another orchestrator is at work, or the medium fails.
+    async fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError>;
+
+    /// Opens the journal of an existing run to continue it, and gives what it holds.
+    ///
+    /// # Errors
+    /// Where the run does not exist, another orchestrator is at work, or its journal is damaged.
+    async fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError>;
+
+    /// Reads the events of a run from number `from` on, also while it is being written.
+    ///
+    /// # Errors
+    /// Where the run does not exist or its journal is damaged.
+    async fn read(&self, run: &RunId, from: u64) -> Result<Vec<Event>, StoreError>;
+
+    /// Lists the runs, the newest first.
+    ///
+    /// # Errors
+    /// Where the medium fails.
+    async fn list(&self) -> Result<Vec<RunSummary>, StoreError>;
+}
+
+/// The journal of one run, open for writing. Dropping it lets another orchestrator open it.
+#[async_trait]
+pub trait RunJournal: Debug + Send + Sync {
+    /// Appends events in one write: they survive the death of this process.
+    ///
+    /// # Errors
+    /// Where the medium fails; the journal takes nothing more then.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a dropped call may have written a part.
+    async fn append(&self, events: &[Event]) -> Result<(), StoreError>;
+
+    /// Makes everything appended so far survive a power cut, and gives the number of the last
+    /// event that does. May run while further events are appended.
+    ///
+    /// # Errors
+    /// Where the medium fails. It is never tried again: after a failed fsync the pages may be
+    /// marked clean without having been written.
+    async fn sync(&self) -> Result<u64, StoreError>;
+
+    /// Writes the state for people, editors and scripts. It can be rebuilt from the journal.
+    ///
+    /// # Errors
+    /// Where the medium fails.
+    async fn publish(&self, state: &RunState) -> Result<(), StoreError>;
+}
+
+/// One line on a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The run.
+    pub run: RunId,
+    /// Where it stands, as far as its journal tells.
+    pub status: RunStatus,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When its last event happened.
+    pub updated_at: Timestamp,
+    /// How many tasks it has.
+    pub tasks: usize,
+    /// How many of them were merged.
+    pub merged: usize,
+    /// How many of them ended otherwise.
+    pub unsuccessful: usize,
+    /// The process that runs it; `None` where none does.
+    pub owner: Option<u32>,
+}
+
+/// Why a store could not do its job.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no such run.
+    #[error("there is no run {run}; `orch runs` lists them")]
+    NoSuchRun {
+        /// The run.
+        run: String,
+    },
+    /// There is a run of that name already.
+    #[error("there is a run {run} already")]
+    Exists {
+        /// The run.
+        run: RunId,
+    },
+    /// Another orchestrator is at work here.
+    #[error("another orch (process {pid}) is at work in this repository; see `orch status`")]
+    Busy {
+        /// Its process id; 0 where it is not known.
+        pid: u32,
+    },
+    /// A stored file is damaged.
+    #[error("{path} is damaged at byte {offset}: {detail}; it has been left as it is")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// How.
+        detail: String,
+    },
+    /// A stored file was written by a newer version.
+    #[error(
+        "{path} has format {found}, and this orch knows formats up to {known}; use a newer orch"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format known.
+        known: u32,
+    },
+    /// An earlier write failed, and the journal takes nothing more.
+    #[error("the journal stopped after an earlier failure: {0}")]
+    Stopped(String),
+    /// A system call failed.
+    #[error("{path}: {doing}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An error of a foreign implementation.
+    #[error(transparent)]
+    Other {
+        /// The error.
+        source: BoxError,
+    },
+}

@@ -1,0 +1,289 @@
+//! `WorktreeProvider`: gives tasks a place to work and merges what they did.
+
+use std::{
+    fmt::{self, Debug},
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::BoxError;
+use crate::{
+    event::{Delivery, RunBase},
+    id::{CommitId, EpicId, RunId, TaskId},
+    state::Attempt,
+};
+
+/// Gives tasks isolated places to work and brings their results together.
+///
+/// # Contract
+/// - Nothing here changes a file of the user's checkout or its index before
+///   [`WorktreeProvider::finish`], and `finish` only fast-forwards a checkout without changes.
+/// - No commit that a task made becomes unreachable: before a branch is deleted, its tip is proven
+///   reachable from the results, or kept under `refs/orch/preserved/`.
+/// - Every call may be repeated after it was interrupted.
+#[async_trait]
+pub trait WorktreeProvider: Debug + Send + Sync {
+    /// The name of the implementation, for messages.
+    fn name(&self) -> &str;
+
+    /// The top folder of the repository.
+    fn repository(&self) -> &Path;
+
+    /// Prepares for a run: finds the target branch and where it stands. For a run that is
+    /// resumed it finds what is there and changes nothing.
+    ///
+    /// # Errors
+    /// Where the repository or the branch can't be used.
+    async fn begin(&self, request: BeginRun) -> Result<RunBase, WorktreeError>;
+
+    /// Makes a worktree at the present tip of the results.
+    ///
+    /// # Errors
+    /// Where it can't be made; nothing of it is left then.
+    ///
+    /// # Cancel safety
+    /// A dropped call may leave a half-made worktree, which a repetition replaces.
+    async fn acquire(&self, request: WorktreeRequest) -> Result<Box<dyn Worktree>, WorktreeError>;
+
+    /// Merges a commit into the results.
+    ///
+    /// # Errors
+    /// Where git failed; a conflict is an outcome.
+    ///
+    /// # Cancel safety
+    /// A dropped call has either moved the results or not; a repetition finds out which.
+    async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError>;
+
+    /// Brings the results to the target branch at the end of a run, as far as that is possible
+    /// without touching anybody's work.
+    ///
+    /// # Errors
+    /// Where git failed; the results are safe on their branch then.
+    async fn finish(&self, run: &RunId) -> Result<Delivery, WorktreeError>;
+
+    /// Lists, and unless `dry_run` removes, what ended runs left behind and what is proven to be
+    /// safe elsewhere.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn gc(&self, request: GcRequest) -> Result<Vec<GcItem>, WorktreeError>;
+}
+
+/// A place where a task works.
+#[async_trait]
+pub trait Worktree: Debug + Send + Sync {
+    /// The folder.
+    fn path(&self) -> &Path;
+
+    /// The branch that the task's commits go to, without `refs/heads/`.
+    fn branch(&self) -> &str;
+
+    /// The commit that it was made from.
+    fn base(&self) -> &CommitId;
+
+    /// Commits what the task left uncommitted and finds the tip of its work. What git ignores is
+    /// not committed. May be called again, after further changes too.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn seal(&self, message: &CommitMessage) -> Result<Sealed, WorktreeError>;
+
+    /// Gives the place back.
+    ///
+    /// # Errors
+    /// Where it can't be removed, or where removing it would lose work.
+    async fn release(self: Box<Self>, release: Release) -> Result<(), WorktreeError>;
+}
+
+/// What becomes of a worktree that is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Release {
+    /// Its work has been merged, or there is none: it is removed, with its branch.
+    Done,
+    /// The attempt failed and another follows: commits and uncommitted changes are kept under
+    /// `refs/orch/preserved/`, then it is removed.
+    Retry,
+    /// A person will look at it: folder and branch stay.
+    Keep,
+}
+
+/// What a run begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BeginRun {
+    /// The run.
+    pub run: RunId,
+    /// The target branch; `None`: the branch that is checked out.
+    pub target: Option<String>,
+}
+
+/// What a worktree is made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorktreeRequest {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The epic whose tasks share the folder, one at a time; `None`: a folder of its own.
+    pub shared_by: Option<EpicId>,
+}
+
+/// What is to be merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeRequest {
+    /// The tip of the task's work.
+    pub commit: CommitId,
+    /// The branch that holds it.
+    pub branch: String,
+    /// The message of the merge commit; it names run, task and attempt.
+    pub message: CommitMessage,
+}
+
+/// The message of a commit that the engine makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitMessage {
+    /// The first line.
+    pub subject: String,
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+/// Subject, blank line, trailers.
+impl fmt::Display for CommitMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = self.subject.split_whitespace().collect::<Vec<_>>().join(" ");
+        writeln!(f, "{subject}\n")?;
+        writeln!(f, "Orch-Run: {}", self.run)?;
+        writeln!(f, "Orch-Task: {}", self.task)?;
+        writeln!(f, "Orch-Attempt: {}", self.attempt)
+    }
+}
+
+/// What a task left in its worktree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The tip of its work; `None` where nothing has changed since the base.
+    pub tip: Option<CommitId>,
+    /// Whether the engine had to commit something.
+    pub committed: bool,
+}
+
+/// How a merge ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MergeOutcome {
+    /// The commit is part of the results.
+    Merged {
+        /// The commit that brought it in; the commit itself where the results could be
+        /// fast-forwarded to it.
+        merge_commit: CommitId,
+    },
+    /// It can't be merged; nothing has changed.
+    Conflicted {
+        /// The files in conflict, relative to the repository.
+        files: Vec<String>,
+    },
+}
+
+/// What garbage to look for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GcRequest {
+    /// Runs that are not to be touched: those that go on or can be resumed.
+    pub live: Vec<RunId>,
+    /// List only.
+    pub dry_run: bool,
+}
+
+/// A piece of garbage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcItem {
+    /// What it is.
+    pub kind: GcItemKind,
+    /// Its path or reference.
+    pub name: String,
+    /// Why it is kept; `None` where it was (or would be) removed.
+    pub kept: Option<String>,
+}
+
+/// What a piece of garbage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum GcItemKind {
+    /// A worktree.
+    Worktree,
+    /// A branch.
+    Branch,
+    /// An empty folder.
+    Folder,
+}
+
+/// Why a worktree or a merge failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorktreeError {
+    /// Git is not installed.
+    #[error("can't run git: {source}; install git 2.38 or newer")]
+    NoGit {
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Git is too old.
+    #[error("git {found} is too old: orch needs 2.38 or newer for `git merge-tree --write-tree`")]
+    GitTooOld {
+        /// The version found.
+        found: String,
+    },
+    /// The folder belongs to no repository.
+    #[error("{path} is not in a git repository; run `git init` there, or name one with --repo")]
+    NotARepository {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The target branch can't be used.
+    #[error("{message}")]
+    Target {
+        /// What is wrong, and the cure.
+        message: String,
+    },
+    /// A git command failed.
+    #[error("`git {command}` ended with {status}: {stderr}")]
+    Git {
+        /// The subcommand and its arguments.
+        command: String,
+        /// The exit status, for people.
+        status: String,
+        /// What it printed, shortened.
+        stderr: String,
+    },
+    /// Going on would lose work.
+    #[error("{path} is kept: {reason}")]
+    WouldLoseWork {
+        /// The worktree.
+        path: PathBuf,
+        /// What would be lost.
+        reason: String,
+    },
+    /// A system call failed.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An error of a foreign implementation.
+    #[error(transparent)]
+    Other {
+        /// The error.
+        source: BoxError,
+    },
+}

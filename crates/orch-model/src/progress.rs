@@ -1,0 +1,194 @@
+//! Where a run stands at a moment: what runs, what waits and why.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{LockName, RunId, TaskId},
+    state::{Attempt, RunStatus},
+    time::Timestamp,
+};
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The run.
+    pub run: RunId,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// The moment.
+    pub at: Timestamp,
+    /// The number of the last event that is taken into account.
+    pub seq: u64,
+    /// When the run began.
+    pub started_at: Timestamp,
+    /// How many tasks are in which kind of state.
+    pub counts: Counts,
+    /// How many tasks run at the same time, at most.
+    pub max_concurrency: u32,
+    /// The first wave that has not ended, from 1; the number of waves when all have.
+    pub current_wave: usize,
+    /// How many waves there are.
+    pub waves: usize,
+    /// Tasks under way, those that were started first at the front.
+    pub running: Vec<RunningTask>,
+    /// Tasks that wait, in plan order.
+    pub waiting: Vec<WaitingTask>,
+    /// How long the rest is expected to take; `None` where nothing is known of durations.
+    pub eta: Option<Duration>,
+}
+
+impl Progress {
+    /// How much of the plan has ended, from 0 to 100.
+    #[must_use]
+    pub fn percent_complete(&self) -> f64 {
+        if self.counts.total == 0 {
+            return 100.0;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a plan has fewer than 2^52 tasks")]
+        let percent = self.counts.ended() as f64 * 100.0 / self.counts.total as f64;
+        percent
+    }
+}
+
+/// How many tasks are in which kind of state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// All of them.
+    pub total: usize,
+    /// Merged.
+    pub merged: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Conflicted.
+    pub conflicted: usize,
+    /// Skipped.
+    pub skipped: usize,
+    /// Cancelled.
+    pub cancelled: usize,
+    /// Of unknown fate.
+    pub needs_attention: usize,
+    /// Under way: they hold a slot.
+    pub active: usize,
+    /// The rest.
+    pub waiting: usize,
+}
+
+impl Counts {
+    /// How many have ended.
+    #[must_use]
+    pub const fn ended(&self) -> usize {
+        self.total - self.active - self.waiting
+    }
+}
+
+/// A task under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningTask {
+    /// The task.
+    pub task: TaskId,
+    /// Its title, or its id.
+    pub title: String,
+    /// The name of its state.
+    pub state: String,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Since when it is in that state.
+    pub since: Timestamp,
+    /// The process of its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+/// A task that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingTask {
+    /// The task.
+    pub task: TaskId,
+    /// Why.
+    pub reason: WaitReason,
+}
+
+/// Why a task waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "waits_for", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WaitReason {
+    /// Tasks that have not ended.
+    Tasks {
+        /// The first few of them.
+        tasks: Vec<TaskId>,
+        /// How many there are in all.
+        total: usize,
+    },
+    /// All slots are taken.
+    Slot,
+    /// A task of this run holds a lock.
+    Lock {
+        /// The lock.
+        lock: LockName,
+        /// Who holds it.
+        holder: TaskId,
+    },
+    /// Somebody else on this machine holds a lock.
+    ForeignLock {
+        /// The lock.
+        lock: LockName,
+        /// Who holds it, for people.
+        holder: String,
+    },
+    /// A running task writes the same files.
+    Files {
+        /// That task.
+        task: TaskId,
+    },
+    /// A running task uses the worktree of its epic.
+    Epic {
+        /// That task.
+        task: TaskId,
+    },
+    /// An earlier wave has not ended, or the pause between waves has not.
+    Wave {
+        /// The wave of the task, from 1.
+        wave: usize,
+    },
+    /// The pause before the next attempt.
+    Backoff {
+        /// Until when.
+        until: Timestamp,
+        /// What went wrong.
+        failure: String,
+    },
+    /// The run is paused.
+    Paused,
+    /// The run is ending.
+    Stopping,
+}
+
+/// One clause, for people: "waits for ...".
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tasks { tasks, total } => {
+                let names: Vec<&str> = tasks.iter().map(TaskId::as_str).collect();
+                f.write_str(&names.join(", "))?;
+                if *total > tasks.len() {
+                    write!(f, " and {} more", total - tasks.len())?;
+                }
+                Ok(())
+            }
+            Self::Slot => f.write_str("a free slot"),
+            Self::Lock { lock, holder } => write!(f, "lock {lock}, held by {holder}"),
+            Self::ForeignLock { lock, holder } => write!(f, "lock {lock}, held by {holder}"),
+            Self::Files { task } => write!(f, "{task}, which writes the same files"),
+            Self::Epic { task } => write!(f, "{task}, which uses the epic's worktree"),
+            Self::Wave { wave } => write!(f, "wave {wave} to begin"),
+            Self::Backoff { until, failure } => {
+                write!(f, "the next attempt at {until} ({failure})")
+            }
+            Self::Paused => f.write_str("`orch resume`: the run is paused"),
+            Self::Stopping => f.write_str("nothing: the run is ending"),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The final report of a run.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::Delivery,
+    id::{CommitId, RunId, TaskId},
+    run::{RunState, TaskRun},
+    state::{Attempt, Merged, RunStatus, SkipReason, TaskState},
+    time::Timestamp,
+    usage::Usage,
+};
+
+/// The version of the report format.
+pub const REPORT_VERSION: u32 = 1;
+
+/// What became of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of the format.
+    pub version: u32,
+    /// The run.
+    pub run_id: RunId,
+    /// How it ended.
+    pub status: RunStatus,
+    /// From its beginning to its last event, in seconds.
+    pub wall_seconds: f64,
+    /// Where the results stand.
+    pub delivery: Option<Delivery>,
+    /// What all tasks used together.
+    pub usage: Usage,
+    /// Its tasks, in plan order.
+    pub tasks: Vec<TaskReport>,
+}
+
+/// What became of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// The task.
+    pub id: TaskId,
+    /// The name of its state.
+    pub status: String,
+    /// How many attempts there were.
+    pub attempts: Attempt,
+    /// The tip of its work.
+    pub commit: Option<CommitId>,
+    /// The commit that brought it into the target.
+    pub merge_commit: Option<CommitId>,
+    /// When its first agent was started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+    /// The end of the output that belongs to the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tail: Option<String>,
+    /// The worktree that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worktree: Option<PathBuf>,
+    /// The branch that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// What it used.
+    pub usage: Usage,
+}
+
+impl Report {
+    /// The report on a run, as far as it has come.
+    #[must_use]
+    pub fn of(state: &RunState) -> Self {
+        let mut usage = Usage::default();
+        for task in &state.tasks {
+            usage += task.usage;
+        }
+        Self {
+            version: REPORT_VERSION,
+            run_id: state.run().clone(),
+            status: state.status,
+            wall_seconds: state.updated_at.since(state.started_at).as_secs_f64(),
+            delivery: state.delivery.clone(),
+            usage,
+            tasks: state.tasks.iter().map(TaskReport::of).collect(),
+        }
+    }
+}
+
+impl TaskReport {
+    fn of(task: &TaskRun) -> Self {
+        let mut report = Self {
+            id: task.id.clone(),
+            status: task.state.name().into(),
+            attempts: task.attempts,
+            commit: None,
+            merge_commit: None,
+            started_at: task.started_at,
+            finished_at: task.state.is_terminal().then_some(task.entered_at),
+            error: None,
+            output_tail: None,
+            worktree: None,
+            branch: None,
+            usage: task.usage,
+        };
+        let keeps_place = match &task.state {
+            TaskState::Merged { result: Merged::Commit { commit, merge_commit }, .. } => {
+                report.commit = Some(commit.clone());
+                report.merge_commit = Some(merge_commit.clone());
+                false
+            }
+            TaskState::Failed { failure, .. } => {
+                report.error = Some(failure.to_string());
+                let tail = failure.output_tail();
+                report.output_tail = (!tail.is_empty()).then(|| tail.to_owned());
+                true
+            }
+            TaskState::Conflicted { commit, files, .. } => {
+                report.commit = Some(commit.clone());
+                report.error = Some(format!("conflicts with the target in {}", files.join(", ")));
+                true
+            }
+            TaskState::Backoff { failure, .. } => {
+                report.error = Some(failure.to_string());
+                false
+            }
+            TaskState::Skipped { because: SkipReason::Dependency { task } } => {
+                report.error = Some(format!("{task}, which it needs, did not succeed"));
+                false
+            }
+            TaskState::Skipped { because: SkipReason::RunStopped { task } } => {
+                report.error = Some(format!("the run stopped because {task} failed"));
+                false
+            }
+            TaskState::NeedsAttention { known, hint, .. } => {
+                report.error = Some(format!("{known}; {hint}"));
+                true
+            }
+            TaskState::Cancelled { .. } => {
+                report.error = Some("cancelled".into());
+                true
+            }
+            _ => false,
+        };
+        if let (true, Some(place)) = (keeps_place, &task.place) {
+            report.worktree = Some(place.path.clone());
+            report.branch = Some(place.branch.clone());
+        }
+        report
+    }
+}

@@ -1,0 +1,371 @@
+//! The whole state of a run: what its events add up to.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange},
+    id::{RunId, TaskId},
+    plan::TaskIndex,
+    state::{Attempt, RunStatus, TaskState},
+    time::Timestamp,
+    transition::{self, IllegalTransition},
+    usage::Usage,
+};
+
+/// Why an event can't be applied: a mistake in the engine or a damaged journal.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// The first event of a run must be `run_started`.
+    #[error("event {seq} stands where `run_started` must be the first")]
+    NotStarted {
+        /// The event's number.
+        seq: u64,
+    },
+    /// A number is missing or repeated.
+    #[error("event {found} stands where {expected} is due")]
+    Gap {
+        /// The number that was due.
+        expected: u64,
+        /// The number found.
+        found: u64,
+    },
+    /// The event names a task that the plan does not have.
+    #[error("event {seq} is about task {task}, which the plan does not have")]
+    UnknownTask {
+        /// The event's number.
+        seq: u64,
+        /// The task.
+        task: TaskId,
+    },
+    /// The task's state does not allow the change.
+    #[error("event {seq}, task {task}: {source}")]
+    Illegal {
+        /// The event's number.
+        seq: u64,
+        /// The task.
+        task: TaskId,
+        /// What is not allowed.
+        source: IllegalTransition,
+    },
+}
+
+/// The state of a run. Changes only by [`RunState::apply`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// The version of the format, [`crate::event::EVENT_VERSION`].
+    pub version: u32,
+    /// What the run was started with.
+    pub header: Arc<RunHeader>,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// The number of the last event.
+    pub seq: u64,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When the last event happened.
+    pub updated_at: Timestamp,
+    /// The process that runs it, or that ran it last.
+    pub pid: u32,
+    /// Where the results stand, once that is known.
+    pub delivery: Option<Delivery>,
+    /// Its tasks, in plan order.
+    pub tasks: Vec<TaskRun>,
+    #[serde(skip)]
+    by_id: Arc<HashMap<TaskId, TaskIndex>>,
+}
+
+/// The state of one task of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskRun {
+    /// Its id.
+    pub id: TaskId,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: TaskState,
+    /// When it came to stand there.
+    pub entered_at: Timestamp,
+    /// How many attempts have begun.
+    pub attempts: Attempt,
+    /// How many of them count against its retries.
+    pub charged: u32,
+    /// When its first agent was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// Where its last attempt worked, where it has a place of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// The process of its last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentIdentity>,
+    /// What all attempts used together.
+    #[serde(default)]
+    pub usage: Usage,
+}
+
+impl RunState {
+    /// The state after the first event, which must be `run_started`.
+    ///
+    /// # Errors
+    /// Where it is another one.
+    pub fn begin(event: &Event) -> Result<Self, ApplyError> {
+        let EventKind::RunStarted { header } = &event.kind else {
+            return Err(ApplyError::NotStarted { seq: event.seq });
+        };
+        if event.seq != 1 {
+            return Err(ApplyError::Gap { expected: 1, found: event.seq });
+        }
+        let tasks: Vec<TaskRun> = header
+            .plan
+            .tasks
+            .iter()
+            .map(|task| TaskRun {
+                id: task.id.clone(),
+                state: TaskState::Blocked,
+                entered_at: event.at,
+                attempts: 0,
+                charged: 0,
+                started_at: None,
+                place: None,
+                agent: None,
+                usage: Usage::default(),
+            })
+            .collect();
+        let mut state = Self {
+            version: header.version,
+            header: Arc::new((**header).clone()),
+            status: RunStatus::Running,
+            seq: 1,
+            started_at: event.at,
+            updated_at: event.at,
+            pid: header.pid,
+            delivery: None,
+            tasks,
+            by_id: Arc::default(),
+        };
+        state.index();
+        Ok(state)
+    }
+
+    /// The state that a whole journal adds up to; `None` for an empty one.
+    ///
+    /// # Errors
+    /// Where an event can't follow those before it.
+    pub fn replay<'a>(
+        events: impl IntoIterator<Item = &'a Event>,
+    ) -> Result<Option<Self>, ApplyError> {
+        let mut events = events.into_iter();
+        let Some(first) = events.next() else { return Ok(None) };
+        let mut state = Self::begin(first)?;
+        for event in events {
+            state.apply(event)?;
+        }
+        Ok(Some(state))
+    }
+
+    /// Rebuilds the index of ids after the state was read from a file.
+    pub fn index(&mut self) {
+        self.by_id = Arc::new(
+            self.tasks
+                .iter()
+                .enumerate()
+                .map(|(i, t)| (t.id.clone(), TaskIndex::from(i)))
+                .collect(),
+        );
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> &RunId {
+        &self.header.run
+    }
+
+    /// The task at a position of the plan.
+    ///
+    /// # Panics
+    /// Where the index comes from another plan.
+    #[must_use]
+    pub fn task(&self, index: TaskIndex) -> &TaskRun {
+        &self.tasks[index.get()]
+    }
+
+    /// The position of the task with this id.
+    #[must_use]
+    pub fn index_of(&self, id: &TaskId) -> Option<TaskIndex> {
+        self.by_id.get(id).copied()
+    }
+
+    /// Takes the next event in.
+    ///
+    /// # Errors
+    /// Where it can't follow; the state is then as it was before.
+    pub fn apply(&mut self, event: &Event) -> Result<(), ApplyError> {
+        if event.seq != self.seq + 1 {
+            return Err(ApplyError::Gap { expected: self.seq + 1, found: event.seq });
+        }
+        match &event.kind {
+            EventKind::RunStarted { .. } => {
+                return Err(ApplyError::NotStarted { seq: event.seq });
+            }
+            EventKind::RunReopened { pid } => {
+                self.pid = *pid;
+                self.status = RunStatus::Running;
+            }
+            EventKind::Task { task, change } => {
+                let index = self.index_of(task).ok_or_else(|| ApplyError::UnknownTask {
+                    seq: event.seq,
+                    task: task.clone(),
+                })?;
+                self.tasks[index.get()].apply(change, event.at).map_err(|source| {
+                    ApplyError::Illegal { seq: event.seq, task: task.clone(), source }
+                })?;
+            }
+            EventKind::RunPaused { frozen } => {
+                self.status = if *frozen { RunStatus::Frozen } else { RunStatus::Paused };
+            }
+            EventKind::RunResumed => self.status = RunStatus::Running,
+            EventKind::RunCancelling => self.status = RunStatus::Cancelling,
+            EventKind::RunInterrupting => self.status = RunStatus::Interrupting,
+            EventKind::Delivered { delivery } => self.delivery = Some(delivery.clone()),
+            EventKind::Warning { .. } => {}
+            EventKind::RunEnded { status } => self.status = *status,
+        }
+        self.seq = event.seq;
+        self.updated_at = event.at;
+        Ok(())
+    }
+}
+
+impl TaskRun {
+    fn apply(&mut self, change: &TaskChange, at: Timestamp) -> Result<(), IllegalTransition> {
+        let state = transition::next(&self.state, change)?;
+        match change {
+            TaskChange::Leased { attempt } => {
+                self.attempts = *attempt;
+                self.place = None;
+                self.agent = None;
+            }
+            TaskChange::Prepared { place } => self.place = Some(place.clone()),
+            TaskChange::Started { agent } => {
+                self.started_at.get_or_insert(at);
+                self.agent.clone_from(agent);
+            }
+            TaskChange::AgentEnded { usage: Some(usage), .. } => self.usage += *usage,
+            TaskChange::Retry { failure, .. } | TaskChange::Failed { failure }
+                if failure.is_charged() =>
+            {
+                self.charged += 1;
+            }
+            _ => {}
+        }
+        if state.name() != self.state.name() {
+            self.entered_at = at;
+        }
+        self.state = state;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{EVENT_VERSION, RunSettings},
+        outcome::Failure,
+        plan::spec::{PlanSpec, TaskSpec},
+    };
+
+    fn started() -> Event {
+        let plan = PlanSpec::new()
+            .task(TaskSpec::new(TaskId::new("a").unwrap()).run("true"))
+            .task(TaskSpec::new(TaskId::new("b").unwrap()).run("true"));
+        Event {
+            seq: 1,
+            at: Timestamp::from_millis(1),
+            kind: EventKind::RunStarted {
+                header: Box::new(RunHeader {
+                    run: RunId::new("r1").unwrap(),
+                    version: EVENT_VERSION,
+                    plan: plan.into(),
+                    settings: RunSettings::default(),
+                    repository: "/repo".into(),
+                    base: None,
+                    pid: 7,
+                }),
+            },
+        }
+    }
+
+    fn task(seq: u64, id: &str, change: TaskChange) -> Event {
+        Event {
+            seq,
+            at: Timestamp::from_millis(seq),
+            kind: EventKind::Task { task: TaskId::new(id).unwrap(), change },
+        }
+    }
+
+    #[test]
+    fn replay_adds_up() {
+        let interrupted = Failure::Interrupted { message: "stopped".into() };
+        let events = [
+            started(),
+            task(2, "a", TaskChange::Unblocked),
+            task(3, "a", TaskChange::Queued),
+            task(4, "a", TaskChange::Leased { attempt: 1 }),
+            task(5, "a", TaskChange::Preparing),
+            task(6, "a", TaskChange::Started { agent: None }),
+            task(
+                7,
+                "a",
+                TaskChange::Retry { failure: interrupted, until: Timestamp::from_millis(9) },
+            ),
+            Event {
+                seq: 8,
+                at: Timestamp::from_millis(8),
+                kind: EventKind::RunEnded { status: RunStatus::Interrupted },
+            },
+            Event {
+                seq: 9,
+                at: Timestamp::from_millis(9),
+                kind: EventKind::RunReopened { pid: 8 },
+            },
+        ];
+        let state = RunState::replay(&events).unwrap().unwrap();
+        assert_eq!(state.status, RunStatus::Running);
+        assert_eq!((state.pid, state.seq), (8, 9));
+        let a = &state.tasks[0];
+        assert_eq!((a.attempts, a.charged), (1, 0), "an interrupted attempt isn't charged");
+        assert_eq!(a.started_at, Some(Timestamp::from_millis(6)));
+        assert_eq!(a.entered_at, Timestamp::from_millis(7));
+        assert_eq!(state.tasks[1].state, TaskState::Blocked);
+
+        let text = serde_json::to_string(&state).unwrap();
+        let mut read: RunState = serde_json::from_str(&text).unwrap();
+        read.index();
+        assert_eq!(read, state);
+    }
+
+    #[test]
+    fn a_journal_that_does_not_add_up_is_refused() {
+        assert_eq!(RunState::replay([]).unwrap(), None);
+        let first = task(1, "a", TaskChange::Unblocked);
+        assert_eq!(RunState::replay([&first]), Err(ApplyError::NotStarted { seq: 1 }));
+        let gap = task(3, "a", TaskChange::Unblocked);
+        assert_eq!(
+            RunState::replay([&started(), &gap]),
+            Err(ApplyError::Gap { expected: 2, found: 3 })
+        );
+        let unknown = task(2, "z", TaskChange::Unblocked);
+        assert!(matches!(
+            RunState::replay([&started(), &unknown]),
+            Err(ApplyError::UnknownTask { .. })
+        ));
+        let mut state = RunState::begin(&started()).unwrap();
+        let before = state.clone();
+        let illegal = task(2, "a", TaskChange::Preparing);
+        assert!(matches!(state.apply(&illegal), Err(ApplyError::Illegal { .. })));
+        assert_eq!(state, before);
+    }
+}

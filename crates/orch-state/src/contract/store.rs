@@ -1,0 +1,193 @@
+//! The contract of `StateStore`.
+
+use std::sync::Arc;
+
+use orch_model::{
+    event::{EVENT_VERSION, Event, EventKind, RunHeader, RunSettings, TaskChange},
+    id::{RunId, TaskId},
+    plan::spec::{PlanSpec, TaskSpec},
+    ports::{RunJournal, StateStore, StoreError},
+    run::RunState,
+    state::{RunStatus, SkipReason},
+    time::Timestamp,
+};
+
+/// Checks a store. `make` gives a new, empty one at each call.
+///
+/// # Panics
+/// Where the store breaks the contract.
+pub async fn store_contract(make: impl Fn() -> Arc<dyn StateStore>) {
+    what_is_appended_is_read(make()).await;
+    a_journal_is_continued(make()).await;
+    one_writer_at_a_time(make()).await;
+    events_have_no_gaps(make()).await;
+    runs_are_listed(make()).await;
+    readers_see_a_prefix(make()).await;
+}
+
+fn run(name: &str) -> RunId {
+    RunId::new(name).expect("a good id")
+}
+
+/// A run of one task, which is skipped; `count` events in all, from 4 on.
+fn events(run: &RunId, started: u64, count: u64) -> Vec<Event> {
+    let task = TaskId::new("only").expect("a good id");
+    let header = RunHeader {
+        run: run.clone(),
+        version: EVENT_VERSION,
+        plan: PlanSpec::new().task(TaskSpec::new(task.clone()).run("true")).into(),
+        settings: RunSettings::default(),
+        repository: "/repo".into(),
+        base: None,
+        pid: 7,
+    };
+    let skipped = TaskChange::Skipped { because: SkipReason::RunStopped { task: task.clone() } };
+    (1..=count)
+        .map(|seq| Event {
+            seq,
+            at: Timestamp::from_millis(started + seq),
+            kind: match seq {
+                1 => EventKind::RunStarted { header: Box::new(header.clone()) },
+                2 => EventKind::Task { task: task.clone(), change: TaskChange::Unblocked },
+                3 => EventKind::Task { task: task.clone(), change: skipped.clone() },
+                seq if seq == count => EventKind::RunEnded { status: RunStatus::Failed },
+                seq => EventKind::Warning { task: None, message: format!("line {seq}\n\"ü\"") },
+            },
+        })
+        .collect()
+}
+
+async fn what_is_appended_is_read(store: Arc<dyn StateStore>) {
+    assert!(!store.name().is_empty());
+    let run = run("r1");
+    let events = events(&run, 0, 20);
+    let journal = store.create(&run).await.expect("a new run");
+    assert_eq!(store.read(&run, 1).await.expect("an empty run"), []);
+    assert_eq!(journal.sync().await.expect("nothing to sync"), 0);
+    journal.append(&events[..1]).await.expect("one event");
+    journal.append(&[]).await.expect("no event");
+    journal.append(&events[1..15]).await.expect("several events");
+    assert_eq!(journal.sync().await.expect("a sync"), 15);
+    assert_eq!(journal.sync().await.expect("a sync of nothing"), 15);
+    journal.append(&events[15..]).await.expect("events after a sync");
+    let state = RunState::replay(&events).expect("a good run").expect("not empty");
+    journal.publish(&state).await.expect("a state");
+    assert_eq!(store.read(&run, 0).await.expect("all"), events);
+    assert_eq!(store.read(&run, 1).await.expect("all"), events);
+    assert_eq!(store.read(&run, 18).await.expect("the last"), events[17..]);
+    assert_eq!(store.read(&run, 21).await.expect("nothing yet"), []);
+}
+
+async fn a_journal_is_continued(store: Arc<dyn StateStore>) {
+    let run = run("r1");
+    let events = events(&run, 0, 9);
+    let journal = store.create(&run).await.expect("a new run");
+    journal.append(&events[..4]).await.expect("events");
+    drop(journal);
+    for at in 4..8 {
+        let (journal, held) = store.open(&run).await.expect("a run");
+        assert_eq!(held, events[..at]);
+        journal.append(&events[at..=at]).await.expect("the next event");
+        assert_eq!(journal.sync().await.expect("a sync"), at as u64 + 1);
+    }
+    assert_eq!(store.read(&run, 1).await.expect("all"), events[..8]);
+}
+
+async fn one_writer_at_a_time(store: Arc<dyn StateStore>) {
+    let (first, second) = (run("first"), run("second"));
+    for error in [
+        store.open(&first).await.map(|_| ()).expect_err("there is no run"),
+        store.read(&first, 1).await.expect_err("there is no run"),
+    ] {
+        assert!(matches!(error, StoreError::NoSuchRun { .. }), "{error}");
+    }
+    let journal = store.create(&first).await.expect("a new run");
+    for error in [
+        store.create(&second).await.expect_err("a second writer"),
+        store.open(&first).await.map(|_| ()).expect_err("a second writer"),
+    ] {
+        let StoreError::Busy { pid } = error else { panic!("{error}") };
+        assert_eq!(pid, std::process::id());
+    }
+    drop(journal);
+    let error = store.create(&first).await.expect_err("the run exists");
+    assert!(matches!(error, StoreError::Exists { .. }), "{error}");
+    drop(store.create(&second).await.expect("nobody writes"));
+    drop(store.open(&first).await.expect("nobody writes"));
+}
+
+async fn events_have_no_gaps(store: Arc<dyn StateStore>) {
+    let run = run("r1");
+    let events = events(&run, 0, 6);
+    let journal = store.create(&run).await.expect("a new run");
+    let jump = [events[0].clone(), events[2].clone()];
+    for wrong in [&events[1..2], &jump[..]] {
+        let error = journal.append(wrong).await.expect_err("a number is missing");
+        assert!(matches!(error, StoreError::Other { .. }), "{error}");
+    }
+    assert_eq!(store.read(&run, 1).await.expect("nothing"), []);
+    journal.append(&events).await.expect("a mistake of the caller stops nothing");
+    let error = journal.append(&events[5..]).await.expect_err("a number is repeated");
+    assert!(matches!(error, StoreError::Other { .. }), "{error}");
+    assert_eq!(store.read(&run, 1).await.expect("all"), events);
+}
+
+async fn runs_are_listed(store: Arc<dyn StateStore>) {
+    assert_eq!(store.list().await.expect("an empty list"), []);
+    for (name, started) in [("b-old", 1_000), ("a-new", 2_000), ("c-middle", 1_500)] {
+        let run = run(name);
+        let journal = store.create(&run).await.expect("a new run");
+        journal.append(&events(&run, started, 5)).await.expect("events");
+    }
+    let (last, held) = store.open(&run("c-middle")).await.expect("a run");
+    assert_eq!(held.len(), 5);
+    let empty = run("d-empty");
+    let list = store.list().await.expect("a list");
+    let names: Vec<&str> = list.iter().map(|summary| summary.run.as_str()).collect();
+    assert_eq!(names, ["a-new", "c-middle", "b-old"]);
+    let owners: Vec<Option<u32>> = list.iter().map(|summary| summary.owner).collect();
+    assert_eq!(owners, [None, Some(std::process::id()), None]);
+    let newest = &list[0];
+    assert_eq!(newest.status, RunStatus::Failed);
+    assert_eq!((newest.tasks, newest.merged, newest.unsuccessful), (1, 0, 1));
+    assert_eq!(newest.started_at, Timestamp::from_millis(2_001));
+    assert_eq!(newest.updated_at, Timestamp::from_millis(2_005));
+    drop(last);
+    let _journal = store.create(&empty).await.expect("a new run");
+    let list = store.list().await.expect("a list");
+    assert_eq!(list.len(), 3, "a run that has not begun is not listed");
+    assert!(list.iter().all(|summary| summary.owner.is_none()));
+}
+
+async fn readers_see_a_prefix(store: Arc<dyn StateStore>) {
+    const COUNT: u64 = 600;
+    let run = run("r1");
+    let events = events(&run, 0, COUNT);
+    let journal: Arc<dyn RunJournal> = store.create(&run).await.expect("a new run").into();
+    let writer = {
+        let (journal, events) = (Arc::clone(&journal), events.clone());
+        tokio::spawn(async move {
+            let mut syncs = Vec::new();
+            for batch in events.chunks(7) {
+                journal.append(batch).await.expect("events");
+                // Group commit: appending goes on while a sync is under way.
+                let journal = Arc::clone(&journal);
+                syncs.push((batch[0].seq, tokio::spawn(async move { journal.sync().await })));
+                tokio::task::yield_now().await;
+            }
+            for (seq, sync) in syncs {
+                let synced = sync.await.expect("no panic").expect("a sync");
+                assert!(synced >= seq, "what was appended before it is covered");
+            }
+        })
+    };
+    let mut seen = 0;
+    while seen < COUNT {
+        let read = store.read(&run, 1).await.expect("a prefix");
+        assert!(read.len() as u64 >= seen, "what was there stays");
+        assert_eq!(read, events[..read.len()]);
+        seen = read.len() as u64;
+    }
+    writer.await.expect("the writer");
+    assert_eq!(journal.sync().await.expect("a sync"), COUNT);
+}

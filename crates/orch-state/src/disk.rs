@@ -1,0 +1,133 @@
+//! Making files in such a way that they are there after a power cut.
+//!
+//! A new name is durable only once its folder was synced, and a replaced file is whole only if its
+//! content was synced before the rename. See "All File Systems Are Not Created Equal" (Pillai et
+//! al., OSDI 2014).
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+use orch_model::ports::StoreError;
+use tempfile::NamedTempFile;
+
+/// What the names of half-written files begin with.
+const TEMPORARY: &str = ".orch-tmp-";
+
+/// Names the file and the deed in an error.
+pub(crate) fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_path_buf();
+    move |source| StoreError::Io { path, doing, source }
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(io_error(path, "syncing the folder"))
+}
+
+/// Makes a folder, if it is not there, and its name durable. Its parent must be there.
+pub(crate) fn create_dir(path: &Path) -> Result<(), StoreError> {
+    match fs::create_dir(path) {
+        Ok(()) => sync_dir(parent(path)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(io_error(path, "making the folder")(error)),
+    }
+}
+
+/// Replaces a file as a whole: whoever reads it sees the old or the new content, also after a
+/// power cut.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    let file = write_temporary(path, content)?;
+    file.persist(path).map_err(|error| io_error(path, "putting the file in place")(error.error))?;
+    sync_dir(parent(path))
+}
+
+/// Makes a file that is there as a whole or not at all; `false` where there is one of that name.
+pub(crate) fn create(path: &Path, content: &[u8]) -> Result<bool, StoreError> {
+    let file = write_temporary(path, content)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => sync_dir(parent(path)).map(|()| true),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(io_error(path, "putting the file in place")(error.error)),
+    }
+}
+
+/// Removes what writers that died left half-written. Nobody may be writing in the folder.
+pub(crate) fn remove_temporaries(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::debug!(path = %entry.path().display(), %error, "a temporary file stays");
+        }
+    }
+}
+
+fn write_temporary(path: &Path, content: &[u8]) -> Result<NamedTempFile, StoreError> {
+    let write = || {
+        let mut file = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(parent(path))?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        Ok(file)
+    };
+    write().map_err(io_error(path, "writing a temporary file beside it"))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_made_once_and_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        assert!(create(&path, b"one").unwrap());
+        assert!(!create(&path, b"two").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        replace(&path, b"three").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn leftovers_are_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(format!("{TEMPORARY}x")), "half").unwrap();
+        fs::write(dir.path().join("kept"), "").unwrap();
+        remove_temporaries(dir.path());
+        remove_temporaries(&dir.path().join("absent"));
+        let left: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["kept"]);
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = dir.path().join("absent/file");
+        for error in [
+            create(&absent, b"").unwrap_err(),
+            replace(&absent, b"").unwrap_err(),
+            create_dir(&absent).unwrap_err(),
+            sync_dir(&absent).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("absent/file"), "{error}");
+        }
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(create_dir(&file).is_err(), "a file is not a folder");
+        fs::create_dir(dir.path().join("dir")).unwrap();
+        assert!(replace(&dir.path().join("dir"), b"").is_err());
+    }
+}

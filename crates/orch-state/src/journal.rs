@@ -1,0 +1,278 @@
+//! The journal of one run, open for writing.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use orch_model::{
+    event::Event,
+    ports::{RunJournal, StoreError},
+    run::RunState,
+};
+
+use crate::{
+    disk::{self, io_error},
+    format,
+    owner::Ownership,
+    published::PublishedState,
+};
+
+/// A buffer that grew beyond this many bytes is given back after use.
+const BUFFER_KEPT: usize = 1 << 20;
+
+/// An event came out of turn: a mistake of the caller.
+#[derive(Debug, thiserror::Error)]
+#[error("event {found} was to be appended where {due} is due")]
+pub(crate) struct OutOfTurn {
+    pub(crate) due: u64,
+    pub(crate) found: u64,
+}
+
+/// The journal of a run in a file.
+#[derive(Debug)]
+pub(crate) struct FileJournal(Arc<Shared>);
+
+/// What the journal shares with the work that it has given to other threads. The right to write
+/// ends with the last of them, so that nothing of this process comes after another one's writing.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    file: File,
+    tail: Mutex<Tail>,
+    published_path: PathBuf,
+    /// The number of the last event in the published state.
+    published: Mutex<u64>,
+    _owner: Ownership,
+}
+
+/// Where the journal ends.
+#[derive(Debug)]
+struct Tail {
+    buffer: Vec<u8>,
+    chain: u32,
+    seq: u64,
+    /// The last event that survives a power cut.
+    synced: u64,
+    /// Why nothing more is taken.
+    stopped: Option<String>,
+}
+
+impl FileJournal {
+    /// Opens the file to go on after event `seq`, whose checksum is `chain`.
+    pub(crate) fn open(
+        path: PathBuf,
+        published_path: PathBuf,
+        (seq, chain): (u64, u32),
+        owner: Ownership,
+    ) -> Result<Self, StoreError> {
+        let file =
+            OpenOptions::new().append(true).open(&path).map_err(io_error(&path, "opening"))?;
+        let tail = Tail { buffer: Vec::new(), chain, seq, synced: 0, stopped: None };
+        Ok(Self(Arc::new(Shared {
+            path,
+            file,
+            tail: Mutex::new(tail),
+            published_path,
+            published: Mutex::new(0),
+            _owner: owner,
+        })))
+    }
+}
+
+#[async_trait]
+impl RunJournal for FileJournal {
+    // One short write into the page cache: moving it to another thread would cost more than it.
+    async fn append(&self, events: &[Event]) -> Result<(), StoreError> {
+        self.0.append(events)
+    }
+
+    async fn sync(&self) -> Result<u64, StoreError> {
+        let shared = Arc::clone(&self.0);
+        blocking(move || shared.sync()).await
+    }
+
+    async fn publish(&self, state: &RunState) -> Result<(), StoreError> {
+        // A copy costs the caller a tenth of what writing it as JSON does.
+        let (shared, state) = (Arc::clone(&self.0), state.clone());
+        blocking(move || shared.publish(&state)).await
+    }
+}
+
+impl Shared {
+    fn append(&self, events: &[Event]) -> Result<(), StoreError> {
+        let mut tail = lock(&self.tail);
+        tail.check()?;
+        tail.buffer.clear();
+        let (mut chain, mut seq) = (tail.chain, tail.seq);
+        for event in events {
+            if event.seq != seq + 1 {
+                let error = OutOfTurn { due: seq + 1, found: event.seq };
+                return Err(StoreError::Other { source: error.into() });
+            }
+            chain = format::encode(&mut tail.buffer, chain, event)
+                .map_err(|error| StoreError::Other { source: error.into() })?;
+            seq += 1;
+        }
+        if let Err(source) = (&self.file).write_all(&tail.buffer) {
+            return Err(self.stop(&mut tail, "appending", source));
+        }
+        (tail.chain, tail.seq) = (chain, seq);
+        if tail.buffer.capacity() > BUFFER_KEPT {
+            tail.buffer = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<u64, StoreError> {
+        let seq = {
+            let tail = lock(&self.tail);
+            tail.check()?;
+            if tail.synced == tail.seq {
+                return Ok(tail.seq);
+            }
+            tail.seq
+        };
+        // Without the mutex: further events are appended meanwhile.
+        let outcome = self.file.sync_data();
+        let mut tail = lock(&self.tail);
+        match outcome {
+            Ok(()) => {
+                tail.check()?;
+                tail.synced = tail.synced.max(seq);
+                Ok(seq)
+            }
+            Err(source) => Err(self.stop(&mut tail, "syncing", source)),
+        }
+    }
+
+    fn publish(&self, state: &RunState) -> Result<(), StoreError> {
+        let mut published = lock(&self.published);
+        // Of two that were under way at once, the older one may come last.
+        if *published <= state.seq {
+            PublishedState::from(state).write(&self.published_path)?;
+            *published = state.seq;
+        }
+        Ok(())
+    }
+
+    fn stop(&self, tail: &mut Tail, doing: &'static str, source: io::Error) -> StoreError {
+        let error = io_error(&self.path, doing)(source);
+        tail.stopped.get_or_insert_with(|| error.to_string());
+        error
+    }
+}
+
+impl Tail {
+    fn check(&self) -> Result<(), StoreError> {
+        match &self.stopped {
+            None => Ok(()),
+            Some(why) => Err(StoreError::Stopped(why.clone())),
+        }
+    }
+}
+
+/// Cuts a torn tail off, after it was copied to `journal.torn-1`, `-2`, ... beside the journal.
+pub(crate) fn cut_torn_tail(path: &Path, torn: &[u8], end: u64) -> Result<(), StoreError> {
+    let mut aside = path.to_path_buf();
+    for number in 1.. {
+        aside.set_file_name(format!("journal.torn-{number}"));
+        if disk::create(&aside, torn)? {
+            break;
+        }
+    }
+    tracing::warn!(
+        path = %path.display(),
+        bytes = torn.len(),
+        copy = %aside.display(),
+        "cut off the incomplete record that a writer left behind when it was killed"
+    );
+    let cut = || {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.set_len(end)?;
+        file.sync_all()
+    };
+    cut().map_err(io_error(path, "cutting off a torn tail"))
+}
+
+/// Runs something that blocks on a thread made for that.
+pub(crate) async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(act).await {
+        Ok(result) => result,
+        Err(error) => Err(StoreError::Other { source: error.into() }),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use orch_model::{event::EventKind, id::RunId, time::Timestamp};
+
+    use super::*;
+
+    fn warning(seq: u64) -> Event {
+        Event {
+            seq,
+            at: Timestamp::from_millis(seq),
+            kind: EventKind::Warning { task: None, message: "x".into() },
+        }
+    }
+
+    fn journal_on(path: &str, dir: &Path) -> FileJournal {
+        let run = RunId::new("r1").unwrap();
+        let owner = Ownership::take(&dir.join("owner.lock"), &run).unwrap();
+        FileJournal::open(path.into(), dir.join("state.json"), (0, 0), owner).unwrap()
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_write_nothing_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal_on("/dev/full", dir.path());
+        let error = journal.append(&[warning(1)]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Io { doing: "appending", .. }), "{error}");
+        for error in
+            [journal.append(&[warning(1)]).await.unwrap_err(), journal.sync().await.unwrap_err()]
+        {
+            let StoreError::Stopped(why) = &error else { panic!("{error}") };
+            assert!(why.starts_with("/dev/full: appending"), "{why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_sync_nothing_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        // Writes succeed there, and fdatasync is refused.
+        let journal = journal_on("/dev/null", dir.path());
+        journal.append(&[warning(1)]).await.unwrap();
+        let error = journal.sync().await.unwrap_err();
+        assert!(matches!(error, StoreError::Io { doing: "syncing", .. }), "{error}");
+        assert!(matches!(journal.append(&[warning(2)]).await, Err(StoreError::Stopped(_))));
+        assert!(matches!(journal.sync().await, Err(StoreError::Stopped(_))));
+    }
+
+    #[tokio::test]
+    async fn a_large_batch_does_not_keep_its_buffer() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal_on("/dev/null", dir.path());
+        let mut large = warning(1);
+        large.kind = EventKind::Warning { task: None, message: "x".repeat(2 * BUFFER_KEPT) };
+        journal.append(&[large]).await.unwrap();
+        assert_eq!(lock(&journal.0.tail).buffer.capacity(), 0);
+        journal.append(&[]).await.unwrap();
+        assert_eq!(lock(&journal.0.tail).seq, 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_the_other_thread_is_an_error() {
+        let error = blocking(|| -> Result<(), StoreError> { panic!("planned") }).await.unwrap_err();
+        assert!(matches!(error, StoreError::Other { .. }), "{error}");
+    }
+}

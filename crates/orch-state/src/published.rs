@@ -1,0 +1,207 @@
+//! `parallel-state.json`: the state of the current run for people, editors and scripts.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use orch_model::{
+    event::{Delivery, RunBase, RunSettings},
+    id::RunId,
+    ports::StoreError,
+    run::{RunState, TaskRun},
+    state::RunStatus,
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::disk;
+
+/// The newest version of the format that is known, and the one that is written.
+pub const STATE_VERSION: u32 = 1;
+
+/// The state of a run as the file holds it: all that [`RunState`] tells except the plan's text.
+///
+/// The file is laid out for reading and for line-based tools: one task per line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PublishedState<'a> {
+    /// The version of the format, [`STATE_VERSION`].
+    pub version: u32,
+    /// The run.
+    pub run: RunId,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// The process that runs it, or that ran it last.
+    pub pid: u32,
+    /// The number of the last event that is taken into account.
+    pub seq: u64,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When its last event happened.
+    pub updated_at: Timestamp,
+    /// The repository's top folder.
+    pub repository: PathBuf,
+    /// The target branch and where it stood at the beginning.
+    pub base: Option<RunBase>,
+    /// Where the results stand, once that is known.
+    pub delivery: Option<Delivery>,
+    /// The settings in force.
+    pub settings: RunSettings,
+    /// How many tasks are in each state, by the name of the state; states without one are left out.
+    pub counts: BTreeMap<Cow<'a, str>, usize>,
+    /// The tasks, in plan order.
+    pub tasks: Vec<PublishedTask<'a>>,
+}
+
+/// The state of one task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PublishedTask<'a> {
+    /// Its state and how it came there.
+    #[serde(flatten)]
+    pub task: Cow<'a, TaskRun>,
+    /// Its title, where the plan gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<Cow<'a, str>>,
+}
+
+impl<'a> From<&'a RunState> for PublishedState<'a> {
+    fn from(state: &'a RunState) -> Self {
+        let mut counts = BTreeMap::new();
+        for task in &state.tasks {
+            *counts.entry(Cow::Borrowed(task.state.name())).or_default() += 1;
+        }
+        let tasks = state
+            .tasks
+            .iter()
+            .zip(&state.header.plan.tasks)
+            .map(|(task, spec)| PublishedTask {
+                task: Cow::Borrowed(task),
+                title: spec.title.as_deref().map(Cow::Borrowed),
+            })
+            .collect();
+        Self {
+            version: STATE_VERSION,
+            run: state.run().clone(),
+            status: state.status,
+            pid: state.pid,
+            seq: state.seq,
+            started_at: state.started_at,
+            updated_at: state.updated_at,
+            repository: state.header.repository.clone(),
+            base: state.header.base.clone(),
+            delivery: state.delivery.clone(),
+            settings: state.header.settings.clone(),
+            counts,
+            tasks,
+        }
+    }
+}
+
+impl PublishedState<'_> {
+    /// The content of the file.
+    ///
+    /// # Errors
+    /// Where a path in it is not UTF-8, which JSON can't hold.
+    pub fn into_text(mut self) -> serde_json::Result<Vec<u8>> {
+        const NO_TASKS: &[u8] = b"[]\n}";
+        let tasks = std::mem::take(&mut self.tasks);
+        let mut text = serde_json::to_vec_pretty(&self)?;
+        debug_assert!(text.ends_with(NO_TASKS), "the tasks are the last field");
+        if !tasks.is_empty() {
+            text.truncate(text.len() - NO_TASKS.len());
+            let mut glue: &[u8] = b"[\n    ";
+            for task in &tasks {
+                text.extend_from_slice(glue);
+                serde_json::to_writer(&mut text, task)?;
+                glue = b",\n    ";
+            }
+            text.extend_from_slice(b"\n  ]\n}");
+        }
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    /// Replaces the file at `path` as a whole.
+    pub(crate) fn write(self, path: &Path) -> Result<(), StoreError> {
+        let text = self.into_text().map_err(|error| StoreError::Other { source: error.into() })?;
+        disk::replace(path, &text)
+    }
+}
+
+/// Reads the content of the file at `path`.
+pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<PublishedState<'static>, StoreError> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let damaged = |error: serde_json::Error| StoreError::Damaged {
+        path: path.into(),
+        offset: offset(bytes, error.line(), error.column()),
+        detail: error.to_string(),
+    };
+    let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if version > STATE_VERSION {
+        return Err(StoreError::Newer { path: path.into(), found: version, known: STATE_VERSION });
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+/// The byte at a line and column, both from 1.
+fn offset(bytes: &[u8], line: usize, column: usize) -> u64 {
+    let before: usize = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .take(line.saturating_sub(1))
+        .map(<[u8]>::len)
+        .sum();
+    (before + column.saturating_sub(1)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn state() -> RunState {
+        RunState::replay(&sample::events("r1")).unwrap().unwrap()
+    }
+
+    #[test]
+    fn the_file_tells_all_and_has_a_line_per_task() {
+        let state = state();
+        let text = PublishedState::from(&state).into_text().unwrap();
+        let read = read(Path::new("x"), &text).unwrap();
+        assert_eq!(read, PublishedState::from(&state));
+        assert_eq!(read.counts, BTreeMap::from([("merged".into(), 1), ("skipped".into(), 1)]));
+
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with("{\n  \"version\": 1,\n  \"run\": \"r1\",\n"), "{text}");
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains("\"state\":")).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].contains(r#"{"id":"a","state":"merged""#), "{text}");
+        assert!(lines[0].contains(r#""title":"The first""#), "{text}");
+        assert!(!text.contains("make it so"), "the plan's text is not repeated: {text}");
+        assert!(text.ends_with("\n  ]\n}\n"), "{text}");
+    }
+
+    #[test]
+    fn a_run_without_tasks_is_a_file_too() {
+        let mut state = state();
+        state.tasks.clear();
+        let text = PublishedState::from(&state).into_text().unwrap();
+        assert_eq!(read(Path::new("x"), &text).unwrap().tasks, []);
+    }
+
+    #[test]
+    fn newer_and_damaged_files_are_refused() {
+        let path = Path::new("state.json");
+        let error = read(path, br#"{"version": 9, "unknown": true}"#).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 9, known: STATE_VERSION, .. }));
+        let error = read(path, b"{\n  \"version\": x}").unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { offset: 15, .. }), "{error}");
+        let error = read(path, br#"{"version": 1}"#).unwrap_err();
+        assert!(error.to_string().contains("missing field"), "{error}");
+    }
+}

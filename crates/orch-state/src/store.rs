@@ -1,0 +1,309 @@
+//! `FileStore`: journals and the published state in a folder.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use orch_model::{
+    event::Event,
+    id::RunId,
+    ports::{RunJournal, RunSummary, StateStore, StoreError},
+    run::RunState,
+};
+
+use crate::{
+    disk::{self, io_error},
+    format::{self, Fault, Header, Scan},
+    journal::{self, FileJournal, blocking},
+    owner::{self, Ownership},
+    published::{self, PublishedState},
+    summary,
+};
+
+/// Keeps runs in a folder of a repository, by custom `<repository>/.orch`.
+///
+/// ```text
+/// .orch/.gitignore                  so that the folder ignores itself
+/// .orch/owner.lock                  held by the orchestrator that is at work
+/// .orch/parallel-state.json         the state of the current run, see `PublishedState`
+/// .orch/runs/<run>/journal          what happened
+/// .orch/runs/<run>/journal.torn-<n> incomplete records that were cut off
+/// ```
+///
+/// The folder must be on a local file system: network file systems lack the locks, or the promise
+/// that a synced file is safe. Looking at a workspace makes no file in it; only [`create`] does.
+///
+/// [`create`]: StateStore::create
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    layout: Arc<Layout>,
+}
+
+impl FileStore {
+    /// Takes a folder as the store. It need not be there.
+    ///
+    /// # Errors
+    /// Where there is something else of that name, or the path is relative and the current folder
+    /// is gone.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let dir = dir.as_ref();
+        let dir = std::path::absolute(dir).map_err(io_error(dir, "finding the folder"))?;
+        match fs::metadata(&dir) {
+            Ok(found) if !found.is_dir() => {
+                let error = io::ErrorKind::NotADirectory.into();
+                Err(io_error(&dir, "opening the store")(error))
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error(&dir, "opening the store")(error))
+            }
+            _ => Ok(Self { layout: Arc::new(Layout { dir }) }),
+        }
+    }
+
+    /// The folder, as an absolute path.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.layout.dir
+    }
+
+    /// The path of the published state.
+    #[must_use]
+    pub fn published_path(&self) -> PathBuf {
+        self.layout.published()
+    }
+
+    /// The folder of a run, for what belongs to it beside its journal.
+    #[must_use]
+    pub fn run_dir(&self, run: &RunId) -> PathBuf {
+        self.layout.run(run)
+    }
+
+    /// Reads the published state; `None` where none was ever published. It may lag behind the
+    /// journal by as much as the orchestrator limits its rate.
+    ///
+    /// # Errors
+    /// Where the file can't be read, is damaged or was written by a newer version.
+    pub async fn published(&self) -> Result<Option<PublishedState<'static>>, StoreError> {
+        let path = self.layout.published();
+        blocking(move || match fs::read(&path) {
+            Ok(bytes) => published::read(&path, &bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error(&path, "reading")(error)),
+        })
+        .await
+    }
+
+    /// Writes the published state anew from the journal of a run, and gives the state.
+    ///
+    /// # Errors
+    /// Where there is no such run, its journal is damaged or empty, another orchestrator is at
+    /// work, or the file can't be written.
+    pub async fn rebuild_state(&self, run: &RunId) -> Result<RunState, StoreError> {
+        let (layout, run) = (Arc::clone(&self.layout), run.clone());
+        blocking(move || {
+            let bytes = layout.read_journal(&run)?;
+            let _owner = Ownership::take(&layout.owner(), &run)?;
+            let path = layout.journal(&run);
+            let state = summary::replay(&path, &bytes)?.ok_or_else(|| StoreError::Damaged {
+                path,
+                offset: bytes.len() as u64,
+                detail: "it holds no event yet".into(),
+            })?;
+            PublishedState::from(&state).write(&layout.published())?;
+            Ok(state)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl StateStore for FileStore {
+    fn name(&self) -> &str {
+        "files"
+    }
+
+    async fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError> {
+        let (layout, run) = (Arc::clone(&self.layout), run.clone());
+        blocking(move || layout.create(&run)).await
+    }
+
+    async fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError> {
+        let (layout, run) = (Arc::clone(&self.layout), run.clone());
+        blocking(move || layout.open(&run)).await
+    }
+
+    async fn read(&self, run: &RunId, from: u64) -> Result<Vec<Event>, StoreError> {
+        let (layout, run) = (Arc::clone(&self.layout), run.clone());
+        blocking(move || {
+            let bytes = layout.read_journal(&run)?;
+            let path = layout.journal(&run);
+            let records = scan(&path, &bytes)?.records;
+            records
+                .iter()
+                .filter(|record| record.seq >= from)
+                .map(|record| record.event().map_err(fault(&path)))
+                .collect()
+        })
+        .await
+    }
+
+    /// Lists the runs, the newest first. Runs whose journal holds no event yet are left out, and
+    /// so, with a warning in the log, are those whose journal can't be read: one damaged run must
+    /// not hide the others.
+    async fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
+        let layout = Arc::clone(&self.layout);
+        blocking(move || layout.list()).await
+    }
+}
+
+/// Where things are.
+#[derive(Debug)]
+struct Layout {
+    dir: PathBuf,
+}
+
+impl Layout {
+    fn owner(&self) -> PathBuf {
+        self.dir.join("owner.lock")
+    }
+
+    fn published(&self) -> PathBuf {
+        self.dir.join("parallel-state.json")
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.dir.join("runs")
+    }
+
+    fn run(&self, run: &RunId) -> PathBuf {
+        self.runs().join(run.as_str())
+    }
+
+    fn journal(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("journal")
+    }
+
+    fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError> {
+        if let Some(parent) = self.dir.parent() {
+            fs::create_dir_all(parent).map_err(io_error(parent, "making the folder"))?;
+        }
+        disk::create_dir(&self.dir)?;
+        let ignore = self.dir.join(".gitignore");
+        if !ignore.exists() {
+            disk::create(&ignore, b"*\n")?;
+        }
+        let owner = Ownership::take(&self.owner(), run)?;
+        disk::remove_temporaries(&self.dir);
+        let (dir, path) = (self.run(run), self.journal(run));
+        disk::create_dir(&self.runs())?;
+        disk::create_dir(&dir)?;
+        disk::remove_temporaries(&dir);
+        let (header, chain) = Header::new(run.clone()).encode();
+        if !disk::create(&path, header.as_bytes())? {
+            return Err(StoreError::Exists { run: run.clone() });
+        }
+        Ok(Box::new(FileJournal::open(path, self.published(), (0, chain), owner)?))
+    }
+
+    fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError> {
+        let path = self.journal(run);
+        if !path.exists() {
+            return Err(self.no_such_run(run));
+        }
+        let owner = Ownership::take(&self.owner(), run)?;
+        disk::remove_temporaries(&self.dir);
+        // Only now: until the lock was taken somebody may have been writing.
+        let bytes = self.read_journal(run)?;
+        let scan = scan(&path, &bytes)?;
+        let events: Result<Vec<Event>, Fault> =
+            scan.records.iter().map(format::Record::event).collect();
+        let events = events.map_err(fault(&path))?;
+        if scan.end < bytes.len() {
+            journal::cut_torn_tail(&path, &bytes[scan.end..], scan.end as u64)?;
+        }
+        let end = (scan.last_seq(), scan.chain);
+        Ok((Box::new(FileJournal::open(path, self.published(), end, owner)?), events))
+    }
+
+    fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
+        let owner = owner::current(&self.owner());
+        let mut summaries = Vec::new();
+        for run in self.run_ids()? {
+            let summary = self
+                .read_journal(&run)
+                .and_then(|bytes| summary::replay(&self.journal(&run), &bytes));
+            match summary {
+                Ok(Some(state)) => {
+                    let pid = owner.as_ref().filter(|owner| owner.run == run).map(|o| o.pid);
+                    summaries.push(summary::summary(&state, pid));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%run, %error, "a run is left out of the list"),
+            }
+        }
+        summary::newest_first(&mut summaries);
+        Ok(summaries)
+    }
+
+    fn run_ids(&self) -> Result<HashSet<RunId>, StoreError> {
+        let dir = self.runs();
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
+            Err(error) => return Err(io_error(&dir, "listing the runs")(error)),
+        };
+        let mut runs = HashSet::new();
+        for entry in entries {
+            let name = entry.map_err(io_error(&dir, "listing the runs"))?.file_name();
+            if let Some(run) = name.to_str().and_then(|name| RunId::new(name).ok())
+                && self.journal(&run).exists()
+            {
+                runs.insert(run);
+            }
+        }
+        Ok(runs)
+    }
+
+    fn read_journal(&self, run: &RunId) -> Result<Vec<u8>, StoreError> {
+        let path = self.journal(run);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.no_such_run(run)),
+            Err(error) => Err(io_error(&path, "reading")(error)),
+        }
+    }
+
+    fn no_such_run(&self, run: &RunId) -> StoreError {
+        let runs = self.run_ids().unwrap_or_default();
+        let nearest = runs
+            .iter()
+            .map(|known| (strsim::damerau_levenshtein(run.as_str(), known.as_str()), known))
+            .filter(|(distance, _)| *distance <= run.as_str().len().max(3) / 3)
+            .min();
+        let run = match nearest {
+            Some((_, known)) => format!("{run} (did you mean {known}?)"),
+            None => run.to_string(),
+        };
+        StoreError::NoSuchRun { run }
+    }
+}
+
+/// Checks a journal and says in an error which file it is.
+pub(crate) fn scan<'a>(path: &Path, bytes: &'a [u8]) -> Result<Scan<'a>, StoreError> {
+    format::scan(bytes).map_err(fault(path))
+}
+
+/// Names the file in an error of the format.
+pub(crate) fn fault(path: &Path) -> impl Fn(Fault) -> StoreError {
+    let path = path.to_path_buf();
+    move |fault| match fault {
+        Fault::Damaged { offset, detail } => {
+            StoreError::Damaged { path: path.clone(), offset, detail }
+        }
+        Fault::Newer { found, known } => StoreError::Newer { path: path.clone(), found, known },
+    }
+}

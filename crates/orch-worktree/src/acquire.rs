@@ -1,0 +1,239 @@
+//! Makes worktrees.
+//!
+//! `git worktree add` fails when several run at once, so it is serialised, and kept short by
+//! `--no-checkout`; the checkout itself runs in parallel. The worktree is locked from its first
+//! moment, so that no `git worktree prune` takes it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use orch_model::{
+    CommitId, TaskId,
+    ports::{Worktree, WorktreeError, WorktreeRequest},
+};
+
+use crate::{
+    error::io_error,
+    names,
+    preserve::{Owner, Site, refuse_nested, status_of},
+    repo::{Repo, Run},
+    slot::Slot,
+};
+
+impl Repo {
+    pub(crate) async fn acquire(
+        self: Arc<Self>,
+        request: WorktreeRequest,
+    ) -> Result<Box<dyn Worktree>, WorktreeError> {
+        let run = self.run(&request.run).await?;
+        let branch = names::task_branch(&request.run, &request.task);
+        let path = self.root.join(request.run.as_str()).join(names::folder(&request));
+        let _place = self.places.hold(&path).await;
+        let tips = self.settle(&run, Some(&names::head(&branch))).await?;
+        let base = tips.results;
+        let owner = Owner { run: &run, task: &request.task, attempt: request.attempt };
+        let shared = request.shared_by.is_some();
+        let reused = if shared { self.reuse(&path, &branch, &base, owner).await? } else { None };
+        let admin = match reused {
+            Some(admin) => admin,
+            None => {
+                let leftovers = tips.other.is_some() || path.exists();
+                self.fresh(&path, &branch, &base, owner, leftovers).await?
+            }
+        };
+        Ok(Box::new(Slot {
+            repo: Arc::clone(&self),
+            task: request.task,
+            attempt: request.attempt,
+            site: Site { path, admin: Some(admin.clone()) },
+            admin,
+            branch,
+            base,
+            shared,
+            run,
+        }))
+    }
+
+    /// A new worktree, in the place of what an interrupted call may have left.
+    async fn fresh(
+        &self,
+        path: &Path,
+        branch: &str,
+        base: &CommitId,
+        owner: Owner<'_>,
+        leftovers: bool,
+    ) -> Result<PathBuf, WorktreeError> {
+        if leftovers {
+            self.recover(path, branch, owner).await?;
+        }
+        let admin = match self.add(path, branch, base, owner).await {
+            Ok(admin) => admin,
+            Err(error) => {
+                // The entry of a worktree whose folder is gone is not seen by a look at the
+                // folder; looking for it each time would cost more.
+                tracing::debug!(%error, path = %path.display(), "making a worktree again");
+                self.recover(path, branch, owner).await?;
+                match self.add(path, branch, base, owner).await {
+                    Ok(admin) => admin,
+                    Err(error) => {
+                        self.recover(path, branch, owner).await?;
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        let git = self.git.on_worktree(&admin, path);
+        if let Err(error) = git.run(["read-tree", "--reset", "-u", base.as_str()]).await {
+            let site = Site { path: path.into(), admin: Some(admin) };
+            self.remove(&site).await?;
+            self.delete_branch(branch, base).await?;
+            return Err(error);
+        }
+        Ok(admin)
+    }
+
+    async fn add(
+        &self,
+        path: &Path,
+        branch: &str,
+        base: &CommitId,
+        owner: Owner<'_>,
+    ) -> Result<PathBuf, WorktreeError> {
+        let reason = names::lock_reason(&owner.run.id, owner.task, owner.attempt);
+        let arguments: [&Path; 13] = [
+            "worktree".as_ref(),
+            "add".as_ref(),
+            "--quiet".as_ref(),
+            "--no-checkout".as_ref(),
+            "--no-track".as_ref(),
+            "--lock".as_ref(),
+            "--reason".as_ref(),
+            reason.as_ref(),
+            "-b".as_ref(),
+            branch.as_ref(),
+            "--".as_ref(),
+            path,
+            base.as_str().as_ref(),
+        ];
+        let lock = self.lock.hold().await?;
+        self.git.call(arguments).holding(&lock)?.answer().await?.success()?;
+        let doing = format!("reading the git file of {}", path.display());
+        let link = fs::read_to_string(path.join(".git")).map_err(io_error(&*doing))?;
+        let admin = Path::new(link.trim_start_matches("gitdir:").trim());
+        path.join(admin).canonicalize().map_err(io_error(doing))
+    }
+
+    /// Takes leftovers out of the way, after their work was kept.
+    async fn recover(
+        &self,
+        path: &Path,
+        branch: &str,
+        owner: Owner<'_>,
+    ) -> Result<(), WorktreeError> {
+        let site = Site { path: path.into(), admin: self.checkouts.admin_of(path) };
+        let owner = Owner { attempt: site.attempt().unwrap_or(owner.attempt), ..owner };
+        let tip = self.preserve(&site, branch, owner).await?;
+        if site.admin.is_none() {
+            set_aside(path)?;
+        }
+        self.remove(&site).await?;
+        if let Some(tip) = tip {
+            self.delete_branch(branch, &tip).await?;
+        }
+        Ok(())
+    }
+
+    /// The folder of an epic with its ignored files, on a new branch; `None` if there is none or
+    /// it can't be used.
+    async fn reuse(
+        &self,
+        path: &Path,
+        branch: &str,
+        base: &CommitId,
+        owner: Owner<'_>,
+    ) -> Result<Option<PathBuf>, WorktreeError> {
+        let Some(admin) = self.checkouts.admin_of(path) else { return Ok(None) };
+        if !path.is_dir() || !admin.join("index").exists() {
+            return Ok(None);
+        }
+        let site = Site { path: path.into(), admin: Some(admin.clone()) };
+        let left = self.commit_leftovers(&site, &admin, owner.run).await?;
+        self.preserve(&site, branch, owner).await?;
+        for unfinished in ["rebase-merge", "rebase-apply", "sequencer"] {
+            let _ = fs::remove_dir_all(admin.join(unfinished));
+        }
+        let git = self.git.on_worktree(&admin, path);
+        let switch =
+            ["checkout", "--quiet", "--force", "--no-track", "-B", branch, base.as_str(), "--"];
+        let switched = async {
+            git.run(switch).await?;
+            if left {
+                git.run(["clean", "-f", "-d", "--quiet"]).await?;
+            }
+            Ok::<_, WorktreeError>(())
+        };
+        if let Err(error) = switched.await {
+            // All that was in it is kept: a new one takes its place.
+            tracing::warn!(%error, path = %path.display(), "can't use the folder of an epic again");
+            self.recover(path, branch, owner).await?;
+            return Ok(None);
+        }
+        let reason = names::lock_reason(&owner.run.id, owner.task, owner.attempt);
+        fs::write(admin.join("locked"), reason)
+            .map_err(io_error(format!("locking the worktree {}", path.display())))?;
+        Ok(Some(admin))
+    }
+
+    /// Commits what the last task of an epic's folder left on the branch of that task. Returns
+    /// whether anything was left.
+    pub(crate) async fn commit_leftovers(
+        &self,
+        site: &Site,
+        admin: &Path,
+        run: &Run,
+    ) -> Result<bool, WorktreeError> {
+        let status = status_of(&self.git.on_worktree(admin, &site.path)).await?;
+        refuse_nested(&site.path, &status)?;
+        if !status.is_dirty() {
+            return Ok(false);
+        }
+        let branch = status.branch.as_deref().unwrap_or_default();
+        let ours = names::split_ours(&names::head(branch))
+            .filter(|(of, _)| *of == run.id)
+            .and_then(|(_, task)| TaskId::new(task).ok());
+        if let (Some(task), Some(head)) = (ours, &status.head) {
+            let message = names::left_by(&run.id, &task, site.attempt().unwrap_or(1));
+            let commit = self.snapshot(&site.path, admin, Some(head), &message).await?;
+            let line = format!("update {} {commit} {head}", names::head(branch));
+            self.transact(&message.subject, &[line]).await??;
+            // The index follows; where it can't, the caller finds the folder changed and keeps
+            // that too.
+            let _ = self.git.on_worktree(admin, &site.path).run(["reset", "--quiet"]).await;
+        }
+        Ok(true)
+    }
+}
+
+/// Files that belong to no worktree of this repository are not known to be anywhere else: they
+/// are moved out of the way, beside the place where they were.
+fn set_aside(path: &Path) -> Result<(), WorktreeError> {
+    let doing = format!("moving {} out of the way", path.display());
+    let empty = match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(_) => false,
+    };
+    if empty || !path.exists() {
+        return Ok(());
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let free = (1..)
+        .map(|n| path.with_file_name(format!("{name}.found-{n}")))
+        .find(|aside| !aside.exists())
+        .unwrap_or_default();
+    tracing::warn!(path = %path.display(), aside = %free.display(), "files in the place of a worktree are moved");
+    fs::rename(path, free).map_err(io_error(doing))
+}

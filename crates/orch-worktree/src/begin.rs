@@ -1,0 +1,96 @@
+//! Begins a run: finds the target branch and where it stands.
+
+use orch_model::{
+    CommitId,
+    event::RunBase,
+    ports::{BeginRun, WorktreeError},
+};
+
+use crate::{
+    error::target_error,
+    names::{self, HEADS},
+    parse::listed,
+    repo::{Repo, Run},
+};
+
+impl Repo {
+    pub(crate) async fn begin(&self, request: BeginRun) -> Result<RunBase, WorktreeError> {
+        let id = request.run;
+        if let Some(run) = self.recall(&id).await? {
+            let run = self.remember(run);
+            return Ok(RunBase { target: run.target.clone(), commit: run.base.clone() });
+        }
+        let target = match request.target {
+            Some(name) => name.strip_prefix(HEADS).unwrap_or(&name).to_owned(),
+            None => self.checked_out().await?,
+        };
+        let commit = self.tip_of_target(&target).await?;
+        let run = Run::new(id, target, commit);
+        self.record(&run).await?;
+        let base = RunBase { target: run.target.clone(), commit: run.base.clone() };
+        self.remember(run);
+        Ok(base)
+    }
+
+    /// The branch that is checked out in the folder that was named.
+    async fn checked_out(&self) -> Result<String, WorktreeError> {
+        let git = self.git.on_repository(&self.top_admin);
+        let answer = git.call(["symbolic-ref", "-q", "HEAD"]).answer().await?;
+        if answer.code == Some(1) {
+            return Err(target_error(format!(
+                "HEAD is detached in {}, so there is no branch to merge into; check one out with `git switch BRANCH`, or name one as the run's target",
+                self.top.display()
+            )));
+        }
+        let name = String::from_utf8_lossy(&answer.success()?).trim_end().to_owned();
+        Ok(name.strip_prefix(HEADS).unwrap_or(&name).to_owned())
+    }
+
+    async fn tip_of_target(&self, target: &str) -> Result<CommitId, WorktreeError> {
+        let heads = self.refs(&[HEADS]).await?;
+        if heads.contains_key("refs/heads/orch") {
+            return Err(target_error(
+                "a branch named `orch` is in the way of the branches `orch/<run>/<task>`; rename it with `git branch -m orch NEW-NAME`",
+            ));
+        }
+        if let Some(tip) = heads.get(&names::head(target)) {
+            return Ok(tip.commit.clone());
+        }
+        let branches: Vec<&str> = heads
+            .keys()
+            .filter(|name| !name.starts_with(names::OURS))
+            .filter_map(|name| name.strip_prefix(HEADS))
+            .collect();
+        if branches.is_empty() {
+            return Err(target_error(format!(
+                "branch `{target}` has no commits yet; make a first one: `git add . && git commit -m first`"
+            )));
+        }
+        let mut similar: Vec<(f64, &str)> = branches
+            .iter()
+            .map(|name| (strsim::jaro_winkler(target, name), *name))
+            .filter(|(likeness, _)| *likeness > 0.7)
+            .collect();
+        similar.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let similar: Vec<&str> = similar.into_iter().map(|(_, name)| name).take(3).collect();
+        let cure = if similar.is_empty() {
+            format!("make it with `git branch -- {target}`, or name one of {}", listed(&branches))
+        } else {
+            format!("did you mean {}?", listed(&similar))
+        };
+        Err(target_error(format!("there is no branch `{target}`; {cure}")))
+    }
+
+    /// Remembers the run in references and makes the branch for its results. The base comes
+    /// last: without it the run has not begun.
+    async fn record(&self, run: &Run) -> Result<(), WorktreeError> {
+        let target = names::run_ref(&run.id, "target");
+        self.git.run(["symbolic-ref", "-m", "orch: begin", &target, &run.target_ref()]).await?;
+        let results = run.results_ref();
+        let mut lines = vec![format!("create {} {}", names::run_ref(&run.id, "base"), run.base)];
+        if !self.refs(&[&results]).await?.contains_key(&results) {
+            lines.push(format!("create {results} {}", run.base));
+        }
+        self.transact("orch: begin", &lines).await?
+    }
+}

@@ -1,0 +1,242 @@
+//! Brings the results of a run to the target branch.
+//!
+//! A branch that is checked out nowhere is moved by its reference. One that is checked out is
+//! fast-forwarded in that checkout, and only while nothing there would be touched: no changes, no
+//! merge or rebase under way, no file in the way. Otherwise the results wait on their own branch.
+
+use std::fs;
+
+use orch_model::{CommitId, RunId, event::Delivery, ports::WorktreeError};
+
+use crate::{
+    checkouts::{Checkout, in_progress},
+    merge::{Retries, Tips},
+    names,
+    parse::{self, listed},
+    preserve::{Site, status_of},
+    repo::{Repo, Run},
+};
+
+/// What became of the attempt to move the target.
+enum Moved {
+    Yes,
+    No { reason: String, checkout: Option<Checkout> },
+}
+
+impl Repo {
+    pub(crate) async fn finish(&self, id: &RunId) -> Result<Delivery, WorktreeError> {
+        let run = self.run(id).await?;
+        let delivery = self.deliver(&run).await?;
+        self.remove_epics(&run).await?;
+        self.trash.settle().await;
+        let _ = fs::remove_dir(self.root.join(id.as_str()));
+        let _ = fs::remove_dir(&self.root);
+        if !matches!(delivery, Delivery::Waiting { .. }) {
+            self.forget(id);
+        }
+        Ok(delivery)
+    }
+
+    async fn deliver(&self, run: &Run) -> Result<Delivery, WorktreeError> {
+        let (delivered, results) = (names::run_ref(&run.id, "delivered"), run.results_ref());
+        let known = self.refs(&[&results, &delivered]).await?;
+        if let (None, Some(delivered)) = (known.get(&results), known.get(&delivered)) {
+            let commit = delivered.commit.clone();
+            return Ok(Delivery::Target { target: run.target.clone(), commit });
+        }
+        let _one = self.merging.lock().await;
+        // A conflict that was found before may be gone since the results have grown.
+        run.seen().refused = None;
+        let mut retries = Retries::default();
+        loop {
+            let tips = self.settle_alone(run, None).await?;
+            if !self.has_merged(run, &tips).await? {
+                self.drop_results(run, &tips, None).await?;
+                return Ok(Delivery::Nothing);
+            }
+            let moved = match self.move_target(run, &tips).await? {
+                Ok(moved) => moved,
+                Err(error) => {
+                    retries.again(&tips, error)?;
+                    continue;
+                }
+            };
+            match moved {
+                Moved::No { reason, checkout } => {
+                    return Ok(waiting(run, &tips, reason, checkout.as_ref()));
+                }
+                Moved::Yes => {}
+            }
+            let tips = self.tips(run, None).await?;
+            let Some(target) = tips.target.clone() else { continue };
+            if self.is_ancestor(&tips.results, &target).await? {
+                self.drop_results(run, &tips, Some(&delivered)).await?;
+                return Ok(Delivery::Target { target: run.target.clone(), commit: target });
+            }
+            // The checkout was switched to another branch in that moment.
+            let error = crate::error::target_error(format!(
+                "branch `{}` was moved while the results were brought to it; finish the run again",
+                run.target
+            ));
+            retries.again(&tips, error)?;
+        }
+    }
+
+    /// Whether the results contain more than the target's own commits.
+    async fn has_merged(&self, run: &Run, tips: &Tips) -> Result<bool, WorktreeError> {
+        if tips.results == run.base {
+            return Ok(false);
+        }
+        // In a regular expression a dot of an id would stand for any character.
+        let grep = format!("--grep=^Orch-Run: {}$", run.id.as_str().replace('.', "[.]"));
+        let range = format!("{}..{}", run.base, tips.results);
+        let arguments = ["rev-list", "--max-count=1", "--extended-regexp", &grep, &range, "--"];
+        Ok(!self.git.run(arguments).await?.is_empty())
+    }
+
+    /// Moves the target to the results. The inner error: somebody else moved it in that moment.
+    async fn move_target(
+        &self,
+        run: &Run,
+        tips: &Tips,
+    ) -> Result<Result<Moved, WorktreeError>, WorktreeError> {
+        let no = |reason: String| Ok(Ok(Moved::No { reason, checkout: None }));
+        let Some(target) = &tips.target else {
+            return no(format!("branch `{}` was deleted", run.target));
+        };
+        if self.is_ancestor(&tips.results, target).await? {
+            return Ok(Ok(Moved::Yes));
+        }
+        let name = run.target_ref();
+        let checkouts = self.checkouts.all(&self.git).await?;
+        let checkout = checkouts.into_iter().find(|checkout| checkout.holds(&name));
+        if let Some(files) = run.refused(Some(target)) {
+            let reason = if files.is_empty() {
+                format!("branch `{}` has no history in common with the results", run.target)
+            } else {
+                let files = listed(&files);
+                let target = &run.target;
+                format!(
+                    "branch `{target}` has new commits that conflict with the results in {files}"
+                )
+            };
+            return Ok(Ok(Moved::No { reason, checkout }));
+        }
+        let Some(checkout) = checkout else {
+            let line = format!("update {name} {} {target}", tips.results);
+            let moved = self.transact("orch: deliver", &[line]).await?;
+            return Ok(moved.map(|()| Moved::Yes));
+        };
+        Ok(Ok(match self.fast_forward(&checkout, tips).await? {
+            None => Moved::Yes,
+            Some(reason) => Moved::No { reason, checkout: Some(checkout) },
+        }))
+    }
+
+    /// Fast-forwards a checkout; the reason if it can't be done without touching somebody's work.
+    async fn fast_forward(
+        &self,
+        checkout: &Checkout,
+        tips: &Tips,
+    ) -> Result<Option<String>, WorktreeError> {
+        let path = checkout.path.display();
+        if let Some(what) = in_progress(&checkout.admin) {
+            return Ok(Some(format!("{what} is under way in {path}")));
+        }
+        if !checkout.path.is_dir() {
+            return Ok(Some(format!("its checkout {path} is missing")));
+        }
+        let git = self.git.on_worktree(&checkout.admin, &checkout.path);
+        let status = git
+            .run(["status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renames"])
+            .await?;
+        let status = parse::status(&status);
+        if status.is_dirty() {
+            return Ok(Some(format!("{path} has uncommitted changes: {}", status.summary())));
+        }
+        let answer = git
+            .call(["merge", "--ff-only", "--quiet", "--no-autostash", "--no-overwrite-ignore"])
+            .arguments([tips.results.as_str()])
+            .answer()
+            .await?;
+        Ok((answer.code != Some(0))
+            .then(|| format!("git can't fast-forward {path}: {}", answer.complaint())))
+    }
+
+    /// Deletes the branch of the results, whose tip is part of the target (or was never more
+    /// than that), unless somebody looks at it.
+    async fn drop_results(
+        &self,
+        run: &Run,
+        tips: &Tips,
+        delivered: Option<&str>,
+    ) -> Result<(), WorktreeError> {
+        let results = run.results_ref();
+        let mut lines = Vec::new();
+        if !self.checkouts.all(&self.git).await?.iter().any(|c| c.holds(&results)) {
+            lines.push(format!("delete {results} {}", tips.results));
+        }
+        lines.extend(delivered.map(|name| format!("update {name} {}", tips.results)));
+        if lines.is_empty() { Ok(()) } else { self.transact("orch: finish", &lines).await? }
+    }
+
+    /// Removes the folders of epics that hold nothing that is not safe elsewhere.
+    async fn remove_epics(&self, run: &Run) -> Result<(), WorktreeError> {
+        let folder = self.root.join(run.id.as_str());
+        for (path, admin) in self.checkouts.linked().collect::<Vec<_>>() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.parent() != Some(&folder) || !name.starts_with("@epic-") || !path.is_dir() {
+                continue;
+            }
+            let status = status_of(&self.git.on_worktree(&admin, &path)).await?;
+            let safe = match &status.head {
+                Some(head) if !status.is_dirty() && in_progress(&admin).is_none() => {
+                    self.refuse_private_modules(&path, &admin).await.is_ok()
+                        && !self
+                            .refs_containing(head, &["refs/heads", names::PRESERVED])
+                            .await?
+                            .is_empty()
+                }
+                _ => false,
+            };
+            if safe {
+                self.remove(&Site { path, admin: Some(admin) }).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn waiting(run: &Run, tips: &Tips, reason: String, checkout: Option<&Checkout>) -> Delivery {
+    let branch = names::results_branch(&run.id);
+    let place = checkout.map_or_else(String::new, |checkout| {
+        format!("-C {} ", quoted(&checkout.path.to_string_lossy()))
+    });
+    let hint = if tips.target.is_none() {
+        format!("git branch {} {branch}", run.target)
+    } else if run.refused(tips.target.as_ref()).is_some() {
+        match checkout {
+            Some(_) => format!("git {place}merge {branch}"),
+            None => format!("git switch {} && git merge {branch}", run.target),
+        }
+    } else {
+        format!("git {place}merge --ff-only {branch}")
+    };
+    let (target, commit): (String, CommitId) = (run.target.clone(), tips.results.clone());
+    Delivery::Waiting { target, branch, commit, reason, hint }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@".contains(c);
+    if path.chars().all(plain) { path.into() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        assert_eq!(super::quoted("/a/b-c.d"), "/a/b-c.d");
+        assert_eq!(super::quoted("/a b/c'd"), r"'/a b/c'\''d'");
+    }
+}

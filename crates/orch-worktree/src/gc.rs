@@ -1,0 +1,276 @@
+//! Removes what ended runs left behind, as far as it is proven to be safe elsewhere.
+//!
+//! Only folders below the root, branches `orch/...` and the notes of runs are looked at. Work
+//! that was kept under `refs/orch/preserved/` stays.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use orch_model::{
+    CommitId, RunId,
+    ports::{GcItem, GcItemKind, GcRequest, WorktreeError},
+};
+
+use crate::{
+    checkouts::in_progress,
+    error::io_error,
+    names::{self, HEADS, OURS, PRESERVED, RUNS},
+    preserve::{Site, status_of},
+    repo::Repo,
+};
+
+/// A collection under way.
+struct Collection<'a> {
+    repo: &'a Repo,
+    request: &'a GcRequest,
+    items: Vec<GcItem>,
+    /// Folders that were or would be removed.
+    gone: HashSet<PathBuf>,
+    /// The branches of removed worktrees are free.
+    freed: HashSet<String>,
+}
+
+impl Repo {
+    pub(crate) async fn gc(&self, request: &GcRequest) -> Result<Vec<GcItem>, WorktreeError> {
+        let mut collection = Collection {
+            repo: self,
+            request,
+            items: Vec::new(),
+            gone: HashSet::new(),
+            freed: HashSet::new(),
+        };
+        collection.worktrees().await?;
+        collection.branches().await?;
+        collection.folders()?;
+        if !request.dry_run {
+            self.trash.settle().await;
+            let _ = fs::remove_dir(&self.root);
+        }
+        Ok(collection.items)
+    }
+
+    /// Where a commit is safe: branches, also of other repositories, tags, results and what was
+    /// kept; not on the branches of tasks.
+    async fn is_safe(&self, commit: &CommitId) -> Result<bool, WorktreeError> {
+        let places = ["refs/heads", "refs/remotes", "refs/tags", PRESERVED];
+        let found = self.refs_containing(commit, &places).await?;
+        Ok(found
+            .keys()
+            .any(|name| names::split_ours(name).is_none_or(|(_, last)| last == "target")))
+    }
+}
+
+impl Collection<'_> {
+    fn item(&mut self, kind: GcItemKind, name: String, kept: Option<String>) {
+        self.items.push(GcItem { kind, name, kept });
+    }
+
+    fn is_live(&self, run: &RunId) -> bool {
+        self.request.live.contains(run)
+    }
+
+    /// The folders of ended runs.
+    fn runs(&self) -> Vec<PathBuf> {
+        subfolders(&self.repo.root)
+            .into_iter()
+            .filter(|folder| {
+                let name = folder.file_name().and_then(|name| name.to_str());
+                name.and_then(|name| RunId::new(name).ok()).is_some_and(|run| !self.is_live(&run))
+            })
+            .collect()
+    }
+
+    async fn worktrees(&mut self) -> Result<(), WorktreeError> {
+        let linked: BTreeMap<PathBuf, PathBuf> = self.repo.checkouts.linked().collect();
+        let mut sites: BTreeMap<PathBuf, Option<PathBuf>> = BTreeMap::new();
+        for run in self.runs() {
+            sites.extend(subfolders(&run).into_iter().map(|path| (path, None)));
+        }
+        for (path, admin) in linked {
+            // Entries without a folder too: they are locked, so `prune` leaves them for ever.
+            let ours = path.parent().and_then(|run| {
+                let name = run.strip_prefix(&self.repo.root).ok()?.to_str()?;
+                RunId::new(name).ok()
+            });
+            if ours.is_some_and(|run| !self.is_live(&run)) {
+                sites.insert(path, Some(admin));
+            }
+        }
+        for (path, admin) in sites {
+            if admin.is_none() && fs::read_dir(&path).is_ok_and(|mut all| all.next().is_none()) {
+                continue;
+            }
+            let name = path.display().to_string();
+            let site = Site { path, admin };
+            let (kept, branch) = self.why_kept(&site).await?;
+            if kept.is_none() {
+                self.freed.extend(branch);
+                self.gone.insert(site.path.clone());
+                if !self.request.dry_run {
+                    self.repo.remove(&site).await?;
+                }
+            }
+            self.item(GcItemKind::Worktree, name, kept);
+        }
+        Ok(())
+    }
+
+    /// Why a worktree has to be kept, and its branch by the whole name.
+    async fn why_kept(
+        &self,
+        site: &Site,
+    ) -> Result<(Option<String>, Option<String>), WorktreeError> {
+        let Some(admin) = &site.admin else {
+            return Ok((Some("it is not a worktree of this repository".into()), None));
+        };
+        let all = self.repo.checkouts.all(&self.repo.git).await?;
+        let branch = all.into_iter().find(|c| c.admin == *admin).and_then(|c| c.branch);
+        let mut heads: Vec<CommitId> = Vec::new();
+        if site.path.is_dir() && admin.join("index").exists() {
+            if let Some(what) = in_progress(admin) {
+                return Ok((Some(format!("{what} is under way in it")), branch));
+            }
+            let status = match status_of(&self.repo.git.on_worktree(admin, &site.path)).await {
+                Ok(status) => status,
+                Err(error) => return Ok((Some(format!("it can't be read: {error}")), branch)),
+            };
+            if status.is_dirty() {
+                let reason = format!("it has uncommitted changes: {}", status.summary());
+                return Ok((Some(reason), branch));
+            }
+            if let Err(error) = self.repo.refuse_private_modules(&site.path, admin).await {
+                return Ok((Some(error.to_string()), branch));
+            }
+            heads.extend(status.head);
+        } else {
+            let git = self.repo.git.on_repository(admin);
+            let answer = git.call(["rev-parse", "--verify", "-q", "HEAD"]).answer().await?;
+            if let Ok(head) = answer.success() {
+                heads.push(CommitId::new(String::from_utf8_lossy(&head)));
+            }
+        }
+        if let Some(name) = &branch {
+            heads.extend(self.repo.refs(&[name]).await?.remove(name).map(|r| r.commit));
+        }
+        heads.dedup();
+        for head in heads {
+            if !self.repo.is_safe(&head).await? {
+                let reason = format!("its commit {} is on no other branch", head.short());
+                return Ok((Some(reason), branch));
+            }
+        }
+        Ok((None, branch))
+    }
+
+    async fn branches(&mut self) -> Result<(), WorktreeError> {
+        let repo = self.repo;
+        let checkouts = repo.checkouts.all(&repo.git).await?;
+        let refs = repo.refs(&[OURS.trim_end_matches('/')]).await?;
+        let ours = refs.values().filter_map(|r| Some((r, names::split_ours(&r.name)?)));
+        // Results last: they are what makes the branches of tasks safe.
+        let (results, tasks): (Vec<_>, Vec<_>) = ours.partition(|(_, (_, last))| *last == "target");
+        let mut waiting: HashSet<RunId> = HashSet::new();
+        for (reference, (run, last)) in tasks.into_iter().chain(results) {
+            if self.is_live(&run) {
+                continue;
+            }
+            let name = &reference.name;
+            let place = checkouts.iter().find(|c| c.holds(name));
+            let kept = if let Some(place) = place.filter(|_| !self.freed.contains(name)) {
+                Some(format!("it is checked out in {}", place.path.display()))
+            } else if last == "target" {
+                let delivered = repo.refs_containing(&reference.commit, &["refs/heads"]).await?;
+                let delivered = delivered.keys().any(|name| !name.starts_with(OURS));
+                (!delivered).then(|| {
+                    let branch = name.strip_prefix(HEADS).unwrap_or(name);
+                    format!(
+                        "its commits are on no other branch; take them with `git merge {branch}`"
+                    )
+                })
+            } else {
+                let safe = repo.is_safe(&reference.commit).await?;
+                (!safe).then(|| "its commits are on no other branch".to_owned())
+            };
+            match &kept {
+                Some(_) => {
+                    waiting.insert(run);
+                }
+                None if !self.request.dry_run => {
+                    let branch = name.strip_prefix(HEADS).unwrap_or(name);
+                    repo.delete_branch(branch, &reference.commit).await?;
+                }
+                None => {}
+            }
+            let short = name.strip_prefix(HEADS).unwrap_or(name).to_owned();
+            self.item(GcItemKind::Branch, short, kept);
+        }
+        if self.request.dry_run { Ok(()) } else { self.notes(&waiting).await }
+    }
+
+    /// Forgets ended runs of which no branch is left.
+    async fn notes(&self, waiting: &HashSet<RunId>) -> Result<(), WorktreeError> {
+        let repo = self.repo;
+        for name in repo.refs(&[RUNS.trim_end_matches('/')]).await?.into_keys() {
+            let run = name.strip_prefix(RUNS).and_then(|rest| rest.split_once('/'));
+            let Some(run) = run.and_then(|(run, _)| RunId::new(run).ok()) else { continue };
+            if self.is_live(&run) || waiting.contains(&run) {
+                continue;
+            }
+            if name.ends_with("/base") {
+                // By itself: it is not listed if the branch that it stands for is gone.
+                let target = names::run_ref(&run, "target");
+                repo.git.call(["symbolic-ref", "-d", &target]).answer().await?;
+            }
+            if !name.ends_with("/target") {
+                repo.git.run(["update-ref", "-d", &name]).await?;
+            }
+            repo.forget(&run);
+        }
+        Ok(())
+    }
+
+    /// Empty folders, and those that the removal of worktrees leaves empty.
+    fn folders(&mut self) -> Result<(), WorktreeError> {
+        for run in self.runs() {
+            let mut left = false;
+            for entry in fs::read_dir(&run).into_iter().flatten().filter_map(Result::ok) {
+                let path = entry.path();
+                if self.gone.contains(&path) {
+                    continue;
+                }
+                let empty = fs::read_dir(&path).is_ok_and(|mut all| all.next().is_none());
+                if empty {
+                    self.folder(&path)?;
+                }
+                left |= !empty;
+            }
+            if !left {
+                self.folder(&run)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn folder(&mut self, path: &Path) -> Result<(), WorktreeError> {
+        if !self.request.dry_run {
+            fs::remove_dir(path)
+                .map_err(io_error(format!("removing the empty folder {}", path.display())))?;
+        }
+        self.item(GcItemKind::Folder, path.display().to_string(), None);
+        Ok(())
+    }
+}
+
+/// The folders in a folder, in the order of their names; symbolic links are not followed.
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut all: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    all.sort();
+    all
+}

@@ -1,0 +1,284 @@
+//! The only place that starts git.
+//!
+//! Every call is hardened in the same way: no input unless it is given, messages in English, none
+//! of the variables that would redirect git to another repository, and none of the programs that
+//! a repository's configuration can name (hooks, file system monitor, signing, editors). What is
+//! left to the configuration are the filters and merge drivers that the attributes of a file ask
+//! for: without them the content of files would be wrong (LFS).
+//!
+//! Objects are synced as the user's `core.fsync` says; [`Git::HARDENING`] is the place to ask for
+//! more.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+};
+
+use orch_model::ports::WorktreeError;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use crate::{
+    error::{io_error, shortened},
+    lock::Held,
+};
+
+/// What `git rev-parse --local-env-vars` lists, and further variables that change which
+/// repository, which files or which format a command works with. Who the author is
+/// (`GIT_AUTHOR_*`, `GIT_COMMITTER_*`) and where the user's configuration lies
+/// (`GIT_CONFIG_GLOBAL`, `GIT_CONFIG_SYSTEM`, `GIT_CONFIG_NOSYSTEM`) stay.
+const STRIPPED: &[&str] = &[
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_COUNT",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_ATTR_SOURCE",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_DISCOVERY_ACROSS_FILESYSTEM",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_NAMESPACE",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_QUARANTINE_PATH",
+    "GIT_REFLOG_ACTION",
+    "GIT_DEFAULT_REF_FORMAT",
+    "GIT_INDEX_VERSION",
+];
+
+/// Runs git in one place: a folder, a repository or a worktree.
+#[derive(Debug, Clone)]
+pub(crate) struct Git {
+    program: OsString,
+    environment: Arc<[(OsString, OsString)]>,
+    place: Vec<OsString>,
+    folder: PathBuf,
+}
+
+/// What a call of git ended with.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The exit status; `None` where a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// What it printed.
+    pub(crate) stdout: Vec<u8>,
+    command: String,
+    status: String,
+    stderr: Vec<u8>,
+}
+
+impl Answer {
+    /// What it printed, if it ended with success.
+    pub(crate) fn success(self) -> Result<Vec<u8>, WorktreeError> {
+        if self.code == Some(0) { Ok(self.stdout) } else { Err(self.into_error()) }
+    }
+
+    /// The failure as an error.
+    pub(crate) fn into_error(self) -> WorktreeError {
+        let printed = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
+        WorktreeError::Git {
+            command: self.command,
+            status: self.status,
+            stderr: shortened(&String::from_utf8_lossy(printed)),
+        }
+    }
+
+    /// What it complained of, shortened, for a person.
+    pub(crate) fn complaint(&self) -> String {
+        shortened(&String::from_utf8_lossy(&self.stderr))
+    }
+}
+
+impl Git {
+    /// Settings that hold for every call.
+    const HARDENING: &[&str] = &[
+        "gc.auto=0",
+        "maintenance.auto=false",
+        "core.hooksPath=/dev/null",
+        "core.fsmonitor=false",
+        "core.quotePath=false",
+        "advice.detachedHead=false",
+        "advice.addEmbeddedRepo=false",
+        "commit.gpgSign=false",
+        "submodule.recurse=false",
+        "worktree.useRelativePaths=false",
+    ];
+
+    /// Git in a folder, which finds the repository by itself.
+    pub(crate) fn in_folder(
+        program: OsString,
+        environment: Vec<(OsString, OsString)>,
+        folder: &Path,
+    ) -> Self {
+        Self { program, environment: environment.into(), place: Vec::new(), folder: folder.into() }
+    }
+
+    /// The same with further variables for every call.
+    pub(crate) fn with_environment(&self, more: Vec<(OsString, OsString)>) -> Self {
+        let environment = self.environment.iter().cloned().chain(more).collect();
+        Self { environment, ..self.clone() }
+    }
+
+    /// The same on a repository without a work tree: objects and references only.
+    pub(crate) fn on_repository(&self, git_dir: &Path) -> Self {
+        Self { place: vec![flag("--git-dir=", git_dir)], folder: git_dir.into(), ..self.clone() }
+    }
+
+    /// The same on a worktree. Both folders are named, so that a changed `.git` file leads
+    /// nowhere else.
+    pub(crate) fn on_worktree(&self, git_dir: &Path, work_tree: &Path) -> Self {
+        Self {
+            place: vec![flag("--git-dir=", git_dir), flag("--work-tree=", work_tree)],
+            folder: work_tree.into(),
+            ..self.clone()
+        }
+    }
+
+    /// Begins a call.
+    pub(crate) fn call<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Call<'_> {
+        Call {
+            git: self,
+            arguments: arguments.into_iter().map(|a| a.as_ref().to_os_string()).collect(),
+            index: None,
+            input: None,
+            held: None,
+        }
+    }
+
+    /// Runs a call that has to succeed, and returns what it printed.
+    pub(crate) async fn run<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A> + Send,
+    ) -> Result<Vec<u8>, WorktreeError> {
+        let call = self.call(arguments);
+        call.answer().await?.success()
+    }
+
+    /// The same for one line of text.
+    pub(crate) async fn line<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A> + Send,
+    ) -> Result<String, WorktreeError> {
+        let call = self.call(arguments);
+        let out = call.answer().await?.success()?;
+        Ok(String::from_utf8_lossy(&out).trim_end_matches('\n').to_owned())
+    }
+}
+
+fn flag(name: &str, path: &Path) -> OsString {
+    let mut flag = OsString::from(name);
+    flag.push(path);
+    flag
+}
+
+/// One call of git.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    git: &'a Git,
+    arguments: Vec<OsString>,
+    index: Option<PathBuf>,
+    input: Option<Vec<u8>>,
+    held: Option<File>,
+}
+
+impl Call<'_> {
+    /// Adds arguments.
+    pub(crate) fn arguments<A: AsRef<OsStr>>(mut self, more: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(more.into_iter().map(|a| a.as_ref().to_os_string()));
+        self
+    }
+
+    /// Works on another index than that of the worktree.
+    pub(crate) fn index(mut self, index: &Path) -> Self {
+        self.index = Some(index.into());
+        self
+    }
+
+    /// Gives it something to read.
+    pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(input.into());
+        self
+    }
+
+    /// Leaves a lock with git while it runs: it gets the locked file in the place of its input.
+    pub(crate) fn holding(mut self, lock: &Held) -> Result<Self, WorktreeError> {
+        self.held = Some(lock.share()?);
+        Ok(self)
+    }
+
+    /// Runs it; how it ends is data.
+    ///
+    /// A dropped future does not end the process: git finishes what it began.
+    pub(crate) async fn answer(mut self) -> Result<Answer, WorktreeError> {
+        let shown = self.arguments.join(OsStr::new(" ")).to_string_lossy().into_owned();
+        let failed = |source: std::io::Error| {
+            if source.kind() == std::io::ErrorKind::NotFound && self.git.folder.is_dir() {
+                WorktreeError::NoGit { source }
+            } else {
+                io_error(format!("running `git {shown}` in {}", self.git.folder.display()))(source)
+            }
+        };
+        let stdin = match (self.held.take(), &self.input) {
+            (Some(lock), _) => Stdio::from(lock),
+            (None, Some(_)) => Stdio::piped(),
+            (None, None) => Stdio::null(),
+        };
+        let mut command = self.command();
+        command.stdin(stdin);
+        let mut child = command.spawn().map_err(failed)?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), &self.input) {
+            // A git that ended early says why in its exit status.
+            let _ = stdin.write_all(input).await;
+        }
+        let output = child.wait_with_output().await.map_err(failed)?;
+        tracing::trace!(command = %shown, status = %output.status, "git");
+        Ok(Answer {
+            code: output.status.code(),
+            stdout: output.stdout,
+            command: shown,
+            status: output.status.to_string(),
+            stderr: output.stderr,
+        })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.git.program);
+        for name in STRIPPED {
+            command.env_remove(name);
+        }
+        command
+            .env("LC_ALL", "C")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_OPTIONAL_LOCKS", "0")
+            .env("GIT_EDITOR", "true")
+            .envs(self.git.environment.iter().map(|(k, v)| (k, v)));
+        if let Some(index) = &self.index {
+            command.env("GIT_INDEX_FILE", index);
+        }
+        for setting in Git::HARDENING {
+            command.args(["-c", setting]);
+        }
+        command
+            .args(&self.git.place)
+            .args(&self.arguments)
+            .current_dir(&self.git.folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(false);
+        command
+    }
+}

@@ -1,0 +1,72 @@
+//! Isolated git worktrees for tasks, and merges that lose nothing.
+//!
+//! [`GitWorktrees`] implements the port [`WorktreeProvider`](orch_model::ports::WorktreeProvider).
+//! Each task works on a branch `orch/<run>/<task>` in a worktree outside the repository, made from
+//! the tip of the run's results at that moment. The results are gathered on `orch/<run>/target`,
+//! by merges on objects and references alone: the checkout of the user is not touched. At the end
+//! the target branch is brought there, if that touches nobody's work.
+//!
+//! ```no_run
+//! use orch_model::{RunId, TaskId, ports::*};
+//! use orch_worktree::{GitWorktrees, GitWorktreesConfig};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let provider = GitWorktrees::open(GitWorktreesConfig::new("path/to/repository")).await?;
+//! let (run, task) = (RunId::new("r1")?, TaskId::new("login")?);
+//! provider.begin(BeginRun { run: run.clone(), target: None }).await?;
+//!
+//! let request =
+//!     WorktreeRequest { run: run.clone(), task: task.clone(), attempt: 1, shared_by: None };
+//! let worktree = provider.acquire(request).await?;
+//! std::fs::write(worktree.path().join("login.rs"), "fn login() {}\n")?;
+//!
+//! let subject = "Login endpoint".to_owned();
+//! let message = CommitMessage { subject, run: run.clone(), task, attempt: 1 };
+//! if let Some(commit) = worktree.seal(&message).await?.tip {
+//!     let branch = worktree.branch().to_owned();
+//!     provider.merge(MergeRequest { commit, branch, message }).await?;
+//! }
+//! worktree.release(Release::Done).await?;
+//! provider.finish(&run).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is kept in the repository
+//! | where | what |
+//! |---|---|
+//! | `refs/heads/orch/<run>/<task>` | the work of a task, until it is merged |
+//! | `refs/heads/orch/<run>/target` | the results, until they are in the target branch |
+//! | `refs/orch/preserved/<run>/<task>/<attempt>` | the work of an attempt that was repeated |
+//! | `refs/orch/runs/<run>/{target,base,delivered}` | the target branch (symbolic), where it stood, and what was delivered to it; forgotten by `gc` |
+//! | `<common git folder>/orch-worktree.lock` | serialises the making and removing of worktrees |
+//!
+//! # What this relies on
+//! - git 2.38 for `merge-tree --write-tree`. Only the module `git` starts processes.
+//! - Hooks, the file system monitor and signing are switched off for every call. Filters and merge
+//!   drivers that the repository's *configuration* names do run, since without them files would
+//!   have the wrong content: who can write `.git/config` can still make git run a program.
+//! - A branch that is checked out nowhere is moved by its reference. Somebody who checks it out in
+//!   the milliseconds between the look and the move sees the difference as changes of their own.
+
+mod acquire;
+mod begin;
+mod checkouts;
+mod config;
+mod deliver;
+mod error;
+mod gc;
+mod git;
+mod lock;
+mod merge;
+mod names;
+mod parse;
+mod preserve;
+mod provider;
+mod remove;
+mod repo;
+mod slot;
+mod trash;
+
+pub use config::GitWorktreesConfig;
+pub use provider::GitWorktrees;

@@ -1,0 +1,93 @@
+//! The names of branches, references and folders: all that belongs to the engine can be told
+//! from everything else by its name.
+
+use orch_model::{
+    RunId, TaskId,
+    ports::{CommitMessage, WorktreeRequest},
+    state::Attempt,
+};
+
+/// Where branches live.
+pub(crate) const HEADS: &str = "refs/heads/";
+/// Where the branches of the engine live.
+pub(crate) const OURS: &str = "refs/heads/orch/";
+/// What the engine remembers of its runs.
+pub(crate) const RUNS: &str = "refs/orch/runs/";
+/// The work of attempts that failed.
+pub(crate) const PRESERVED: &str = "refs/orch/preserved/";
+/// The folder below the root for what is being deleted.
+pub(crate) const TRASH: &str = ".trash";
+
+/// The branch of a task.
+pub(crate) fn task_branch(run: &RunId, task: &TaskId) -> String {
+    format!("orch/{run}/{task}")
+}
+
+/// The branch that the results of a run are gathered on. No task can have this name.
+pub(crate) fn results_branch(run: &RunId) -> String {
+    format!("orch/{run}/target")
+}
+
+/// A branch by its whole name.
+pub(crate) fn head(branch: &str) -> String {
+    format!("{HEADS}{branch}")
+}
+
+/// Something that is remembered of a run.
+pub(crate) fn run_ref(run: &RunId, what: &str) -> String {
+    format!("{RUNS}{run}/{what}")
+}
+
+/// Where the work of an attempt is kept.
+pub(crate) fn preserved(run: &RunId, task: &TaskId, attempt: Attempt) -> String {
+    format!("{PRESERVED}{run}/{task}/{attempt}")
+}
+
+/// The run and the last part of a branch of the engine, given by its whole name.
+pub(crate) fn split_ours(name: &str) -> Option<(RunId, &str)> {
+    let (run, last) = name.strip_prefix(OURS)?.split_once('/')?;
+    Some((RunId::new(run).ok()?, last))
+}
+
+/// The folder of a task's worktree below that of the run.
+pub(crate) fn folder(request: &WorktreeRequest) -> String {
+    match &request.shared_by {
+        Some(epic) => format!("@epic-{epic}"),
+        None => request.task.to_string(),
+    }
+}
+
+/// Why a worktree is locked, so that a person and `git worktree prune` leave it alone.
+pub(crate) fn lock_reason(run: &RunId, task: &TaskId, attempt: Attempt) -> String {
+    format!("orch run {run} task {task} attempt {attempt}")
+}
+
+/// The attempt that a [`lock_reason`] names.
+pub(crate) fn attempt_of(reason: &str) -> Option<Attempt> {
+    reason.strip_prefix("orch run ")?.trim().rsplit_once(" attempt ")?.1.parse().ok()
+}
+
+/// The message of a commit that keeps what an attempt left.
+pub(crate) fn left_by(run: &RunId, task: &TaskId, attempt: Attempt) -> CommitMessage {
+    CommitMessage {
+        subject: format!("orch: left by attempt {attempt} of {task}"),
+        run: run.clone(),
+        task: task.clone(),
+        attempt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_can_be_taken_apart_again() {
+        let (run, task) = (RunId::new("r.1").unwrap(), TaskId::new("a").unwrap());
+        assert_eq!(split_ours("refs/heads/orch/r.1/a"), Some((run.clone(), "a")));
+        assert_eq!(split_ours("refs/heads/main"), None);
+        assert_eq!(split_ours("refs/heads/orch/BAD/a"), None);
+        assert_eq!(attempt_of(&lock_reason(&run, &task, 12)), Some(12));
+        assert_eq!(attempt_of("initializing"), None);
+    }
+}

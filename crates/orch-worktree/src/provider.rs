@@ -1,0 +1,80 @@
+//! [`GitWorktrees`]: the port on git.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use orch_model::{
+    RunId,
+    event::RunBase,
+    ports::{
+        BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, Worktree, WorktreeError,
+        WorktreeProvider, WorktreeRequest,
+    },
+};
+
+use crate::{config::GitWorktreesConfig, error::to_the_end, repo::Repo};
+
+/// Worktrees and merges on a git repository.
+///
+/// Every call runs in a task of its own, to its end, also if its future is dropped: git is never
+/// stopped half way. It needs a tokio runtime with the IO driver.
+#[derive(Debug, Clone)]
+pub struct GitWorktrees {
+    repo: Arc<Repo>,
+}
+
+impl GitWorktrees {
+    /// Finds the repository and checks that git is fit for the work. Begins to delete what an
+    /// earlier process took away and had no time to delete.
+    ///
+    /// # Errors
+    /// Where git is missing or older than 2.38, or the folder is in no repository, or in a bare
+    /// one.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn open(config: GitWorktreesConfig) -> Result<Self, WorktreeError> {
+        Ok(Self { repo: Arc::new(Repo::open(config).await?) })
+    }
+
+    /// Where worktrees are made, as `<root>/<run>/<task>`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.repo.root
+    }
+}
+
+#[async_trait]
+impl WorktreeProvider for GitWorktrees {
+    fn name(&self) -> &str {
+        "git"
+    }
+
+    fn repository(&self) -> &Path {
+        &self.repo.top
+    }
+
+    async fn begin(&self, request: BeginRun) -> Result<RunBase, WorktreeError> {
+        let repo = Arc::clone(&self.repo);
+        to_the_end(async move { repo.begin(request).await }).await
+    }
+
+    async fn acquire(&self, request: WorktreeRequest) -> Result<Box<dyn Worktree>, WorktreeError> {
+        to_the_end(Arc::clone(&self.repo).acquire(request)).await
+    }
+
+    async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError> {
+        let repo = Arc::clone(&self.repo);
+        to_the_end(async move { repo.merge(request).await }).await
+    }
+
+    async fn finish(&self, run: &RunId) -> Result<orch_model::event::Delivery, WorktreeError> {
+        let (repo, run) = (Arc::clone(&self.repo), run.clone());
+        to_the_end(async move { repo.finish(&run).await }).await
+    }
+
+    async fn gc(&self, request: GcRequest) -> Result<Vec<GcItem>, WorktreeError> {
+        let repo = Arc::clone(&self.repo);
+        to_the_end(async move { repo.gc(&request).await }).await
+    }
+}

@@ -1,0 +1,39 @@
+//! Removes worktrees whose work was proven to be safe.
+
+use std::{fs, io};
+
+use orch_model::{CommitId, ports::WorktreeError};
+
+use crate::{error::io_error, names, preserve::Site, repo::Repo};
+
+impl Repo {
+    /// Removes a worktree: the folder is renamed away, the repository's entry is dropped under
+    /// the lock, and files are deleted in the background. What of it is gone already is no error.
+    pub(crate) async fn remove(&self, site: &Site) -> Result<(), WorktreeError> {
+        let path = &site.path;
+        let doing = || format!("removing {}", path.display());
+        if path.exists() {
+            self.trash.take(path).map_err(io_error(doing()))?;
+        }
+        if let Some(admin) = &site.admin {
+            let _lock = self.lock.hold().await?;
+            match fs::remove_dir_all(admin) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error(doing())(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a branch that stands where it was seen; git refuses if it was moved meanwhile.
+    pub(crate) async fn delete_branch(
+        &self,
+        branch: &str,
+        tip: &CommitId,
+    ) -> Result<(), WorktreeError> {
+        let name = names::head(branch);
+        self.git.run(["update-ref", "-d", &name, tip.as_str()]).await.map(drop)
+    }
+}

@@ -1,0 +1,13 @@
+//! The provider on real repositories.
+
+mod collecting;
+mod concurrent;
+mod finishing;
+mod hostile;
+mod killed;
+mod leftovers;
+mod lifecycle;
+mod merging;
+mod opening;
+mod shared;
+mod support;

@@ -1,0 +1,52 @@
+//! The integration harness: real repositories, the built `orch`, and a scripted fake agent.
+//!
+//! - [`TestRepo`] makes a git repository in a temporary folder, isolated from the user's
+//!   configuration, and can say byte for byte what its checkout holds ([`Checkout`]).
+//! - [`Plan`] writes the text of a plan whose tasks run the fake agent.
+//! - [`Orch`] calls the `orch` under test, either to its end ([`Outcome`]) or beside the test
+//!   ([`RunningOrch`]), whose events can be awaited.
+//! - [`Signal`] is a file on which an agent and a test wait for one another, so that no test needs
+//!   to guess how long something takes.
+//! - [`agent`] is the inside of the `fake-agent` binary.
+//!
+//! A test reads like this:
+//!
+//! ```no_run
+//! use orch_tests::{Plan, TestRepo};
+//!
+//! let repo = TestRepo::new();
+//! let plan = Plan::new()
+//!     .task("schema", |t| t.script("write schema.sql create; commit schema"))
+//!     .task("login", |t| t.script("cat schema.sql; write login.rs fn; commit login").needs(["schema"]));
+//! let outcome = repo.run(&plan);
+//! outcome.assert_code(0);
+//! assert_eq!(outcome.report().status_of("login"), "merged");
+//! assert_eq!(repo.show("main", "login.rs"), "fn\n");
+//! ```
+//!
+//! # Which `orch` is tested
+//! The package of the harness does not depend on the package of the command, so cargo does not
+//! build the one for the tests of the other. See [`binary`] for how the harness makes sure that a
+//! current one is there, also on a fresh clone and under nextest.
+
+pub mod agent;
+pub mod binary;
+mod checkout;
+mod events;
+mod orch;
+mod outcome;
+mod plan;
+mod repo;
+mod running;
+mod signal;
+mod wait;
+
+pub use checkout::Checkout;
+pub use events::{Interval, intervals, is_run, is_task};
+pub use orch::Orch;
+pub use outcome::{Outcome, Report};
+pub use plan::{Plan, Task};
+pub use repo::{RepoBuilder, TestRepo};
+pub use running::RunningOrch;
+pub use signal::Signal;
+pub use wait::{DEADLINE, process_is_alive, until};
