@@ -87,7 +87,7 @@ fn every_mistake_is_reported_at_once_and_nothing_is_created() {
             "5 parsecs",
         ]);
         let name = file.file_name().expect("a file name").to_string_lossy();
-        for line in [3, 5, 18, 22, 45] {
+        for line in [3, 5, 17, 22, 47] {
             let place = format!("{name}:{line}:");
             assert!(outcome.stderr.contains(&place), "{place} is not named\n{outcome}");
         }

@@ -176,7 +176,9 @@ async fn serve(stream: UnixStream, run: &Run) -> io::Result<()> {
 async fn answer(request: Request, run: &Run) -> Response {
     let result = match request {
         Request::Status => {
-            return Response::Status { progress: Box::new((*run.progress()).clone()) };
+            // After the end the last one stands.
+            let progress = run.refresh_progress().await.unwrap_or_else(|_| run.progress());
+            return Response::Status { progress: Box::new((*progress).clone()) };
         }
         Request::Pause { freeze: false } => run.pause().await,
         Request::Pause { freeze: true } => run.freeze().await,
@@ -220,10 +222,9 @@ impl Client {
             {
                 Ok(None)
             }
-            Err(source) => Err(EngineError::Io {
-                doing: format!("connecting to {}", path.display()),
-                source,
-            }),
+            Err(source) => {
+                Err(EngineError::Io { doing: format!("connecting to {}", path.display()), source })
+            }
         }
     }
 

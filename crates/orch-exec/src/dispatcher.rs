@@ -53,6 +53,8 @@ pub(crate) enum Message {
     Verified(TaskIndex, Option<CommitId>, oneshot::Sender<Option<StopReason>>),
     /// A unit failed like this: will there be another attempt?
     WillRetry(TaskIndex, Failure, oneshot::Sender<bool>),
+    /// Bring [`Progress`] up to date now.
+    Refresh(oneshot::Sender<()>),
     /// Give running agents no more grace.
     Kill,
     /// Everything up to this event survives a power cut.
@@ -219,6 +221,7 @@ impl Dispatcher {
     async fn turns(&mut self) -> Result<(), EngineError> {
         let mut turn = Turn::default();
         self.take_in(Message::Input(Input::Begin, None), &mut turn)?;
+        self.show_progress();
         loop {
             self.end_turn(turn).await?;
             turn = Turn::default();
@@ -280,6 +283,8 @@ impl Dispatcher {
             Message::WillRetry(task, failure, reply) => {
                 let _ = reply.send(self.scheduler.will_retry(task, &failure));
             }
+            // The answer comes at the end of the turn, like all that shows the progress.
+            Message::Refresh(done) => turn.done.push(done),
             Message::Kill => {
                 self.killing = true;
                 self.tell_all(|control| control.kill = true);

@@ -377,6 +377,20 @@ impl Run {
         Arc::clone(&self.outlets.progress.borrow())
     }
 
+    /// Where it stands at this moment.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`] after the run has ended.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn refresh_progress(&self) -> Result<Arc<Progress>, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::Refresh(reply)).map_err(|_| EngineError::Ended)?;
+        answer.await.map_err(|_| EngineError::Ended)?;
+        Ok(self.progress())
+    }
+
     /// Tells of each new [`Run::progress`].
     #[must_use]
     pub fn progress_changes(&self) -> watch::Receiver<Arc<Progress>> {

@@ -150,7 +150,10 @@ impl Unit {
         };
         let result = self.work(&place).await;
         let (end, release) = match result {
-            Ok(end @ UnitEnd::Merged(_)) => (end, Release::Done),
+            Ok(end @ UnitEnd::Merged(_)) => {
+                let verified = !self.task().verify.is_empty();
+                (end, if verified { Release::Verified } else { Release::Done })
+            }
             Ok(end) => (end, Release::Keep),
             Err(Exit::Stopped(StopReason::Interrupted)) => {
                 (UnitEnd::Stopped(StopReason::Interrupted), Release::Retry)

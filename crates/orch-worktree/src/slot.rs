@@ -56,7 +56,8 @@ impl Worktree for Slot {
         to_the_end(async move {
             let _place = self.repo.places.hold(&self.site.path).await;
             match (release, self.shared) {
-                (Release::Done, _) => self.done().await,
+                (Release::Done, _) => self.done(false).await,
+                (Release::Verified, _) => self.done(true).await,
                 (Release::Retry, false) => self.retry().await,
                 (Release::Retry, true) => self.retry_shared().await,
                 (Release::Keep, true) => self.keep_shared().await,
@@ -175,12 +176,14 @@ impl Slot {
         git.run(["read-tree", tip.as_str()]).await.map(drop)
     }
 
-    async fn done(&self) -> Result<(), WorktreeError> {
+    /// Removes the worktree of merged work. `by_products`: what is not committed came after the
+    /// work was sealed, and goes with it.
+    async fn done(&self, by_products: bool) -> Result<(), WorktreeError> {
         let (repo, path) = (&self.repo, &self.site.path);
         let mut head = None;
         if path.is_dir() {
             let status = status_of(&self.git()).await?;
-            if status.is_dirty() {
+            if status.is_dirty() && !by_products {
                 let reason = format!("not committed: {}", status.summary());
                 return Err(would_lose(path, reason));
             }
@@ -192,6 +195,11 @@ impl Slot {
         }
         let tip = self.prove_merged(head.as_ref()).await?;
         if self.shared {
+            if by_products {
+                let git = self.git();
+                git.run(["reset", "--hard", "--quiet"]).await?;
+                git.run(["clean", "-d", "--force", "--quiet"]).await?;
+            }
             if let Some(head) = head {
                 self.git().run(["update-ref", "--no-deref", "HEAD", head.as_str()]).await?;
             }

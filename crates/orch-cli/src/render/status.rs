@@ -61,7 +61,13 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
             format!("{:width$}  waits for {}", task.task, clean(&task.reason.to_string()))
         }),
     );
-    ended(&mut out, state, limit, width);
+    // The journal was read a moment later and may know of the end of a task shown above.
+    let above = |task: &TaskRun| {
+        progress.running.iter().any(|running| running.task == task.id)
+            || progress.waiting.iter().any(|waiting| waiting.task == task.id)
+    };
+    let tasks = state.tasks.iter().filter(|task| task.state.is_terminal() && !above(task));
+    ended(&mut out, tasks, limit, width);
     out.truncate(out.trim_end().len());
     out
 }
@@ -96,7 +102,8 @@ pub(crate) fn at_rest(state: &RunState, now: Timestamp, all: bool) -> String {
         limit,
         open.iter().map(|task| format!("{:width$}  {}", task.id, task.state.name())),
     );
-    ended(&mut out, state, limit, width);
+    let tasks = state.tasks.iter().filter(|task| task.state.is_terminal());
+    ended(&mut out, tasks, limit, width);
     if let Some(text) = state.delivery.as_ref().and_then(events::delivery) {
         let _ = writeln!(out, "\n{text}");
     }
@@ -127,8 +134,13 @@ fn section(
     }
 }
 
-fn ended(out: &mut String, state: &RunState, limit: usize, width: usize) {
-    let ended: Vec<_> = state.tasks.iter().filter(|task| task.state.is_terminal()).collect();
+fn ended<'a>(
+    out: &mut String,
+    tasks: impl Iterator<Item = &'a TaskRun>,
+    limit: usize,
+    width: usize,
+) {
+    let ended: Vec<_> = tasks.collect();
     section(
         out,
         "Ended",

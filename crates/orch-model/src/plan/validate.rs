@@ -179,16 +179,16 @@ impl<'a> Checker<'a> {
                 self.report(finding.help("write 1 or more, or leave it out"));
             }
         }
-        let is_waves =
-            run.schedule == Some(Schedule::Waves) || self.origin.is_damaged(&path.then("schedule"));
+        // Without a schedule of its own the plan takes that of the configuration or of the flags.
+        let is_ready = run.schedule == Some(Schedule::Ready);
         for (key, is_given) in
             [("max_per_wave", run.max_per_wave.is_some()), ("wave_delay", run.wave_delay.is_some())]
         {
-            if is_given && !is_waves {
+            if is_given && is_ready {
                 let finding =
                     Finding::new(path.then(key), format!("`{key}` has no effect without waves"))
                         .on_key();
-                self.report(finding.help(format!("add `schedule = \"waves\"`, or remove `{key}`")));
+                self.report(finding.help(format!("write `schedule = \"waves\"`, or remove `{key}`")));
             }
         }
         RunOptions {

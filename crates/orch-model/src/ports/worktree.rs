@@ -101,8 +101,12 @@ pub trait Worktree: Debug + Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Release {
-    /// Its work has been merged, or there is none: it is removed, with its branch.
+    /// Its work has been merged, or there is none: it is removed, with its branch. What is there
+    /// and not committed keeps it from being removed.
     Done,
+    /// Like `Done`, after commands ran in it that verified the sealed work: what is not committed is
+    /// a by-product of theirs and goes with it.
+    Verified,
     /// The attempt failed and another follows: commits and uncommitted changes are kept under
     /// `refs/orch/preserved/`, then it is removed.
     Retry,

@@ -373,3 +373,23 @@ async fn a_foreign_git_file_leads_nowhere_else() {
     assert_eq!(fixture.tip("orch/r1/a"), tip);
     assert_eq!(other.tip("main"), before);
 }
+
+#[tokio::test]
+async fn by_products_of_a_verification_go_with_the_worktree() {
+    let fixture = Fixture::new();
+    let provider = fixture.begun().await;
+    let (worktree, tip) = work(&provider, "a", &[("a", "a")]).await;
+    merged(merge(&provider, "a", &tip).await);
+    write(worktree.path(), "a", "formatted");
+    write(worktree.path(), "built/junk", "junk");
+    let path = worktree.path().to_owned();
+    worktree.release(Release::Verified).await.unwrap();
+    assert!(!path.exists());
+
+    // Work that is not merged is kept all the same.
+    let (worktree, _) = work(&provider, "b", &[("b", "b")]).await;
+    let path = worktree.path().to_owned();
+    let error = worktree.release(Release::Verified).await.unwrap_err();
+    assert!(matches!(error, WorktreeError::WouldLoseWork { .. }), "{error}");
+    assert!(path.join("b").exists());
+}

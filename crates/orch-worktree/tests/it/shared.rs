@@ -125,3 +125,24 @@ async fn a_crash_between_two_tasks_loses_nothing() {
     finish(&provider).await;
     assert!(folder.join("late").exists());
 }
+
+#[tokio::test]
+async fn by_products_do_not_reach_the_next_task_and_caches_do() {
+    let fixture = Fixture::new();
+    let provider = fixture.begun().await;
+    let worktree = provider.acquire(shared("a", "e")).await.unwrap();
+    let folder = worktree.path().to_owned();
+    write(&folder, "a", "a");
+    let tip = worktree.seal(&message("a")).await.unwrap().tip.unwrap();
+    merged(merge(&provider, "a", &tip).await);
+    write(&folder, "a", "formatted");
+    write(&folder, "built/junk", "junk");
+    write(&folder, "target/cache", "built");
+    worktree.release(Release::Verified).await.unwrap();
+    assert_eq!(git(&folder, &["status", "--porcelain"]), "");
+    assert!(folder.join("target/cache").exists() && !folder.join("built").exists());
+
+    let worktree = provider.acquire(shared("b", "e")).await.unwrap();
+    assert_eq!(fs::read_to_string(folder.join("a")).unwrap(), "a");
+    worktree.release(Release::Done).await.unwrap();
+}
