@@ -312,6 +312,7 @@ impl ParallelOrchestrator {
         };
         let run = Run {
             id,
+            first_event: first_events.first().map_or(1, |event| event.seq),
             plan: Arc::clone(&plan),
             store: Arc::clone(&self.ports.store),
             messages: messages.clone(),
@@ -334,6 +335,7 @@ impl ParallelOrchestrator {
 #[derive(Debug, Clone)]
 pub struct Run {
     id: RunId,
+    first_event: u64,
     plan: Arc<ValidPlan>,
     store: Arc<dyn StateStore>,
     messages: mpsc::UnboundedSender<Message>,
@@ -345,6 +347,12 @@ impl Run {
     #[must_use]
     pub const fn id(&self) -> &RunId {
         &self.id
+    }
+
+    /// The number of the first event of this orchestrator: 1, unless the run was resumed.
+    #[must_use]
+    pub const fn first_event(&self) -> u64 {
+        self.first_event
     }
 
     /// Its plan.
@@ -365,8 +373,7 @@ impl Run {
         EventStream::new(
             self.id.clone(),
             Arc::clone(&self.store),
-            self.outlets.events.subscribe(),
-            self.outlets.durable.subscribe(),
+            &self.outlets,
             from,
         )
     }

@@ -70,9 +70,9 @@ pub(super) async fn watch(
     let server = Server::bind(&workspace.state_dir, run.clone())?;
     let (said, mut says) = mpsc::unbounded_channel();
     let passing = tokio::spawn(signals::pass_on(signals, Arc::new(run.clone()), said));
-    let mut screen = screen(config, output);
     let mut lines = Lines::new(run.plan());
-    let mut events = run.events();
+    let mut screen = screen(config, output, lines.width());
+    let mut events = run.events_from(run.first_event());
     let mut progress = run.progress_changes();
     let mut listening = true;
     loop {
@@ -93,7 +93,7 @@ pub(super) async fn watch(
                 screen.progress(&latest);
             }
             Some(text) = says.recv() => {
-                anstream::eprintln!("orch: {text}");
+                screen.note(text);
             }
         }
     }
@@ -113,7 +113,7 @@ pub(super) async fn watch(
     Ok(Exit::of_run(report.status))
 }
 
-fn screen(config: &Config, output: &Output) -> Screen {
+fn screen(config: &Config, output: &Output, width: usize) -> Screen {
     let live = match config.live() {
         Live::Always => true,
         Live::Never => false,
@@ -122,7 +122,7 @@ fn screen(config: &Config, output: &Output) -> Screen {
     if output.json {
         Screen::Silent
     } else if live {
-        Screen::Live(View::new())
+        Screen::Live(View::new(width))
     } else {
         Screen::Plain
     }

@@ -28,6 +28,11 @@ impl Lines {
         Self { begin: None, width: longest.unwrap_or(0).clamp(4, WIDEST) }
     }
 
+    /// The width of the column of task ids.
+    pub(crate) const fn width(&self) -> usize {
+        self.width
+    }
+
     /// What a person wants to know of an event; `None` where that is nothing.
     pub(crate) fn of(&mut self, event: &Event) -> Option<String> {
         let begin = *self.begin.get_or_insert(event.at);
@@ -44,7 +49,7 @@ impl Lines {
                     header.settings.max_concurrency
                 )
             }
-            EventKind::RunReopened { .. } => "continued".into(),
+            EventKind::RunReopened { .. } => "the run goes on".into(),
             EventKind::Task { task, change } => return self.task(event.at, begin, task, change),
             EventKind::RunPaused { frozen: false } => {
                 format!("{WARN}paused{WARN:#}: nothing new is started; `orch resume` goes on")

@@ -37,6 +37,14 @@ impl Screen {
         }
     }
 
+    /// Tells a person something that is no event, whatever the standard output is for.
+    pub(crate) fn note(&self, text: &str) {
+        match self {
+            Self::Live(_) => self.line(&format!("orch: {text}")),
+            _ => anstream::eprintln!("orch: {text}"),
+        }
+    }
+
     /// Brings the live view up to date.
     pub(crate) fn progress(&mut self, progress: &Progress) {
         if let Self::Live(view) = self {
@@ -58,19 +66,23 @@ pub(crate) struct View {
     bars: MultiProgress,
     overall: ProgressBar,
     running: BTreeMap<TaskId, ProgressBar>,
+    /// Of the column of task ids.
+    width: usize,
 }
 
 impl View {
-    pub(crate) fn new() -> Self {
+    /// A view whose column of task ids has this width.
+    pub(crate) fn new(width: usize) -> Self {
         let bars = MultiProgress::new();
         let overall = bars.add(ProgressBar::new(0));
         let style = ProgressStyle::with_template("{bar:24.green/dim} {percent:>3}%  {wide_msg}");
         overall.set_style(style.expect("the template is right").progress_chars("━╸─"));
         overall.enable_steady_tick(TICK);
-        Self { bars, overall, running: BTreeMap::new() }
+        Self { bars, overall, running: BTreeMap::new(), width }
     }
 
     fn update(&mut self, progress: &Progress) {
+        let width = self.width;
         self.running.retain(|task, bar| {
             let stays = progress.running.iter().any(|running| running.task == *task);
             if !stays {
@@ -86,7 +98,7 @@ impl View {
                     "{spinner:.cyan} {prefix:.bold}  {wide_msg} {elapsed:>5.dim}",
                 );
                 bar.set_style(style.expect("the template is right"));
-                bar.set_prefix(running.task.to_string());
+                bar.set_prefix(format!("{:width$}", running.task));
                 bar.enable_steady_tick(TICK);
                 bar
             });
