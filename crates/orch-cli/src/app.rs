@@ -43,28 +43,48 @@ pub enum Command {
         orch run plan.toml --json | jq -c 'select(.change == \"merged\")'")]
     Run(RunArgs),
     /// Draw a plan: waves, critical path, conflicts
+    #[command(after_help = "Examples:\n  \
+        orch plan plan.toml\n  \
+        orch plan plan.toml --format dot | dot -Tsvg > plan.svg")]
     Plan(PlanArgs),
     /// Show what runs, and why the rest waits
     Status(StatusArgs),
     /// List the runs of this repository
     Runs(RunsArgs),
     /// Show the output of a task
+    #[command(after_help = "Examples:\n  \
+        orch logs login               what the last attempt printed\n  \
+        orch logs login --attempt 1   what the first one did\n  \
+        orch logs login -f            what is being printed")]
     Logs(LogsArgs),
     /// Start nothing new in the run that goes on
     Pause(PauseArgs),
     /// Go on after `orch pause`, or continue a run that was stopped
     Resume(ResumeArgs),
     /// Cancel a task, or the whole run
+    #[command(after_help = "Examples:\n  \
+        orch cancel login   ends one task; those that need it are skipped\n  \
+        orch cancel         ends everything; what was merged is delivered")]
     Cancel(CancelArgs),
     /// Remove what ended runs left behind and what is safe elsewhere
+    #[command(after_help = "No commit is lost: what is on no other branch is kept, and said so.")]
     Gc(GcArgs),
     /// Print a JSON Schema
     Schema(SchemaArgs),
     /// Write an example plan
     Init(InitArgs),
     /// Show each setting with its value and where it comes from
+    #[command(after_help = "A setting comes from the first of these that gives one:\n  \
+        flags\n  \
+        the plan's [run]\n  \
+        environment variables (ORCH_MAX_CONCURRENCY=4)\n  \
+        orch.toml at the top of the repository\n  \
+        orch/config.toml in the user's configuration folder\n  \
+        built-in values")]
     Config(ConfigArgs),
     /// Print a script that completes `orch` in a shell
+    #[command(after_help = "Example:\n  \
+        orch completions bash > ~/.local/share/bash-completion/completions/orch")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -73,6 +93,7 @@ pub enum Command {
 
 /// How a run is shown and limited; for `run` and `resume`.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
 pub struct Output {
     /// Print events as JSON, one a line, and nothing else on the standard output
     #[arg(long)]

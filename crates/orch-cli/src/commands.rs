@@ -21,7 +21,7 @@ mod status;
 /// Does what the arguments say.
 pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
     match app.command {
-        Command::Completions { shell } => return Ok(init::completions(shell)),
+        Command::Completions { shell } => return init::completions(shell),
         Command::Schema(args) => return init::schema(&args),
         Command::Init(args) => return init::init(&args),
         _ => {}

@@ -49,8 +49,10 @@ impl Workspace {
         config: &Config,
         overrides: &Overrides,
     ) -> Result<ParallelOrchestrator, CliError> {
-        let builder = ParallelOrchestrator::builder(&self.top).config(config.engine(overrides));
-        Ok(builder.build().await?)
+        let mut config = config.engine(overrides);
+        // Wherever in the repository `orch` was called from, it means the same folder.
+        config.worktree_root = config.worktree_root.map(|root| self.top.join(root));
+        Ok(ParallelOrchestrator::builder(&self.top).config(config).build().await?)
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) enum CliError {
     #[error("{0}")]
     Report(String),
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     #[error("{doing}: {source}")]
     Io { doing: String, source: std::io::Error },
 }
@@ -50,21 +50,67 @@ fn exit_of(error: &EngineError) -> Exit {
             | WorktreeError::GitTooOld { .. }
             | WorktreeError::NotARepository { .. }
             | WorktreeError::Target { .. },
-        )
-        | EngineError::Store(StoreError::NoSuchRun { .. }) => Exit::Input,
+        ) => Exit::Input,
         EngineError::Shared(error) => exit_of(error),
         _ => Exit::Engine,
     }
 }
 
+impl From<EngineError> for CliError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => error.into(),
+            error => Self::Engine(error),
+        }
+    }
+}
+
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
-        Self::Engine(error.into())
+        match error {
+            // Nothing has failed: something else was meant, or has to be waited for.
+            StoreError::NoSuchRun { .. } | StoreError::Busy { .. } => {
+                Self::input(error.to_string())
+            }
+            error => Self::Engine(error.into()),
+        }
     }
 }
 
 impl From<WorktreeError> for CliError {
     fn from(error: WorktreeError) -> Self {
         Self::Engine(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use orch_model::TaskId;
+
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_wrong_input_from_a_failed_engine() {
+        let target = || WorktreeError::Target { message: "there is no branch x".into() };
+        let failed = || std::io::Error::other("disk full");
+        let io = || EngineError::Io { doing: "writing".into(), source: failed() };
+        let no_task = EngineError::NoSuchTask(TaskId::new("a").unwrap());
+        let table: [(CliError, Exit); 9] = [
+            (CliError::input("x"), Exit::Input),
+            (CliError::Report("x".into()), Exit::Input),
+            (no_task.into(), Exit::Input),
+            (target().into(), Exit::Input),
+            (EngineError::Shared(Arc::new(target().into())).into(), Exit::Input),
+            (EngineError::from(StoreError::NoSuchRun { run: "r".into() }).into(), Exit::Input),
+            (StoreError::Busy { pid: 7 }.into(), Exit::Input),
+            (StoreError::Stopped("x".into()).into(), Exit::Engine),
+            (io().into(), Exit::Engine),
+        ];
+        for (error, code) in table {
+            assert_eq!(error.exit(), code, "{error}");
+        }
+        assert_eq!(CliError::reading("f", failed()).exit(), Exit::Engine);
     }
 }

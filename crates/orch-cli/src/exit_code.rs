@@ -37,3 +37,22 @@ impl Exit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_that_are_documented() {
+        let codes = [
+            (RunStatus::Succeeded, 0),
+            (RunStatus::Failed, 1),
+            (RunStatus::Cancelled, 1),
+            (RunStatus::Interrupted, 130),
+        ];
+        for (status, code) in codes {
+            assert_eq!(Exit::of_run(status) as u8, code, "{status:?}");
+        }
+        assert_eq!((Exit::Input as u8, Exit::Engine as u8), (2, 3));
+    }
+}

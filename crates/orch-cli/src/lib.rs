@@ -7,7 +7,6 @@
 //! let app = orch_cli::App::try_parse_from(["orch", "run", "plan.toml", "-j", "4"]).unwrap();
 //! assert!(matches!(app.command, orch_cli::Command::Run(_)));
 //! ```
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
 use std::process::ExitCode;
 
@@ -40,7 +39,7 @@ pub fn main() -> ExitCode {
     };
     log_to_stderr(app.verbose);
     let result = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|source| error::CliError::Io { doing: "starting".into(), source })
@@ -52,7 +51,7 @@ pub fn main() -> ExitCode {
         });
     result
         .unwrap_or_else(|error| {
-            anstream::eprintln!("{}", render::error(&error));
+            render::tell(&render::error(&error));
             error.exit()
         })
         .into()
@@ -60,9 +59,14 @@ pub fn main() -> ExitCode {
 
 fn log_to_stderr(verbose: u8) {
     use tracing::level_filters::LevelFilter;
-    let level = match std::env::var("ORCH_LOG").ok().and_then(|level| level.parse().ok()) {
-        Some(level) => level,
-        None => match verbose {
+    let wanted = std::env::var("ORCH_LOG").ok().filter(|level| !level.is_empty());
+    let named = wanted.as_deref().map(str::parse::<LevelFilter>);
+    if let Some(Err(_)) = named {
+        render::tell("ORCH_LOG is none of off, error, warn, info, debug, trace");
+    }
+    let level = match named {
+        Some(Ok(level)) => level,
+        _ => match verbose {
             0 => LevelFilter::WARN,
             1 => LevelFilter::INFO,
             2 => LevelFilter::DEBUG,
@@ -71,7 +75,7 @@ fn log_to_stderr(verbose: u8) {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(render::live::LogWriter::default)
         .without_time()
         .with_target(false)
         .init();

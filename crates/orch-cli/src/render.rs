@@ -1,6 +1,9 @@
 //! What a person reads.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets::NOTHING};
@@ -8,9 +11,13 @@ use comfy_table::{Table, presets::NOTHING};
 use crate::error::CliError;
 
 pub(crate) mod events;
+mod harmless;
 pub(crate) mod live;
 pub(crate) mod status;
 pub(crate) mod summary;
+pub(crate) mod terminal;
+
+pub(crate) use harmless::{Harmless, clean, one_line};
 
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
@@ -20,35 +27,46 @@ pub(crate) const STRONG: Style = Style::new().bold();
 
 /// Whether what goes to the standard error may have colours.
 pub(crate) fn is_colored() -> bool {
-    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+    anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
 }
 
-/// Whether there can be a live view: both streams are a terminal.
+/// Whether there can be a live view: both streams are a terminal, and one that can move its cursor.
 pub(crate) fn is_interactive() -> bool {
-    std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
+    io::stdout().is_terminal()
+        && io::stderr().is_terminal()
+        && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+}
+
+/// Prints to the standard output, without colours where it takes none.
+///
+/// # Errors
+/// Where that fails. A reader that has seen enough (`orch status | head`) is no failure.
+pub(crate) fn print(text: &str) -> Result<(), CliError> {
+    match writeln!(anstream::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::Io { doing: "writing to the standard output".into(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells something that is not the answer: to the standard error, where nobody may be listening.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// An error as the last thing on the screen.
 pub(crate) fn error(error: &CliError) -> String {
     match error {
         CliError::Report(report) => report.clone(),
-        other => format!("{BAD}error{BAD:#}: {other}"),
+        other => format!("{BAD}error{BAD:#}: {}", clean(&other.to_string())),
     }
 }
 
-/// Text of others without anything that a terminal would act on: escape sequences, control and
-/// direction characters. Line ends and tabs stay.
-pub(crate) fn clean(text: &str) -> String {
-    strip_ansi_escapes::strip_str(text).chars().filter(|c| is_harmless(*c)).collect()
-}
-
-/// Whether a terminal shows the character and does nothing else with it.
-pub(crate) fn is_harmless(c: char) -> bool {
-    match c {
-        '\n' | '\t' => true,
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => false,
-        c => !c.is_control(),
-    }
+/// `1 task`, `2 tasks`.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{s}")
 }
 
 /// A length of time, short: `0.4s`, `12s`, `3m 20s`, `2h 5m`.
@@ -81,19 +99,6 @@ pub(crate) fn table<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_that_a_terminal_acts_on_is_left() {
-        for (text, shown) in [
-            ("a\u{1b}[31mred\u{1b}[0m", "ared"),
-            ("\u{1b}]0;title\u{7}x", "x"),
-            ("\u{1b}]52;c;aGk=\u{1b}\\x", "x"),
-            ("\u{9b}31mx", "31mx"),
-            ("a\u{202e}b\u{8}c\r\n\td", "abc\n\td"),
-        ] {
-            assert_eq!(clean(text), shown, "{text:?}");
-        }
-    }
 
     #[test]
     fn times_are_short() {

@@ -1,7 +1,5 @@
 //! Ctrl-C and its kind: the first asks the run to stop, the second kills what runs.
 
-use std::sync::Arc;
-
 use orch_exec::Run;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -10,9 +8,11 @@ use tokio::{
 
 use crate::error::CliError;
 
-/// What is shown for a signal.
-pub(crate) const FIRST: &str = "stopping: running agents are asked to end, and the run can be resumed; \
-     once more kills them at once";
+/// What is said to the first signal.
+const FIRST: &str = "stopping: running agents are asked to end; Ctrl-C again kills them at once";
+
+/// What is said to every further one.
+const FURTHER: &str = "killing the running agents";
 
 /// Signals of a person or a supervisor that wants `orch` to end.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Signals {
 /// Passes signals on to a run, and says what it did through `said`.
 pub(crate) async fn pass_on(
     mut signals: Signals,
-    run: Arc<Run>,
+    run: Run,
     said: mpsc::UnboundedSender<&'static str>,
 ) {
     signals.next().await;
@@ -57,7 +57,7 @@ pub(crate) async fn pass_on(
     }
     loop {
         signals.next().await;
-        let _ = said.send("killing running agents");
+        let _ = said.send(FURTHER);
         if run.kill().await.is_err() {
             return;
         }

@@ -30,7 +30,7 @@ use tokio::{
 use crate::{
     error::EngineError,
     internal::{Command, Input, UnitEnd, UnitReport},
-    orchestrator::Ports,
+    orchestrator::{EVENT_QUEUE, Ports},
     scheduler::Scheduler,
     unit::{Control, Unit},
 };
@@ -133,6 +133,7 @@ pub(crate) fn spawn(
         inbox,
         appended: parts.first_events,
         undurable: VecDeque::new(),
+        appended_seq: 0,
         commit: Arc::new(Notify::new()),
         helpers: JoinSet::new(),
         units: JoinSet::new(),
@@ -172,6 +173,8 @@ struct Dispatcher {
     appended: Vec<Event>,
     /// Events that were appended and may not survive a power cut yet.
     undurable: VecDeque<Event>,
+    /// The number of the last event that was appended.
+    appended_seq: u64,
     commit: Arc<Notify>,
     /// The committer, waits for locks, the delivery: aborted at the end.
     helpers: JoinSet<()>,
@@ -203,7 +206,10 @@ impl Dispatcher {
         self.spawn_committer();
         let result = self.turns().await;
         if result.is_err() {
-            // Nothing more can be written: end what runs, and tell nobody of it.
+            // Nothing more can be written: end what runs, and tell nobody of it. Units that wait
+            // for an answer get none.
+            self.inbox.close();
+            while self.inbox.try_recv().is_ok() {}
             self.tell_all(|control| {
                 control.stop = Some(StopReason::Interrupted);
             });
@@ -225,14 +231,19 @@ impl Dispatcher {
         loop {
             self.end_turn(turn).await?;
             turn = Turn::default();
-            if self.ended && self.undurable.is_empty() && self.units.is_empty() {
+            let all_durable = *self.outlets.durable.borrow() >= self.appended_seq;
+            if self.ended && all_durable && self.units.is_empty() {
                 return Ok(());
             }
             let wake = self.wake();
             tokio::select! {
                 Some(message) = self.inbox.recv() => self.take_in(message, &mut turn)?,
                 Some(unit) = self.units.join_next_with_id(), if !self.units.is_empty() => {
-                    self.unit_gone(unit, &mut turn)?;
+                    self.unit_gone(unit);
+                }
+                // Without it the run would wait for ever; those that end well send a message.
+                Some(Err(error)) = self.helpers.join_next() => {
+                    return Err(EngineError::Internal(error.to_string()));
                 }
                 () = sleep_until(wake) => self.woken(&mut turn)?,
             }
@@ -305,11 +316,7 @@ impl Dispatcher {
     }
 
     /// A unit's task is over; where it panicked, its end was not reported.
-    fn unit_gone(
-        &mut self,
-        unit: Result<(Id, ()), tokio::task::JoinError>,
-        turn: &mut Turn,
-    ) -> Result<(), EngineError> {
+    fn unit_gone(&mut self, unit: Result<(Id, ()), tokio::task::JoinError>) {
         let (id, error) = match unit {
             Ok((id, ())) => (id, None),
             Err(error) => (error.id(), Some(error)),
@@ -319,15 +326,21 @@ impl Dispatcher {
             let message = format!("the engine failed: {error}");
             let end = UnitEnd::Failed(Failure::Infrastructure { message });
             let input = Input::Unit { task, report: UnitReport::Ended(end) };
-            self.take_in(Message::Input(input, None), turn)?;
+            // After what it reported before, which may not have been looked at yet.
+            let _ = self.messages.send(Message::Input(input, None));
         }
-        Ok(())
     }
 
     async fn end_turn(&mut self, turn: Turn) -> Result<(), EngineError> {
         if !self.appended.is_empty() {
             self.journal.append(&self.appended).await?;
-            self.undurable.extend(self.appended.drain(..));
+            self.appended_seq = self.appended.last().map_or(self.appended_seq, |event| event.seq);
+            // More than its queue holds an observer could not take anyway; it reads the journal.
+            let passed_over = self.appended.len().saturating_sub(EVENT_QUEUE);
+            self.undurable.extend(self.appended.drain(..).skip(passed_over));
+            let excess = self.undurable.len().saturating_sub(EVENT_QUEUE);
+            self.undurable.drain(..excess);
+            self.appended.shrink_to(EVENT_QUEUE);
             self.commit.notify_one();
             self.unpublished = true;
             self.progress_due.get_or_insert(Instant::now() + self.progress_every);
@@ -424,6 +437,9 @@ impl Dispatcher {
     }
 
     fn durable(&mut self, seq: u64) {
+        // First, so that an observer who gets an event finds the journal readable up to it, and one
+        // who comes too late to be counted here reads that far.
+        self.outlets.durable.send_replace(seq);
         let listened = self.outlets.events.receiver_count() > 0;
         while self.undurable.front().is_some_and(|event| event.seq <= seq) {
             let event = self.undurable.pop_front();
@@ -431,7 +447,6 @@ impl Dispatcher {
                 let _ = self.outlets.events.send(Arc::new(event));
             }
         }
-        self.outlets.durable.send_replace(seq);
     }
 
     // --- timers ---

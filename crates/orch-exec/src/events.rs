@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use orch_model::{Event, EventKind, RunId, ports::StateStore};
+use orch_model::{Event, EventKind, Report, RunId, ports::StateStore};
 use tokio::sync::{broadcast, watch};
 
-use crate::error::EngineError;
+use crate::{dispatcher::Outlets, error::EngineError};
 
 /// The events of a run, from the first or from any other on, without gaps.
 ///
@@ -16,6 +16,8 @@ pub struct EventStream {
     store: Arc<dyn StateStore>,
     live: broadcast::Receiver<Arc<Event>>,
     durable: watch::Receiver<u64>,
+    /// Filled when the engine has stopped.
+    outcome: watch::Receiver<Option<Result<Report, Arc<EngineError>>>>,
     /// The number of the next event to be given out.
     next: u64,
     /// Events that were read from the journal.
@@ -26,15 +28,23 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         run: RunId,
         store: Arc<dyn StateStore>,
-        live: broadcast::Receiver<Arc<Event>>,
-        durable: watch::Receiver<u64>,
+        outlets: &Outlets,
         from: u64,
     ) -> Self {
-        let read = VecDeque::new();
-        Self { run, store, live, durable, next: from, read, behind: true, ended: false }
+        Self {
+            run,
+            store,
+            live: outlets.events.subscribe(),
+            durable: outlets.durable.subscribe(),
+            outcome: outlets.outcome.subscribe(),
+            next: from,
+            read: VecDeque::new(),
+            behind: true,
+            ended: false,
+        }
     }
 
     /// The next event; `None` after `run_ended`, or where the engine stopped.
@@ -53,11 +63,17 @@ impl EventStream {
                 self.catch_up().await?;
                 continue;
             }
-            match self.live.recv().await {
-                Ok(event) if event.seq == self.next => return Ok(Some(self.give(event))),
-                Ok(event) if event.seq < self.next => {}
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => self.behind = true,
-                Err(broadcast::error::RecvError::Closed) => {
+            let event = tokio::select! {
+                biased;
+                event = self.live.recv() => Some(event),
+                _ = self.outcome.wait_for(Option::is_some) => None,
+            };
+            match event {
+                Some(Ok(event)) if event.seq == self.next => return Ok(Some(self.give(event))),
+                Some(Ok(event)) if event.seq < self.next => {}
+                Some(_) => self.behind = true,
+                // The engine stopped, with or without `run_ended`.
+                None => {
                     self.catch_up().await?;
                     self.ended = self.read.is_empty();
                 }
@@ -79,8 +95,9 @@ impl EventStream {
         // Nobody is told what may not survive.
         let durable = *self.durable.borrow_and_update();
         if durable >= self.next {
-            let events = self.store.read(&self.run, self.next).await?;
-            self.read = events.into_iter().filter(|event| event.seq <= durable).collect();
+            let mut events = self.store.read(&self.run, self.next).await?;
+            events.truncate(events.partition_point(|event| event.seq <= durable));
+            self.read = events.into();
         }
         self.behind = false;
         Ok(())

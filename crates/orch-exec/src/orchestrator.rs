@@ -29,8 +29,9 @@ use crate::{
     time::{Clock, SystemClock},
 };
 
-/// How many events an observer may be behind before it is sent to the journal.
-const EVENT_QUEUE: usize = 1024;
+/// How many events an observer may be behind before it is sent to the journal. Reading that costs
+/// memory for all of it, so the queue is long enough for an observer that merely prints.
+pub(crate) const EVENT_QUEUE: usize = 32 * 1024;
 
 /// What the engine works with.
 #[derive(Debug)]
@@ -370,12 +371,7 @@ impl Run {
     /// Its events from number `from` on.
     #[must_use]
     pub fn events_from(&self, from: u64) -> EventStream {
-        EventStream::new(
-            self.id.clone(),
-            Arc::clone(&self.store),
-            &self.outlets,
-            from,
-        )
+        EventStream::new(self.id.clone(), Arc::clone(&self.store), &self.outlets, from)
     }
 
     /// Where it stands; some hundredths of a second old at most while tasks change.

@@ -3,7 +3,7 @@
 use orch_model::{
     Event, EventKind, RunState, TaskState, ValidPlan,
     event::TaskChange,
-    outcome::Failure,
+    outcome::{Failure, StopReason},
     plan::TaskIndex,
     ports::{CommitMessage, MergeOutcome, MergeRequest},
     state::Merged,
@@ -16,7 +16,8 @@ use crate::{error::EngineError, orchestrator::Ports, unit::merge_subject};
 ///
 /// - Before its agent was started: nothing has happened, it is queued again.
 /// - With an agent: where that still runs, the task needs attention, since its end can't be
-///   observed; where it is gone, what it left is preserved and the task is run again, uncharged.
+///   observed; where it is gone, what it left is preserved and the task is run again, uncharged,
+///   unless it was being cancelled.
 /// - In the middle of its merge: the merge is repeated, which finds out whether it had been done.
 ///
 /// # Errors
@@ -102,6 +103,13 @@ async fn fate(
                     ),
                 ),
             },
+            _ if matches!(
+                task.state,
+                TaskState::Stopping { reason: StopReason::Cancelled, .. }
+            ) =>
+            {
+                TaskChange::Cancelled
+            }
             _ => again("the orchestrator ended while the agent ran"),
         },
     })

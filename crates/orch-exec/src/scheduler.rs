@@ -558,6 +558,9 @@ impl Scheduler {
         {
             return;
         }
+        if self.state.status == RunStatus::Frozen {
+            self.out.push(Command::Freeze(false));
+        }
         self.record(EventKind::RunInterrupting, now);
         self.stop_all(&StopReason::Interrupted, now);
     }

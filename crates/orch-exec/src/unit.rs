@@ -323,6 +323,8 @@ impl Unit {
         }
         let limit = self.task().timeout;
         let mut watch = Stopwatch::new(limit);
+        // What was said to an earlier agent of this unit holds for this one too.
+        self.control.mark_changed();
         loop {
             let deadline = watch.deadline();
             tokio::select! {

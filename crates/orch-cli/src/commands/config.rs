@@ -19,9 +19,9 @@ pub(super) fn config(workspace: &Workspace, args: &ConfigArgs) -> Result<Exit, C
                 })
             })
             .collect();
-        println!("{:#}", serde_json::json!({ "version": 1, "settings": settings }));
+        render::print(&format!("{:#}", serde_json::json!({ "version": 1, "settings": settings })))?;
     } else {
-        println!("{}", table(&config));
+        render::print(&table(&config))?;
     }
     Ok(Exit::Success)
 }

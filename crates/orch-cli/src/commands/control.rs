@@ -9,6 +9,7 @@ use crate::{
     compose::Workspace,
     error::CliError,
     exit_code::Exit,
+    render,
     signals::Signals,
 };
 
@@ -16,7 +17,7 @@ pub(super) async fn pause(workspace: &Workspace, args: PauseArgs) -> Result<Exit
     let run = the_live_one(workspace, args.run).await?;
     ask(workspace, &run, Request::Pause { freeze: args.freeze }).await?;
     let what = if args.freeze { "frozen" } else { "paused; running agents finish" };
-    println!("run {run} is {what}");
+    render::print(&format!("run {run} is {what}"))?;
     Ok(Exit::Success)
 }
 
@@ -27,7 +28,7 @@ pub(super) async fn cancel(workspace: &Workspace, args: CancelArgs) -> Result<Ex
         None => format!("run {run}"),
     };
     ask(workspace, &run, Request::Cancel { task: args.task }).await?;
-    println!("{what} is being cancelled");
+    render::print(&format!("{what} is being cancelled"))?;
     Ok(Exit::Success)
 }
 
@@ -39,8 +40,10 @@ pub(super) async fn resume(workspace: &Workspace, args: ResumeArgs) -> Result<Ex
     let live = pick::live(store).await?;
     let meant = live.iter().find(|live| args.run.as_ref().is_none_or(|run| *run == live.run));
     if let Some(live) = meant {
+        let is_paused = matches!(live.status, RunStatus::Paused | RunStatus::Frozen);
         ask(workspace, &live.run, Request::Resume).await?;
-        println!("run {} goes on", live.run);
+        let what = if is_paused { "goes on" } else { "is not paused" };
+        render::print(&format!("run {} {what}", live.run))?;
         return Ok(Exit::Success);
     }
     let stopped = match args.run {

@@ -10,7 +10,7 @@ use crate::{
     compose::Workspace,
     error::CliError,
     exit_code::Exit,
-    render::{DIM, clean},
+    render::{self, DIM, one_line},
 };
 
 pub(super) async fn gc(workspace: &Workspace, args: &GcArgs) -> Result<Exit, CliError> {
@@ -33,12 +33,12 @@ pub(super) async fn gc(workspace: &Workspace, args: &GcArgs) -> Result<Exit, Cli
     let items = worktrees.gc(GcRequest { live, dry_run: args.dry_run }).await?;
     if args.json {
         let document = serde_json::json!({ "version": 1, "dry_run": args.dry_run, "items": items });
-        println!("{document:#}");
+        render::print(&format!("{document:#}"))?;
     } else if items.is_empty() {
-        println!("there is nothing to remove");
+        render::print("there is nothing to remove")?;
     } else {
         for item in &items {
-            anstream::println!("{}", line(item, args.dry_run));
+            render::print(&line(item, args.dry_run))?;
         }
     }
     Ok(Exit::Success)
@@ -50,9 +50,9 @@ fn line(item: &GcItem, dry_run: bool) -> String {
         GcItemKind::Branch => "branch",
         _ => "folder",
     };
-    let name = clean(&item.name);
+    let name = one_line(&item.name);
     match &item.kept {
-        Some(reason) => format!("kept          {kind:8}  {name}  {DIM}{}{DIM:#}", clean(reason)),
+        Some(reason) => format!("kept          {kind:8}  {name}  {DIM}{}{DIM:#}", one_line(reason)),
         None if dry_run => format!("would remove  {kind:8}  {name}"),
         None => format!("removed       {kind:8}  {name}"),
     }

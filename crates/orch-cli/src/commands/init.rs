@@ -9,6 +9,7 @@ use crate::{
     app::{App, InitArgs, SchemaArgs, SchemaOf},
     error::CliError,
     exit_code::Exit,
+    render,
 };
 
 /// A plan that explains itself and runs in any repository.
@@ -27,19 +28,23 @@ pub(super) fn init(args: &InitArgs) -> Result<Exit, CliError> {
         })?;
     file.write_all(EXAMPLE.as_bytes())
         .map_err(|source| CliError::Io { doing: format!("writing {name}"), source })?;
-    println!("wrote {name}\n\n  orch plan {name}    draws it\n  orch run {name}     runs it");
+    render::print(&format!(
+        "wrote {name}\n\n  orch plan {name}    draws it\n  orch run {name}     runs it"
+    ))?;
     Ok(Exit::Success)
 }
 
 pub(super) fn schema(args: &SchemaArgs) -> Result<Exit, CliError> {
     let SchemaOf::Plan = args.of;
-    println!("{:#}", orch_model::plan::schema());
+    render::print(&format!("{:#}", orch_model::plan::schema()))?;
     Ok(Exit::Success)
 }
 
-pub(super) fn completions(shell: Shell) -> Exit {
-    clap_complete::generate(shell, &mut App::command(), "orch", &mut std::io::stdout());
-    Exit::Success
+pub(super) fn completions(shell: Shell) -> Result<Exit, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut App::command(), "orch", &mut script);
+    render::print(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(Exit::Success)
 }
 
 #[cfg(test)]

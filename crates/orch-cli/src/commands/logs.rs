@@ -5,6 +5,10 @@ use std::{
     fs::File,
     io::{self, IsTerminal, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use notify::{RecursiveMode, Watcher};
@@ -18,28 +22,36 @@ use crate::{
     compose::Workspace,
     error::CliError,
     exit_code::Exit,
-    render,
+    render::{self, Harmless},
 };
 
 pub(super) async fn logs(workspace: &Workspace, args: LogsArgs) -> Result<Exit, CliError> {
     let engine = workspace.engine(&workspace.config()?, &Overrides::default()).await?;
     let store = engine.store().as_ref();
-    let run = pick::any(store, args.run).await?.run;
+    let summary = pick::any(store, args.run).await?;
+    let run = summary.run;
     let state = pick::state(store, &run).await?;
     if state.index_of(&args.task).is_none() {
-        return Err(CliError::input(format!("run {run} has no task {}", args.task)));
+        return Err(CliError::input(format!(
+            "run {run} has no task {}; `orch status --all` lists its tasks",
+            args.task
+        )));
     }
     let mut printer = Printer::new(workspace.state_dir.clone(), run.clone(), args.task.clone());
     if args.follow {
         printer.first = args.attempt.unwrap_or(1);
-        return follow(store, &run, &args.task, printer).await;
+        if summary.owner.is_some() {
+            return follow(store, &run, &args.task, printer).await;
+        }
+        printer.print_all()?;
+        return Ok(Exit::Success);
     }
     let found = printer.files()?;
     let attempt = args.attempt.or_else(|| found.iter().map(|file| file.attempt).max());
     let wanted: Vec<_> = found.into_iter().filter(|file| Some(file.attempt) == attempt).collect();
     if wanted.is_empty() {
         let which = args.attempt.map_or_else(String::new, |n| format!("attempt {n} of "));
-        eprintln!("{which}task {} of run {run} has written nothing", args.task);
+        render::tell(&format!("{which}task {} of run {run} has written nothing", args.task));
     }
     for file in &wanted {
         printer.print(file)?;
@@ -56,26 +68,42 @@ async fn follow(
 ) -> Result<Exit, CliError> {
     let logs = folder(&printer.state_dir, run);
     let watched = logs.parent().unwrap_or(&logs).to_owned();
+    // One message that waits is enough: whoever takes it looks at everything.
     let (changed, mut changes) = mpsc::channel(1);
+    let is_journal_ahead = Arc::new(AtomicBool::new(true));
     let failed = |error: notify::Error| CliError::Io {
         doing: format!("watching {}", watched.display()),
         source: io::Error::other(error),
     };
-    let mut watcher = notify::recommended_watcher(move |_| {
-        // One message that waits is enough: whoever takes it looks at everything.
+    let ahead = Arc::clone(&is_journal_ahead);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading, which is done here too, changes nothing.
+        if event.as_ref().is_ok_and(|event| event.kind.is_access()) {
+            return;
+        }
+        let is_output = event.as_ref().is_ok_and(|event| {
+            event.paths.iter().all(|path| path.extension().is_some_and(|end| end == "log"))
+        });
+        if !is_output {
+            ahead.store(true, Ordering::Release);
+        }
         let _ = changed.try_send(());
     })
     .map_err(failed)?;
     watcher.watch(&watched, RecursiveMode::Recursive).map_err(failed)?;
     loop {
-        // First whether it has ended, then the output: so the end of it can't be missed.
-        let state = pick::state(store, run).await?;
-        let ended = state.index_of(task).is_none_or(|index| state.task(index).state.is_terminal())
-            || state.status.is_ended();
-        for file in printer.files()? {
-            printer.print(&file)?;
-        }
-        if ended {
+        // First whether it has ended, then the output: so the end of it can't be missed. The
+        // journal is only read when it may have grown, and not for each line of output.
+        let ended = if is_journal_ahead.swap(false, Ordering::AcqRel) {
+            let state = pick::state(store, run).await?;
+            let index = state.index_of(task);
+            index.is_none_or(|index| state.task(index).state.is_terminal())
+                || state.status.is_ended()
+        } else {
+            false
+        };
+        printer.print_all()?;
+        if ended || !printer.is_read {
             return Ok(Exit::Success);
         }
         tokio::select! {
@@ -94,30 +122,41 @@ struct Printer {
     first: u32,
     /// How far each file has been printed.
     printed: BTreeMap<PathBuf, u64>,
-    /// Removes escape sequences, also those that come in two pieces.
-    strip: Option<strip_ansi_escapes::Writer<Harmless>>,
+    /// For a terminal: takes out what that would act on.
+    harmless: Option<Harmless>,
+    /// Whether somebody still reads the standard output.
+    is_read: bool,
 }
 
 impl Printer {
     fn new(state_dir: PathBuf, run: RunId, task: TaskId) -> Self {
-        let strip = io::stdout()
-            .is_terminal()
-            .then(|| strip_ansi_escapes::Writer::new(Harmless::default()));
-        Self { state_dir, run, task, first: 1, printed: BTreeMap::new(), strip }
+        let harmless = io::stdout().is_terminal().then(Harmless::default);
+        let printed = BTreeMap::new();
+        Self { state_dir, run, task, first: 1, printed, harmless, is_read: true }
     }
 
+    /// The files of the wanted attempts.
     fn files(&self) -> Result<Vec<LogFile>, CliError> {
         let found = files(&self.state_dir, &self.run, &self.task)
             .map_err(|error| CliError::reading(folder(&self.state_dir, &self.run), error))?;
         Ok(found.into_iter().filter(|file| file.attempt >= self.first).collect())
     }
 
+    /// Prints what has been added to the files of the wanted attempts.
+    fn print_all(&mut self) -> Result<(), CliError> {
+        for file in self.files()? {
+            self.print(&file)?;
+        }
+        Ok(())
+    }
+
+    /// Prints what has been added to a file.
     fn print(&mut self, file: &LogFile) -> Result<(), CliError> {
         let is_new = !self.printed.contains_key(&file.path);
         if let (true, Some(index)) = (is_new, file.verification) {
-            eprintln!("--- verification {} of attempt {}", index + 1, file.attempt);
+            render::tell(&format!("--- attempt {}, verification {}", file.attempt, index + 1));
         } else if is_new && file.attempt > 1 {
-            eprintln!("--- attempt {}", file.attempt);
+            render::tell(&format!("--- attempt {}", file.attempt));
         }
         let from = self.printed.get(&file.path).copied().unwrap_or(0);
         let to = self
@@ -131,50 +170,22 @@ impl Printer {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(from))?;
         let mut at = from;
-        let mut buffer = [0; 16 * 1024];
-        loop {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut out = io::stdout().lock();
+        while self.is_read {
             let read = file.read(&mut buffer)?;
             if read == 0 {
                 break;
             }
             at += read as u64;
-            match &mut self.strip {
-                Some(strip) => strip.write_all(&buffer[..read])?,
-                None => io::stdout().write_all(&buffer[..read])?,
-            }
-        }
-        match &mut self.strip {
-            Some(strip) => strip.flush()?,
-            None => io::stdout().flush()?,
+            let bytes = &buffer[..read];
+            let written = match &mut self.harmless {
+                Some(harmless) => out.write_all(harmless.of(bytes).as_bytes()),
+                None => out.write_all(bytes),
+            };
+            // Whoever reads this may have seen enough: `orch logs TASK | head`.
+            self.is_read = written.and_then(|()| out.flush()).is_ok();
         }
         Ok(at)
-    }
-}
-
-/// Passes to the standard output what a terminal shows and does nothing else with.
-#[derive(Default)]
-struct Harmless {
-    /// The beginning of a character whose end has not come yet.
-    rest: Vec<u8>,
-}
-
-impl Write for Harmless {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.rest.extend_from_slice(bytes);
-        let whole = match std::str::from_utf8(&self.rest) {
-            Err(error) if error.error_len().is_none() => error.valid_up_to(),
-            _ => self.rest.len(),
-        };
-        let text: String = String::from_utf8_lossy(&self.rest[..whole])
-            .chars()
-            .filter(|c| render::is_harmless(*c))
-            .collect();
-        self.rest.drain(..whole);
-        io::stdout().write_all(text.as_bytes())?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
     }
 }

@@ -9,16 +9,17 @@ use crate::{
     config::Config,
     error::CliError,
     exit_code::Exit,
+    render::{print, terminal},
 };
 
 pub(super) fn plan(workspace: &Workspace, args: &PlanArgs) -> Result<Exit, CliError> {
     let config = workspace.config()?;
     let plan = compose::read_plan(&args.plan)?;
-    print(&plan, &config, &args.overrides, args.format)?;
+    draw(&plan, &config, &args.overrides, args.format)?;
     Ok(Exit::Success)
 }
 
-pub(super) fn print(
+pub(super) fn draw(
     plan: &ValidPlan,
     config: &Config,
     overrides: &Overrides,
@@ -27,6 +28,9 @@ pub(super) fn print(
     let graph = Graph::new(plan);
     let mut options = render::RenderOptions::of(plan);
     options.concurrency = config.engine(overrides).settings(plan).max_concurrency as usize;
+    if let Some((_, columns)) = terminal::size(std::io::stdout()) {
+        options.columns = columns;
+    }
     let text = match format {
         PlanFormat::Text => render::text(plan, &graph, &options),
         PlanFormat::Mermaid => render::mermaid(plan, &graph),
@@ -34,6 +38,5 @@ pub(super) fn print(
         PlanFormat::Json => serde_json::to_string_pretty(&render::json(plan, &graph, &options))
             .map_err(|error| CliError::Io { doing: "drawing".into(), source: error.into() })?,
     };
-    println!("{}", text.trim_end());
-    Ok(())
+    print(text.trim_end())
 }

@@ -1,6 +1,10 @@
 //! `orch run`, and the rest of `orch resume`: shows a run to its end.
 
-use std::{io::Write, path::Path, sync::Arc};
+use std::{
+    io::{IsTerminal, Write},
+    path::Path,
+    sync::Arc,
+};
 
 use orch_exec::{Run, control::Server};
 use orch_model::{Event, Report, ValidPlan, event::EVENT_VERSION};
@@ -17,7 +21,7 @@ use crate::{
     render::{
         self,
         events::Lines,
-        live::{Screen, View},
+        live::{Screen, TICK, View},
         summary,
     },
     signals::{self, Signals},
@@ -38,10 +42,9 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
 }
 
 fn dry_run(config: &Config, plan: &ValidPlan, overrides: &Overrides) -> Result<Exit, CliError> {
-    plan::print(plan, config, overrides, PlanFormat::Text)?;
-    println!("\nSettings");
-    println!("{}", super::config::table(&config.clone().with(Some(plan), overrides)));
-    println!("\nNothing was started.");
+    plan::draw(plan, config, overrides, PlanFormat::Text)?;
+    let settings = super::config::table(&config.clone().with(Some(plan), overrides));
+    render::print(&format!("\nSettings\n{settings}\n\nNothing was started."))?;
     Ok(Exit::Success)
 }
 
@@ -67,62 +70,80 @@ pub(super) async fn watch(
     signals: Signals,
     output: &Output,
 ) -> Result<Exit, CliError> {
-    let server = Server::bind(&workspace.state_dir, run.clone())?;
-    let (said, mut says) = mpsc::unbounded_channel();
-    let passing = tokio::spawn(signals::pass_on(signals, Arc::new(run.clone()), said));
+    // From here on agents are at work: whatever fails, the run is waited for.
+    let _server = Server::bind(&workspace.state_dir, run.clone()).inspect_err(|error| {
+        tracing::warn!("`orch status`, `pause` and `cancel` can't reach this run: {error}");
+    });
     let mut lines = Lines::new(run.plan());
-    let mut screen = screen(config, output, lines.width());
-    let mut events = run.events_from(run.first_event());
-    let mut progress = run.progress_changes();
-    let mut listening = true;
-    loop {
-        tokio::select! {
-            event = events.next() => match event? {
-                None => break,
-                Some(event) => {
-                    if output.json && listening {
-                        listening = print_json(&run, &event);
-                    }
-                    if let Some(line) = lines.of(&event) {
-                        screen.line(&line);
-                    }
-                }
-            },
-            Ok(()) = progress.changed() => {
-                let latest = Arc::clone(&progress.borrow_and_update());
-                screen.progress(&latest);
-            }
-            Some(text) = says.recv() => {
-                screen.note(text);
-            }
-        }
+    let mut screen = screen(config, output, &lines);
+    let (said, says) = mpsc::unbounded_channel();
+    let passing = tokio::spawn(signals::pass_on(signals, run.clone(), said));
+    if let Err(error) = show(&run, &mut screen, &mut lines, says, output.json).await {
+        tracing::warn!("what happens can't be shown any more: {error}");
     }
     let report = run.wait().await;
-    screen.close();
     passing.abort();
-    drop(server);
+    screen.close();
     let report = report?;
+    let summary = summary::of(&report);
+    if output.json {
+        render::tell(&summary);
+    } else {
+        screen.line(&format!("\n{summary}"));
+    }
     if let Some(path) = &output.report {
         write_report(path, &report)?;
-    }
-    if output.json {
-        anstream::eprintln!("{}", summary::of(&report));
-    } else {
-        screen.line(&format!("\n{}", summary::of(&report)));
     }
     Ok(Exit::of_run(report.status))
 }
 
-fn screen(config: &Config, output: &Output, width: usize) -> Screen {
+/// Shows what happens until the run has ended.
+async fn show(
+    run: &Run,
+    screen: &mut Screen,
+    lines: &mut Lines,
+    mut says: mpsc::UnboundedReceiver<&'static str>,
+    json: bool,
+) -> Result<(), CliError> {
+    // What happened before this process took the run up is not told again.
+    let mut events = run.events_from(run.first_event());
+    let mut progress = run.progress_changes();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut is_read = true;
+    screen.progress(&run.progress());
+    loop {
+        tokio::select! {
+            event = events.next() => {
+                let Some(event) = event? else { return Ok(()) };
+                if json && is_read {
+                    is_read = print_json(run, &event);
+                }
+                if let Some(line) = lines.of(&event) {
+                    screen.line(&line);
+                }
+            }
+            Ok(()) = progress.changed() => {
+                let latest = Arc::clone(&progress.borrow_and_update());
+                screen.progress(&latest);
+            }
+            Some(text) = says.recv() => screen.notice(text),
+            _ = ticks.tick(), if screen.moves() => screen.tick(),
+        }
+    }
+}
+
+fn screen(config: &Config, output: &Output, lines: &Lines) -> Screen {
     let live = match config.live() {
-        Live::Always => true,
+        // The view is drawn there, also where the standard output goes elsewhere.
+        Live::Always => std::io::stderr().is_terminal(),
         Live::Never => false,
         Live::Auto => render::is_interactive(),
     };
     if output.json {
         Screen::Silent
     } else if live {
-        Screen::Live(View::new(width))
+        Screen::Live(Box::new(View::new(lines.width())))
     } else {
         Screen::Plain
     }
@@ -136,11 +157,13 @@ struct Line<'a> {
     event: &'a Event,
 }
 
-/// Whether somebody still listens.
+/// Prints an event as a line of JSON. Whether somebody still reads them.
 fn print_json(run: &Run, event: &Event) -> bool {
     let line = Line { v: EVENT_VERSION, run: run.id().as_str(), event };
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &line).is_ok() && out.write_all(b"\n").is_ok()
+    // In one piece: a line is one write.
+    let Ok(mut text) = serde_json::to_vec(&line) else { return false };
+    text.push(b'\n');
+    std::io::stdout().write_all(&text).is_ok()
 }
 
 fn write_report(path: &Path, report: &Report) -> Result<(), CliError> {

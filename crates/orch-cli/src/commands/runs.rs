@@ -14,12 +14,12 @@ pub(super) async fn runs(workspace: &Workspace, args: &RunsArgs) -> Result<Exit,
     let engine = workspace.engine(&workspace.config()?, &Overrides::default()).await?;
     let runs = engine.store().list().await?;
     if args.json {
-        println!("{:#}", serde_json::json!({ "version": 1, "runs": runs }));
+        render::print(&format!("{:#}", serde_json::json!({ "version": 1, "runs": runs })))?;
     } else if runs.is_empty() {
-        println!("nothing has been run here yet");
+        render::print("nothing has been run here yet")?;
     } else {
         let heading = ["RUN", "STATUS", "STARTED", "TOOK", "MERGED"];
-        anstream::println!("{}", render::table(heading, runs.iter().map(row)));
+        render::print(&render::table(heading, runs.iter().map(row)))?;
     }
     Ok(Exit::Success)
 }

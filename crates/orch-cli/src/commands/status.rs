@@ -29,17 +29,17 @@ pub(super) async fn status(workspace: &Workspace, args: StatusArgs) -> Result<Ex
             "progress": progress,
             "report": Report::of(&state),
         });
-        println!("{document:#}");
+        render::print(&format!("{document:#}"))?;
         return Ok(Exit::Success);
     }
     let text = match &progress {
         Some(progress) => render::status::live(&state, progress, args.all),
-        None => render::status::at_rest(&state, SystemTime::now().into(), args.all),
+        None => render::status::at_rest(&state, summary.owner, SystemTime::now().into(), args.all),
     };
-    anstream::println!("{text}");
+    render::print(&text)?;
     let others = pick::live(store).await?;
     for other in others.iter().filter(|other| other.run != summary.run) {
-        anstream::println!("\nRun {} goes on too: `orch status {}`", other.run, other.run);
+        render::print(&format!("\nRun {} goes on too: `orch status {}`", other.run, other.run))?;
     }
     Ok(Exit::Success)
 }

@@ -65,8 +65,17 @@ pub(crate) fn load(places: &Places) -> Result<Config, CliError> {
             continue;
         }
         let key = name[PREFIX.len()..].to_lowercase();
-        // Other tools may use the prefix too, so a name that is no setting is no mistake.
-        let Some(key) = Key::ALL.iter().find(|known| known.name() == key) else { continue };
+        let Some(key) = Key::ALL.iter().find(|known| known.name() == key) else {
+            // Other tools may use the prefix too: only what looks like a slip is a mistake.
+            if let Some(meant) = nearest(&key, 0.93) {
+                let meant = meant.to_uppercase();
+                return Err(CliError::input(format!(
+                    "environment variable {name}: there is no such setting; \
+                     did you mean {PREFIX}{meant}?"
+                )));
+            }
+            continue;
+        };
         config
             .set(*key, value, Origin::Environment(name.clone()))
             .map_err(|wrong| CliError::input(format!("environment variable {name}: {wrong}")))?;
@@ -106,6 +115,16 @@ fn read_file(config: &mut Config, path: &Path, text: &str) -> Result<(), CliErro
     )))
 }
 
+/// The setting whose name is most like this one, where it is more like it than that.
+fn nearest(name: &str, likeness: f64) -> Option<&'static str> {
+    Key::ALL
+        .iter()
+        .map(|key| (strsim::jaro_winkler(name, key.name()), key.name()))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(found, _)| *found > likeness)
+        .map(|(_, name)| name)
+}
+
 /// What is wrong, the cure, and whether it is the name that is wrong.
 type Wrong = (String, Option<String>, bool);
 
@@ -117,14 +136,9 @@ fn set(
     value: &DeValue<'_>,
 ) -> Result<(), Wrong> {
     let Some(key) = Key::ALL.iter().find(|key| key.name() == name) else {
-        let nearest = Key::ALL
-            .iter()
-            .map(|key| (strsim::jaro_winkler(name, key.name()), key.name()))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .filter(|(likeness, _)| *likeness > 0.8);
         let names: Vec<_> = Key::ALL.iter().map(|key| key.name()).collect();
-        let help = match nearest {
-            Some((_, nearest)) => format!("did you mean `{nearest}`?"),
+        let help = match nearest(name, 0.8) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
             None => format!("the settings are {}", names.join(", ")),
         };
         return Err((format!("unknown setting `{name}`"), Some(help), true));
@@ -216,6 +230,9 @@ mod tests {
 
     #[test]
     fn a_bad_variable_is_named() {
+        let (_folder, slip) = places("", "", &[("ORCH_MAX_CONCURENCY", "2")]);
+        let error = load(&slip).unwrap_err().to_string();
+        assert!(error.contains("did you mean ORCH_MAX_CONCURRENCY?"), "{error}");
         let (_folder, places) = places("", "", &[("ORCH_MAX_CONCURRENCY", "0")]);
         let error = load(&places).unwrap_err().to_string();
         assert!(

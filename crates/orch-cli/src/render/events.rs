@@ -1,16 +1,18 @@
 //! Events as lines for people.
 
+use std::collections::HashMap;
+
 use orch_model::{
     Event, EventKind, TaskChange, TaskId, Timestamp, ValidPlan,
     event::Delivery,
     outcome::Failure,
-    state::{Merged, RunStatus, SkipReason},
+    state::{Attempt, Merged, RunStatus, SkipReason},
 };
 
-use super::{BAD, DIM, GOOD, WARN, clean, time};
+use super::{BAD, DIM, GOOD, STRONG, WARN, clean, count, one_line, time};
 
 /// The widest column of task ids.
-const WIDEST: usize = 28;
+pub(super) const WIDEST: usize = 28;
 
 /// How many lines of output are shown with a failure.
 const OUTPUT_LINES: usize = 12;
@@ -20,15 +22,23 @@ const OUTPUT_LINES: usize = 12;
 pub(crate) struct Lines {
     begin: Option<Timestamp>,
     width: usize,
+    /// The attempt under way of tasks that are not at their first.
+    repeated: HashMap<TaskId, Attempt>,
+    tasks: usize,
 }
 
 impl Lines {
     pub(crate) fn new(plan: &ValidPlan) -> Self {
         let longest = plan.tasks().iter().map(|task| task.id.as_str().len()).max();
-        Self { begin: None, width: longest.unwrap_or(0).clamp(4, WIDEST) }
+        Self {
+            begin: None,
+            width: longest.unwrap_or(0).clamp(4, WIDEST),
+            repeated: HashMap::new(),
+            tasks: plan.tasks().len(),
+        }
     }
 
-    /// The width of the column of task ids.
+    /// How wide the column of task ids is.
     pub(crate) const fn width(&self) -> usize {
         self.width
     }
@@ -38,14 +48,13 @@ impl Lines {
         let begin = *self.begin.get_or_insert(event.at);
         let text = match &event.kind {
             EventKind::RunStarted { header } => {
-                let count = header.plan.tasks.len();
                 let into = header.base.as_ref().map_or_else(String::new, |base| {
-                    format!(" into {} at {}", clean(&base.target), base.commit.short())
+                    format!(" into {} at {}", one_line(&base.target), base.commit.short())
                 });
                 format!(
-                    "run {}: {count} {}{into}, {} at a time",
+                    "run {}: {}{into}, {} at a time",
                     header.run,
-                    if count == 1 { "task" } else { "tasks" },
+                    count(self.tasks, "task"),
                     header.settings.max_concurrency
                 )
             }
@@ -59,14 +68,11 @@ impl Lines {
             }
             EventKind::RunResumed => "resumed".into(),
             EventKind::RunCancelling => format!("{WARN}cancelling{WARN:#}"),
-            EventKind::RunInterrupting => {
-                format!("{WARN}stopping{WARN:#}: running agents are asked to end")
-            }
             EventKind::Warning { task: None, message } => {
-                format!("{WARN}warning{WARN:#}: {}", clean(message))
+                format!("{WARN}warning{WARN:#}: {}", one_line(message))
             }
             EventKind::Warning { task: Some(task), message } => {
-                let text = format!("{WARN}warning{WARN:#}: {}", clean(message));
+                let text = format!("{WARN}warning{WARN:#}: {}", one_line(message));
                 return Some(self.line(event.at, begin, task, &text));
             }
             _ => return None,
@@ -80,17 +86,21 @@ impl Lines {
     }
 
     fn task(
-        &self,
+        &mut self,
         at: Timestamp,
         begin: Timestamp,
         task: &TaskId,
         change: &TaskChange,
     ) -> Option<String> {
         let text = match change {
-            TaskChange::Leased { attempt: 1 } => return None,
-            TaskChange::Leased { attempt } => format!("attempt {attempt}"),
-            TaskChange::Started { agent } => match agent {
-                Some(agent) => format!("started {DIM}(process {}){DIM:#}", agent.pid),
+            TaskChange::Leased { attempt } => {
+                if *attempt > 1 {
+                    self.repeated.insert(task.clone(), *attempt);
+                }
+                return None;
+            }
+            TaskChange::Started { .. } => match self.repeated.get(task) {
+                Some(attempt) => format!("started, attempt {attempt}"),
                 None => "started".into(),
             },
             TaskChange::Merged { result: Merged::Commit { merge_commit, .. } } => {
@@ -98,23 +108,23 @@ impl Lines {
             }
             TaskChange::Merged { .. } => format!("{GOOD}done{GOOD:#}, nothing to merge"),
             TaskChange::Conflicted { files, .. } => {
-                format!("{BAD}conflicts{BAD:#} with the target in {}", clean(&files.join(", ")))
+                format!("{BAD}conflicts{BAD:#} with the target in {}", one_line(&files.join(", ")))
             }
             TaskChange::Retry { failure: Failure::Interrupted { message }, .. } => {
-                format!("{WARN}stopped{WARN:#}: {}", clean(message))
+                format!("{WARN}stopped{WARN:#}: {}", one_line(message))
             }
             TaskChange::Retry { failure, until } => {
                 let pause = time(until.since(at));
                 self.with_output(
                     format!(
                         "{WARN}failed{WARN:#}: {}; next attempt in {pause}",
-                        clean(&failure.to_string())
+                        one_line(&failure.to_string())
                     ),
                     failure,
                 )
             }
             TaskChange::Failed { failure } => self.with_output(
-                format!("{BAD}failed{BAD:#}: {}", clean(&failure.to_string())),
+                format!("{BAD}failed{BAD:#}: {}", one_line(&failure.to_string())),
                 failure,
             ),
             TaskChange::Cancelled => format!("{WARN}cancelled{WARN:#}"),
@@ -125,7 +135,7 @@ impl Lines {
                 format!("{WARN}skipped{WARN:#}: the run stops because {task} failed")
             }
             TaskChange::Lost { known, hint } => {
-                format!("{BAD}needs attention{BAD:#}: {}; {}", clean(known), clean(hint))
+                format!("{BAD}needs attention{BAD:#}: {}; {}", one_line(known), one_line(hint))
             }
             _ => return None,
         };
@@ -147,18 +157,22 @@ impl Lines {
 pub(crate) fn delivery(delivery: &Delivery) -> Option<String> {
     Some(match delivery {
         Delivery::Target { target, commit } => {
-            format!("The results are in {GOOD}{}{GOOD:#} at {}.", clean(target), commit.short())
+            format!("The results are in {GOOD}{}{GOOD:#} at {}.", one_line(target), commit.short())
         }
-        Delivery::Waiting { branch, reason, hint, .. } => format!(
-            "{WARN}The results wait on {}{WARN:#}: {}.\n  {hint}",
-            clean(branch),
-            clean(reason)
+        Delivery::Waiting { target, branch, reason, hint, .. } => format!(
+            "{WARN}The results are not in {} yet{WARN:#}: {}.\n\
+             They wait on {STRONG}{}{STRONG:#}. To bring them in:\n\n    {STRONG}{}{STRONG:#}",
+            one_line(target),
+            one_line(reason),
+            one_line(branch),
+            one_line(hint)
         ),
         Delivery::Failed { target, branch, reason } => format!(
-            "{BAD}The results are on {} and could not be brought to {}{BAD:#}: {}.",
-            clean(branch),
-            clean(target),
-            clean(reason)
+            "{BAD}The results could not be brought to {}{BAD:#}: {}.\n\
+             They are safe on {STRONG}{}{STRONG:#}.",
+            one_line(target),
+            one_line(reason),
+            one_line(branch)
         ),
         _ => return None,
     })
@@ -166,17 +180,29 @@ pub(crate) fn delivery(delivery: &Delivery) -> Option<String> {
 
 /// The status of a run in its colour.
 pub(crate) fn status(status: RunStatus) -> String {
-    let (style, name) = match status {
-        RunStatus::Running => (GOOD, "running"),
-        RunStatus::Paused => (WARN, "paused"),
-        RunStatus::Frozen => (WARN, "frozen"),
-        RunStatus::Cancelling => (WARN, "cancelling"),
-        RunStatus::Interrupting => (WARN, "stopping"),
-        RunStatus::Succeeded => (GOOD, "succeeded"),
-        RunStatus::Failed => (BAD, "failed"),
-        RunStatus::Cancelled => (WARN, "cancelled"),
-        RunStatus::Interrupted => (WARN, "interrupted"),
-        _ => (WARN, "unknown"),
+    let style = match status {
+        RunStatus::Running | RunStatus::Succeeded => GOOD,
+        RunStatus::Failed => BAD,
+        _ => WARN,
     };
-    format!("{style}{name}{style:#}")
+    format!("{style}{}{style:#}", status_name(status))
 }
+
+/// The status of a run for people.
+pub(crate) const fn status_name(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Running => "running",
+        RunStatus::Paused => "paused",
+        RunStatus::Frozen => "frozen",
+        RunStatus::Cancelling => "cancelling",
+        RunStatus::Interrupting => "stopping",
+        RunStatus::Succeeded => "succeeded",
+        RunStatus::Failed => "failed",
+        RunStatus::Cancelled => "cancelled",
+        RunStatus::Interrupted => "interrupted",
+        _ => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests;

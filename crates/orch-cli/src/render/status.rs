@@ -1,14 +1,14 @@
 //! `orch status`: what runs, why the rest waits, what has ended.
 
-use std::fmt::Write;
+use std::{collections::HashSet, fmt::Write};
 
 use orch_model::{
-    Progress, RunState, TaskState, Timestamp,
+    Progress, RunState, RunStatus, TaskId, TaskState, Timestamp,
     run::TaskRun,
     state::{Merged, SkipReason},
 };
 
-use super::{BAD, DIM, GOOD, STRONG, WARN, clean, events, time};
+use super::{BAD, DIM, GOOD, STRONG, WARN, count, events, one_line, time};
 
 /// How many tasks of a kind are shown unless all are asked for.
 const SHOWN: usize = 30;
@@ -23,11 +23,11 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
     // Writing to a string can't fail.
     let _ = writeln!(
         out,
-        "{STRONG}run {}{STRONG:#} {}: {:.0} % of {} tasks, wave {} of {}, for {}{eta}",
+        "{STRONG}run {}{STRONG:#} {}: {:.0} % of {}, wave {} of {}, for {}{eta}",
         progress.run,
         events::status(progress.status),
-        progress.percent_complete(),
-        progress.counts.total,
+        progress.percent_complete().floor(),
+        count(progress.counts.total, "task"),
         progress.current_wave,
         progress.waves,
         time(progress.at.since(progress.started_at)),
@@ -58,40 +58,47 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
         progress.waiting.len(),
         limit,
         progress.waiting.iter().map(|task| {
-            format!("{:width$}  waits for {}", task.task, clean(&task.reason.to_string()))
+            format!("{:width$}  waits for {}", task.task, one_line(&task.reason.to_string()))
         }),
     );
     // The journal was read a moment later and may know of the end of a task shown above.
-    let above = |task: &TaskRun| {
-        progress.running.iter().any(|running| running.task == task.id)
-            || progress.waiting.iter().any(|waiting| waiting.task == task.id)
-    };
-    let tasks = state.tasks.iter().filter(|task| task.state.is_terminal() && !above(task));
+    let above: HashSet<&TaskId> = progress
+        .running
+        .iter()
+        .map(|running| &running.task)
+        .chain(progress.waiting.iter().map(|waiting| &waiting.task))
+        .collect();
+    let tasks =
+        state.tasks.iter().filter(|task| task.state.is_terminal() && !above.contains(&task.id));
     ended(&mut out, tasks, limit, width);
     out.truncate(out.trim_end().len());
     out
 }
 
-/// A run that nobody is at work on.
-pub(crate) fn at_rest(state: &RunState, now: Timestamp, all: bool) -> String {
+/// A run as its journal tells. `owner` is the process that is at work on it, where one is that
+/// could not be asked.
+pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all: bool) -> String {
     let limit = if all { usize::MAX } else { SHOWN };
     let width = width(state);
+    let is_abandoned = owner.is_none() && !state.status.is_ended();
     let mut out = String::new();
     let _ = writeln!(
         out,
         "{STRONG}run {}{STRONG:#} {}, {} ago, after {}",
         state.run(),
-        events::status(state.status),
+        if is_abandoned { format!("{WARN}stopped{WARN:#}") } else { events::status(state.status) },
         time(now.since(state.updated_at)),
         time(state.updated_at.since(state.started_at)),
     );
-    if !state.status.is_ended() {
+    if let Some(pid) = owner {
+        let _ = writeln!(out, "Process {pid} is at work on it and does not answer.");
+    } else if is_abandoned {
         let _ = writeln!(
             out,
             "{WARN}Its orchestrator (process {}) is gone.{WARN:#} Continue it with `orch resume`.",
             state.pid
         );
-    } else if state.status == orch_model::RunStatus::Interrupted {
+    } else if state.status == RunStatus::Interrupted {
         let _ = writeln!(out, "Continue it with `orch resume`.");
     }
     let open: Vec<_> = state.tasks.iter().filter(|task| !task.state.is_terminal()).collect();
@@ -100,7 +107,7 @@ pub(crate) fn at_rest(state: &RunState, now: Timestamp, all: bool) -> String {
         "Not ended",
         open.len(),
         limit,
-        open.iter().map(|task| format!("{:width$}  {}", task.id, task.state.name())),
+        open.iter().map(|task| format!("{:width$}  {}", task.id, open_task(state, task))),
     );
     let tasks = state.tasks.iter().filter(|task| task.state.is_terminal());
     ended(&mut out, tasks, limit, width);
@@ -140,7 +147,9 @@ fn ended<'a>(
     limit: usize,
     width: usize,
 ) {
-    let ended: Vec<_> = tasks.collect();
+    let mut ended: Vec<_> = tasks.collect();
+    // What a person has to look at must not be folded away.
+    ended.sort_by_key(|task| matches!(task.state, TaskState::Merged { .. }));
     section(
         out,
         "Ended",
@@ -150,6 +159,34 @@ fn ended<'a>(
     );
 }
 
+/// Where a task stands whose run nobody is at work on.
+fn open_task(state: &RunState, task: &TaskRun) -> String {
+    match &task.state {
+        TaskState::Backoff { failure, .. } => {
+            format!("to be tried again: {}", one_line(&failure.to_string()))
+        }
+        active if active.is_active() => {
+            format!("was {} (attempt {})", active.name(), task.attempts)
+        }
+        _ => {
+            let written = state.header.plan.tasks.iter().find(|written| written.id == task.id);
+            let open: Vec<&str> = written
+                .into_iter()
+                .flat_map(|written| written.needs.iter().chain(&written.after))
+                .filter(|id| {
+                    state.index_of(id).is_some_and(|index| !state.task(index).state.is_terminal())
+                })
+                .map(TaskId::as_str)
+                .collect();
+            match open.as_slice() {
+                [] if task.attempts > 0 => "to be run again".into(),
+                [] => "not started".into(),
+                open => format!("waits for {}", open.join(", ")),
+            }
+        }
+    }
+}
+
 fn result(task: &TaskRun) -> String {
     match &task.state {
         TaskState::Merged { result: Merged::Commit { merge_commit, .. }, .. } => {
@@ -157,12 +194,12 @@ fn result(task: &TaskRun) -> String {
         }
         TaskState::Merged { .. } => format!("{GOOD}merged{GOOD:#}, nothing to merge"),
         TaskState::Failed { failure, .. } => {
-            format!("{BAD}failed{BAD:#}: {}", clean(&failure.to_string()))
+            format!("{BAD}failed{BAD:#}: {}", one_line(&failure.to_string()))
         }
         TaskState::Conflicted { files, branch, .. } => format!(
             "{BAD}conflicted{BAD:#} in {}; branch {}",
-            clean(&files.join(", ")),
-            clean(branch)
+            one_line(&files.join(", ")),
+            one_line(branch)
         ),
         TaskState::Skipped { because: SkipReason::Dependency { task } } => {
             format!("{WARN}skipped{WARN:#}: {task} did not succeed")
@@ -171,8 +208,11 @@ fn result(task: &TaskRun) -> String {
             format!("{WARN}skipped{WARN:#}: the run stopped because {task} failed")
         }
         TaskState::NeedsAttention { known, hint, .. } => {
-            format!("{BAD}needs attention{BAD:#}: {}; {}", clean(known), clean(hint))
+            format!("{BAD}needs attention{BAD:#}: {}; {}", one_line(known), one_line(hint))
         }
         state => state.name().into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use orch_model::{Report, RunStatus, report::TaskReport};
+use orch_model::{Report, RunStatus, report::TaskReport, usage::Usage};
 
-use super::{BAD, STRONG, WARN, clean, events, time};
+use super::{BAD, DIM, STRONG, WARN, events, one_line, time};
 
 /// How many tasks that did not succeed are listed.
 const LISTED: usize = 50;
@@ -21,19 +21,29 @@ pub(crate) fn of(report: &Report) -> String {
         events::status(report.status),
         counts(report)
     );
-    let unmerged: Vec<_> = report.tasks.iter().filter(|task| task.status != "merged").collect();
+    // Of those that have not ended, the counts say enough.
+    let unmerged: Vec<_> = report
+        .tasks
+        .iter()
+        .filter(|task| task.finished_at.is_some() && task.status != "merged")
+        .collect();
+    let width = unmerged.iter().take(LISTED).map(|task| task.id.as_str().len()).max().unwrap_or(0);
+    let width = width.min(super::events::WIDEST);
+    if !unmerged.is_empty() {
+        out.push('\n');
+    }
     for task in unmerged.iter().take(LISTED) {
-        out.push_str(&unsuccessful(task));
+        out.push_str(&unsuccessful(task, width));
     }
     if unmerged.len() > LISTED {
         let _ =
             writeln!(out, "  ... and {} more; see `orch status --all`", unmerged.len() - LISTED);
     }
     if let Some(text) = report.delivery.as_ref().and_then(events::delivery) {
-        let _ = writeln!(out, "{text}");
+        let _ = writeln!(out, "\n{text}");
     }
     let usage = &report.usage;
-    if usage.input_tokens + usage.output_tokens > 0 {
+    if *usage != Usage::default() {
         #[expect(clippy::cast_precision_loss, reason = "for people")]
         let dollars = usage.cost_micro_usd as f64 / 1e6;
         let _ = writeln!(
@@ -43,7 +53,7 @@ pub(crate) fn of(report: &Report) -> String {
         );
     }
     if report.status == RunStatus::Interrupted {
-        let _ = writeln!(out, "Continue it with `orch resume`.");
+        let _ = writeln!(out, "\nContinue it with {STRONG}orch resume{STRONG:#}.");
     }
     out.truncate(out.trim_end().len());
     out
@@ -52,9 +62,10 @@ pub(crate) fn of(report: &Report) -> String {
 fn counts(report: &Report) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for task in &report.tasks {
-        match counts.iter_mut().find(|(status, _)| *status == task.status) {
+        let status = if task.finished_at.is_some() { &task.status } else { "not ended" };
+        match counts.iter_mut().find(|(known, _)| *known == status) {
             Some((_, count)) => *count += 1,
-            None => counts.push((&task.status, 1)),
+            None => counts.push((status, 1)),
         }
     }
     counts.sort_by_key(|(status, _)| *status != "merged");
@@ -65,7 +76,8 @@ fn counts(report: &Report) -> String {
     parts.join(", ")
 }
 
-fn unsuccessful(task: &TaskReport) -> String {
+/// A task that was not merged: why, what was kept and what to type next.
+fn unsuccessful(task: &TaskReport, width: usize) -> String {
     let mut out = String::new();
     let style = match task.status.as_str() {
         "failed" | "conflicted" | "needs_attention" => BAD,
@@ -73,18 +85,31 @@ fn unsuccessful(task: &TaskReport) -> String {
     };
     let status = task.status.replace('_', " ");
     let reason = match &task.error {
-        Some(error) if *error != status => format!(": {}", clean(error)),
+        Some(error) if *error != status => format!(": {}", one_line(error)),
         _ => String::new(),
     };
-    let _ = writeln!(out, "  {}  {style}{status}{style:#}{reason}", task.id);
+    let attempts = match task.attempts {
+        0 | 1 => String::new(),
+        n => format!(" after {n} attempts"),
+    };
+    let _ = writeln!(out, "  {:width$}  {style}{status}{style:#}{attempts}{reason}", task.id);
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(out, "  {:width$}    {DIM}{name:<8}{DIM:#}  {value}", "");
+    };
     if let Some(worktree) = &task.worktree {
-        let _ = writeln!(out, "      worktree  {}", clean(&worktree.display().to_string()));
+        line("worktree", &one_line(&worktree.display().to_string()));
     }
     if let Some(branch) = &task.branch {
-        let _ = writeln!(out, "      branch    {}", clean(branch));
+        line("branch", &one_line(branch));
+        if task.status == "conflicted" {
+            line("merge", &format!("git merge {}", one_line(branch)));
+        }
     }
-    if task.output_tail.is_some() {
-        let _ = writeln!(out, "      output    orch logs {}", task.id);
+    if task.started_at.is_some() {
+        line("output", &format!("orch logs {}", task.id));
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

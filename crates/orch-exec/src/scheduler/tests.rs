@@ -6,16 +6,23 @@ use orch_model::{
     CommitId, EpicId, Event, EventKind, LockName, PlanSpec, RunId, RunState, Span, TaskId,
     Timestamp, ValidPlan,
     event::{EVENT_VERSION, RunBase, RunHeader, RunSettings},
+    outcome::{ExitStatus, Failure, StopReason},
     plan::{
         TaskIndex,
         spec::{EpicSpec, Isolation, LockSpec, TaskSpec},
     },
+    state::Merged,
 };
 
+use super::Scheduler;
+use crate::internal::{Command, Input, UnitEnd, UnitReport};
 
+mod endings;
 mod oracle;
+mod rules;
 
 mod simulation;
+mod stops;
 
 mod world;
 
@@ -110,4 +117,132 @@ fn run_started(plan: &ValidPlan, settings: RunSettings, in_git: bool) -> Event {
 
 fn begun(plan: &ValidPlan, settings: RunSettings, in_git: bool) -> RunState {
     RunState::begin(&run_started(plan, settings, in_git)).expect("a first event")
+}
+
+/// A scheduler whose commands are told as text: starts as ids, the rest in other words.
+#[derive(Debug)]
+struct Drive {
+    plan: Arc<ValidPlan>,
+    scheduler: Scheduler,
+    events: Vec<Event>,
+    now: u64,
+}
+
+impl Drive {
+    /// Begins a run; gives what it starts with.
+    fn begin(text: &str, settings: RunSettings) -> (Self, String) {
+        let plan = plan(text);
+        let started = run_started(&plan, settings, false);
+        let state = RunState::begin(&started).expect("a first event");
+        let scheduler = Scheduler::new(Arc::clone(&plan), state, |_| None);
+        let mut drive = Self { plan, scheduler, events: vec![started], now: 0 };
+        let first = drive.tell(Input::Begin);
+        (drive, first)
+    }
+
+    /// Another scheduler takes the run up where it stands.
+    fn reopen(&mut self) -> String {
+        let mut state = self.scheduler.state().clone();
+        let event = Event {
+            seq: state.seq + 1,
+            at: time(self.now),
+            kind: EventKind::RunReopened { pid: 2 },
+        };
+        state.apply(&event).expect("a run can be reopened");
+        self.events.push(event);
+        self.scheduler = Scheduler::new(Arc::clone(&self.plan), state, |_| None);
+        self.tell(Input::Begin)
+    }
+
+    fn tell(&mut self, input: Input) -> String {
+        let mut said = Vec::new();
+        for command in self.scheduler.step(input, time(self.now)) {
+            let name = |task: TaskIndex| self.plan.task(task).id.to_string();
+            said.push(match command {
+                Command::Record(event) => {
+                    self.events.push(event);
+                    continue;
+                }
+                Command::Start { task, attempt: 1 } => name(task),
+                Command::Start { task, attempt } => format!("{}#{attempt}", name(task)),
+                Command::Stop { task, reason: StopReason::Cancelled } => {
+                    format!("cancel:{}", name(task))
+                }
+                Command::Stop { task, .. } => format!("stop:{}", name(task)),
+                Command::Freeze(frozen) => format!("freeze:{frozen}"),
+                Command::AwaitLocks(task) => format!("await:{}", name(task)),
+                Command::WakeAt(at) => format!("wake@{}", at.since(time(0)).as_millis()),
+                Command::Deliver => "deliver".into(),
+                Command::End => "end".into(),
+            });
+        }
+        let replayed = RunState::replay(&self.events).expect("events add up").expect("events");
+        assert_eq!(&replayed, self.scheduler.state());
+        said.join(" ")
+    }
+
+    fn tell_at(&mut self, now: u64, input: Input) -> String {
+        self.now = now;
+        self.tell(input)
+    }
+
+    fn report(&mut self, task: &str, report: UnitReport) -> String {
+        let task = at(&self.plan, task);
+        self.tell(Input::Unit { task, report })
+    }
+
+    fn end(&mut self, task: &str, end: UnitEnd) -> String {
+        self.report(task, UnitReport::Ended(end))
+    }
+
+    fn cancel(&mut self, task: &str) -> String {
+        let task = at(&self.plan, task);
+        self.tell(Input::CancelTask(task))
+    }
+
+    /// A task comes as far as merging.
+    fn verify(&mut self, task: &str) {
+        if !self.plan.task(at(&self.plan, task)).locks.is_empty() {
+            self.report(task, UnitReport::Leased);
+        }
+        self.report(task, UnitReport::Started(None));
+        self.report(task, UnitReport::AgentEnded { exit: ExitStatus::Code(0), usage: None });
+        self.report(task, UnitReport::Verified { commit: None });
+    }
+
+    /// A task goes its whole way and succeeds.
+    fn succeed(&mut self, task: &str) -> String {
+        self.verify(task);
+        self.end(task, UnitEnd::Merged(Merged::Nothing))
+    }
+
+    /// A task's agent fails.
+    fn fail(&mut self, task: &str) -> String {
+        if !self.plan.task(at(&self.plan, task)).locks.is_empty() {
+            self.report(task, UnitReport::Leased);
+        }
+        self.report(task, UnitReport::Started(None));
+        self.end(task, UnitEnd::Failed(agent_failed()))
+    }
+
+    fn busy(&mut self, task: &str) -> String {
+        let lock = LockName::new("db").expect("a name");
+        self.report(task, UnitReport::LockBusy { lock, holder: "a stranger".into() })
+    }
+
+    /// The name of a task's state.
+    fn state(&self, task: &str) -> &'static str {
+        self.scheduler.state().task(at(&self.plan, task)).state.name()
+    }
+
+    /// Why a task waits, for people.
+    fn why(&self, task: &str) -> String {
+        let progress = self.scheduler.progress(time(self.now));
+        let waiting = progress.waiting.iter().find(|waiting| waiting.task.as_str() == task);
+        waiting.map_or_else(|| "does not wait".into(), |waiting| waiting.reason.to_string())
+    }
+}
+
+fn agent_failed() -> Failure {
+    Failure::Agent { exit: ExitStatus::Code(1), output_tail: String::new() }
 }

@@ -1,7 +1,5 @@
 //! Mocks of the four ports, by `mockall`.
 
-#![expect(missing_docs, reason = "mockall writes the methods; the traits document them")]
-
 use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;

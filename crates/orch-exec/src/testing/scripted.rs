@@ -91,6 +91,12 @@ impl ScriptedRunner {
         self.shared().most
     }
 
+    /// How many agents run at this moment.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.shared().running.values().sum()
+    }
+
     fn step(&self, request: &AgentRequest) -> Step {
         let mut shared = self.shared();
         let scripts = match request.purpose {

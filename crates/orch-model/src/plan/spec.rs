@@ -1,6 +1,6 @@
 //! The plan as it is written: one serde model for TOML, YAML and JSON.
 //!
-//! A spec says nothing of whether the plan makes sense; [`super::validate`] turns it into a
+//! A spec says nothing of whether the plan makes sense; [`PlanSpec::validate`] turns it into a
 //! [`super::ValidPlan`].
 
 use std::{collections::BTreeMap, fmt};

@@ -48,7 +48,7 @@ impl From<usize> for EpicIndex {
 }
 
 /// A plan whose ids are unique, whose references exist, whose dependencies have no cycle and whose
-/// defaults have been applied. Only [`super::validate`] makes one.
+/// defaults have been applied. Only [`ValidPlan::new`] and [`super::parse`] make one.
 #[derive(Debug, Clone)]
 pub struct ValidPlan {
     pub(super) spec: Arc<PlanSpec>,

@@ -101,7 +101,10 @@ pub(super) fn check(spec: PlanSpec, origin: &dyn Origin) -> (Option<ValidPlan>, 
         }
     }
     let by_id = tasks.iter().enumerate().map(|(at, task)| (task.id.clone(), at.into())).collect();
-    (Some(ValidPlan { spec: std::sync::Arc::new(spec), run, agents, epics, tasks, by_id }), findings)
+    (
+        Some(ValidPlan { spec: std::sync::Arc::new(spec), run, agents, epics, tasks, by_id }),
+        findings,
+    )
 }
 
 pub(super) fn bad_version(version: u32) -> Finding {
@@ -188,7 +191,9 @@ impl<'a> Checker<'a> {
                 let finding =
                     Finding::new(path.then(key), format!("`{key}` has no effect without waves"))
                         .on_key();
-                self.report(finding.help(format!("write `schedule = \"waves\"`, or remove `{key}`")));
+                self.report(
+                    finding.help(format!("write `schedule = \"waves\"`, or remove `{key}`")),
+                );
             }
         }
         RunOptions {

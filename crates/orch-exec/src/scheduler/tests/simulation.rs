@@ -41,7 +41,8 @@ fn any_plan() -> impl Strategy<Value = Arc<ValidPlan>> {
                 task.0 = sorted.next();
             }
             let mut lines = Vec::new();
-            for (index, (epic, edges, priority, retries, locks, files)) in tasks.iter().enumerate() {
+            for (index, (epic, edges, priority, retries, locks, files)) in tasks.iter().enumerate()
+            {
                 let mut line = format!("t{index} p{priority} r{retries}");
                 if let Some((epic, shared)) = epic {
                     write!(line, " @{}e{epic}", if *shared { "@" } else { "" }).expect("memory");

@@ -127,11 +127,17 @@ impl World {
         }
         let paused = matches!(self.status(), RunStatus::Paused | RunStatus::Frozen);
         let waking = usize::from(!self.wakes.is_empty());
-        let choices = self.units.len() + self.awaiting.len() + waking + usize::from(self.delivering);
+        let choices =
+            self.units.len() + self.awaiting.len() + waking + usize::from(self.delivering);
         if paused && (choices == 0 || self.chance.is_used_up()) {
             return self.tell(Input::Resume);
         }
-        assert!(choices > 0, "stuck: {:?}\n{:#?}", self.status(), self.scheduler.progress(self.now));
+        assert!(
+            choices > 0,
+            "stuck: {:?}\n{:#?}",
+            self.status(),
+            self.scheduler.progress(self.now)
+        );
         let chosen = self.chance.below(choices);
         if let Some(task) = self.units.keys().nth(chosen).copied() {
             self.now = self.now + Duration::from_millis(self.chance.below(30) as u64);
@@ -170,7 +176,11 @@ impl World {
                 self.cancelled_all = true;
                 self.tell(Input::Cancel);
             }
-            _ => self.tell(Input::LockReleased { task }),
+            _ => {
+                // A watch may end early, and a message may come to one who does not wait.
+                self.awaiting.remove(&task);
+                self.tell(Input::LockReleased { task });
+            }
         }
     }
 
@@ -271,7 +281,8 @@ impl World {
             self.units.keys().map(|task| (*task, self.scheduler.stop_reason(*task))).collect();
         // Only what was written is known after that.
         let written = |task: &TaskIndex| state.task(*task).state.is_terminal();
-        self.over.retain(|task| written(task) || stops.get(task) == Some(&Some(StopReason::Cancelled)));
+        self.over
+            .retain(|task| written(task) || stops.get(task) == Some(&Some(StopReason::Cancelled)));
         let mut record = |kind: EventKind| {
             let event = Event { seq: state.seq + 1, at: self.now, kind };
             state.apply(&event).expect("a legal event");
@@ -396,7 +407,7 @@ impl World {
         assert_eq!(progress.running.len(), self.units.len());
         assert_eq!(progress.counts.active, progress.running.len());
         assert_eq!(progress.counts.waiting, progress.waiting.len());
-        if !matches!(state.status, RunStatus::Interrupting) && !state.status.is_ended() {
+        if !state.status.is_ended() {
             assert_eq!(self.frozen, state.status == RunStatus::Frozen);
         }
         let stopped = state.header.settings.on_failure == OnFailure::Stop && any_failed(state);
@@ -485,6 +496,7 @@ impl World {
 }
 
 fn any_failed(state: &RunState) -> bool {
-    let failed = |state: &_| matches!(state, TaskState::Failed { .. } | TaskState::Conflicted { .. });
+    let failed =
+        |state: &_| matches!(state, TaskState::Failed { .. } | TaskState::Conflicted { .. });
     state.tasks.iter().any(|task| failed(&task.state))
 }

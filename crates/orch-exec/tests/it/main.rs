@@ -1,0 +1,15 @@
+//! The engine from outside, without git; processes and the control socket for real.
+
+mod common;
+#[cfg(feature = "defaults")]
+mod control;
+mod engine;
+mod faults;
+mod observers;
+#[cfg(feature = "process")]
+mod process;
+#[cfg(feature = "process")]
+mod prompts;
+mod resume;
+mod stops;
+mod worktrees;
