@@ -258,3 +258,96 @@ fn parse_live(text: &str) -> Option<Live> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use orch_model::{PlanSpec, TaskId, plan::spec::TaskSpec};
+
+    use super::*;
+
+    fn file() -> Origin {
+        Origin::File { path: "/repo/orch.toml".into(), line: 3 }
+    }
+
+    fn plan() -> ValidPlan {
+        let mut plan = PlanSpec::new().task(TaskSpec::new(TaskId::new("a").unwrap()).run("true"));
+        plan.run.max_concurrency = Some(5);
+        plan.run.on_failure = Some(OnFailure::Stop);
+        plan.validate().unwrap()
+    }
+
+    #[test]
+    fn what_is_built_in_is_what_the_engine_has_without_a_configuration() {
+        let config = Config::built_in().engine(&Overrides::default());
+        assert_eq!(config.defaults, RunSettings::default());
+        assert_eq!((config.max_concurrency, config.schedule), (None, None));
+        assert_eq!(config.worktree_root, None);
+    }
+
+    #[test]
+    fn every_setting_reaches_the_engine() {
+        let mut config = Config::built_in();
+        for (key, value) in [
+            (Key::MaxConcurrency, "7"),
+            (Key::Schedule, "waves"),
+            (Key::MaxPerWave, "4"),
+            (Key::WaveDelay, "2s"),
+            (Key::OnFailure, "stop"),
+            (Key::Grace, "1m"),
+            (Key::Backoff, "3s"),
+            (Key::BackoffMax, "9s"),
+            (Key::WorktreeRoot, "/trees"),
+            (Key::Live, "never"),
+        ] {
+            config.set(key, value, file()).unwrap();
+        }
+        assert_eq!(config.live(), Live::Never);
+        assert!(config.settings().iter().all(|setting| setting.origin == file()));
+        let engine = config.engine(&Overrides::default());
+        let expected = RunSettings {
+            max_concurrency: 7,
+            schedule: Schedule::Waves,
+            max_per_wave: Some(4),
+            wave_delay: Span::from_secs(2),
+            on_failure: OnFailure::Stop,
+            grace: Span::from_secs(60),
+            backoff: Span::from_secs(3),
+            backoff_max: Span::from_secs(9),
+            ..RunSettings::default()
+        };
+        assert_eq!(engine.defaults, expected);
+        assert_eq!(engine.worktree_root, Some("/trees".into()));
+    }
+
+    #[test]
+    fn the_plan_wins_over_files_and_flags_win_over_the_plan() {
+        let mut config = Config::built_in();
+        config.set(Key::MaxConcurrency, "7", file()).unwrap();
+        let overrides = Overrides { max_concurrency: Some(2), ..Overrides::default() };
+        for (overrides, limit, origin) in
+            [(Overrides::default(), 5, Origin::Plan), (overrides, 2, Origin::Flag("-j"))]
+        {
+            let settings = config.engine(&overrides).settings(&plan());
+            assert_eq!(settings.max_concurrency, limit);
+            assert_eq!(settings.on_failure, OnFailure::Stop);
+            let shown = config.clone().with(Some(&plan()), &overrides);
+            let shown = shown.get(Key::MaxConcurrency);
+            assert_eq!((shown.value.as_str(), &shown.origin), (&*limit.to_string(), &origin));
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_refused_with_what_would_be_right() {
+        for (key, value, cure) in [
+            (Key::MaxConcurrency, "0", "from 1 on"),
+            (Key::MaxPerWave, "-1", "whole number"),
+            (Key::Grace, "soon", "30s"),
+            (Key::Schedule, "later", "ready, waves"),
+            (Key::OnFailure, "cry", "continue, stop"),
+            (Key::Live, "yes", "auto, always, never"),
+        ] {
+            let wrong = Config::built_in().set(key, value, file()).unwrap_err();
+            assert!(wrong.contains(cure) && wrong.contains(value), "{wrong}");
+        }
+    }
+}

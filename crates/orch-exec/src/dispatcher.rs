@@ -220,7 +220,7 @@ impl Dispatcher {
             let _ = publishing.await;
         }
         result?;
-        self.journal.publish(self.scheduler.state()).await?;
+        self.journal.publish(Arc::new(self.scheduler.state().clone())).await?;
         Ok(Report::of(self.scheduler.state()))
     }
 
@@ -488,9 +488,9 @@ impl Dispatcher {
         }
         self.unpublished = false;
         let journal = Arc::clone(&self.journal);
-        let state: RunState = self.scheduler.state().clone();
+        let state: Arc<RunState> = Arc::new(self.scheduler.state().clone());
         self.publishing = Some(tokio::spawn(async move {
-            let result = journal.publish(&state).await;
+            let result = journal.publish(state).await;
             if let Err(error) = &result {
                 tracing::warn!(%error, "the state file can't be written");
             }

@@ -76,7 +76,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(out, "read the last {}:         {:.1?}", tail.len(), began.elapsed())?;
     let state = RunState::replay(&read)?.ok_or("no events")?;
     let began = Instant::now();
-    let text = PublishedState::from(&state).into_text()?;
+    let mut text = Vec::new();
+    PublishedState::from(&state).write_to(&mut text)?;
     writeln!(out, "state of {tasks} tasks:   {:.1?}, {} bytes", began.elapsed(), text.len())?;
     Ok(())
 }

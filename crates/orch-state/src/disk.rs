@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File, Permissions},
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     os::unix::fs::PermissionsExt,
     path::Path,
 };
@@ -39,15 +39,22 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), StoreError> {
 
 /// Replaces a file as a whole: whoever reads it sees the old or the new content, also after a
 /// power cut.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
-    let file = write_temporary(path, content)?;
+///
+/// The temporary file is made in `temporaries`, a folder of the same file system that only the
+/// caller writes in.
+pub(crate) fn replace(
+    path: &Path,
+    temporaries: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), StoreError> {
+    let file = write_temporary(path, temporaries, write)?;
     file.persist(path).map_err(|error| io_error(path, "putting the file in place")(error.error))?;
     sync_dir(parent(path))
 }
 
 /// Makes a file that is there as a whole or not at all; `false` where there is one of that name.
 pub(crate) fn create(path: &Path, content: &[u8]) -> Result<bool, StoreError> {
-    let file = write_temporary(path, content)?;
+    let file = write_temporary(path, parent(path), |file| file.write_all(content))?;
     match file.persist_noclobber(path) {
         Ok(_) => sync_dir(parent(path)).map(|()| true),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -67,17 +74,23 @@ pub(crate) fn remove_temporaries(dir: &Path) {
     }
 }
 
-fn write_temporary(path: &Path, content: &[u8]) -> Result<NamedTempFile, StoreError> {
-    let write = || {
-        let mut file = tempfile::Builder::new()
+fn write_temporary(
+    path: &Path,
+    folder: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<NamedTempFile, StoreError> {
+    let make = || {
+        let file = tempfile::Builder::new()
             .prefix(TEMPORARY)
             .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(parent(path))?;
-        file.write_all(content)?;
+            .tempfile_in(folder)?;
+        let mut buffered = BufWriter::new(file);
+        write(&mut buffered)?;
+        let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.as_file().sync_all()?;
         Ok(file)
     };
-    write().map_err(io_error(path, "writing a temporary file beside it"))
+    make().map_err(io_error(path, "writing a temporary file for it"))
 }
 
 fn parent(path: &Path) -> &Path {
@@ -95,7 +108,7 @@ mod tests {
         assert!(create(&path, b"one").unwrap());
         assert!(!create(&path, b"two").unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"one");
-        replace(&path, b"three").unwrap();
+        replace(&path, dir.path(), |file| file.write_all(b"three")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
@@ -118,7 +131,7 @@ mod tests {
         let absent = dir.path().join("absent/file");
         for error in [
             create(&absent, b"").unwrap_err(),
-            replace(&absent, b"").unwrap_err(),
+            replace(&absent, parent(&absent), |_| Ok(())).unwrap_err(),
             create_dir(&absent).unwrap_err(),
             sync_dir(&absent).unwrap_err(),
         ] {
@@ -128,6 +141,6 @@ mod tests {
         fs::write(&file, "").unwrap();
         assert!(create_dir(&file).is_err(), "a file is not a folder");
         fs::create_dir(dir.path().join("dir")).unwrap();
-        assert!(replace(&dir.path().join("dir"), b"").is_err());
+        assert!(replace(&dir.path().join("dir"), dir.path(), |_| Ok(())).is_err());
     }
 }

@@ -18,11 +18,11 @@ use crate::{
     disk::{self, io_error},
     format,
     owner::Ownership,
-    published::PublishedState,
+    published::Outlet,
 };
 
-/// A buffer that grew beyond this many bytes is given back after use.
-const BUFFER_KEPT: usize = 1 << 20;
+/// How many bytes are gathered before they are written.
+const CHUNK: usize = 1 << 18;
 
 /// An event came out of turn: a mistake of the caller.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ struct Shared {
     path: PathBuf,
     file: File,
     tail: Mutex<Tail>,
-    published_path: PathBuf,
+    outlet: Outlet,
     /// The number of the last event in the published state.
     published: Mutex<u64>,
     _owner: Ownership,
@@ -65,10 +65,11 @@ impl FileJournal {
     /// Opens the file to go on after event `seq`, whose checksum is `chain`.
     pub(crate) fn open(
         path: PathBuf,
-        published_path: PathBuf,
+        outlet: Outlet,
         (seq, chain): (u64, u32),
         owner: Ownership,
     ) -> Result<Self, StoreError> {
+        outlet.claim()?;
         let file =
             OpenOptions::new().append(true).open(&path).map_err(io_error(&path, "opening"))?;
         let tail = Tail { buffer: Vec::new(), chain, seq, synced: 0, stopped: None };
@@ -76,7 +77,7 @@ impl FileJournal {
             path,
             file,
             tail: Mutex::new(tail),
-            published_path,
+            outlet,
             published: Mutex::new(0),
             _owner: owner,
         })))
@@ -95,9 +96,8 @@ impl RunJournal for FileJournal {
         blocking(move || shared.sync()).await
     }
 
-    async fn publish(&self, state: &RunState) -> Result<(), StoreError> {
-        // A copy costs the caller a tenth of what writing it as JSON does.
-        let (shared, state) = (Arc::clone(&self.0), state.clone());
+    async fn publish(&self, state: Arc<RunState>) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.0);
         blocking(move || shared.publish(&state)).await
     }
 }
@@ -108,22 +108,26 @@ impl Shared {
         tail.check()?;
         tail.buffer.clear();
         let (mut chain, mut seq) = (tail.chain, tail.seq);
-        for event in events {
-            if event.seq != seq + 1 {
-                let error = OutOfTurn { due: seq + 1, found: event.seq };
+        for (due, event) in (seq + 1..).zip(events) {
+            if event.seq != due {
+                let error = OutOfTurn { due, found: event.seq };
                 return Err(StoreError::Other { source: error.into() });
             }
+        }
+        for event in events {
+            if tail.buffer.len() > CHUNK {
+                let written = (&self.file).write_all(&tail.buffer);
+                tail.buffer.clear();
+                written.map_err(|source| self.stop(&mut tail, "appending", source))?;
+            }
             chain = format::encode(&mut tail.buffer, chain, event)
-                .map_err(|error| StoreError::Other { source: error.into() })?;
+                .map_err(|error| self.stop(&mut tail, "appending", io::Error::other(error)))?;
             seq += 1;
         }
         if let Err(source) = (&self.file).write_all(&tail.buffer) {
             return Err(self.stop(&mut tail, "appending", source));
         }
         (tail.chain, tail.seq) = (chain, seq);
-        if tail.buffer.capacity() > BUFFER_KEPT {
-            tail.buffer = Vec::new();
-        }
         Ok(())
     }
 
@@ -153,7 +157,7 @@ impl Shared {
         let mut published = lock(&self.published);
         // Of two that were under way at once, the older one may come last.
         if *published <= state.seq {
-            PublishedState::from(state).write(&self.published_path)?;
+            self.outlet.write(state)?;
             *published = state.seq;
         }
         Ok(())
@@ -229,7 +233,13 @@ mod tests {
     fn journal_on(path: &str, dir: &Path) -> FileJournal {
         let run = RunId::new("r1").unwrap();
         let owner = Ownership::take(&dir.join("owner.lock"), &run).unwrap();
-        FileJournal::open(path.into(), dir.join("state.json"), (0, 0), owner).unwrap()
+        let outlet = Outlet {
+            path: dir.join("state.json"),
+            current: dir.join("current"),
+            run_dir: dir.to_owned(),
+            run,
+        };
+        FileJournal::open(path.into(), outlet, (0, 0), owner).unwrap()
     }
 
     #[tokio::test]
@@ -259,15 +269,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_batch_does_not_keep_its_buffer() {
+    async fn a_large_batch_is_written_in_chunks() {
         let dir = tempfile::tempdir().unwrap();
         let journal = journal_on("/dev/null", dir.path());
-        let mut large = warning(1);
-        large.kind = EventKind::Warning { task: None, message: "x".repeat(2 * BUFFER_KEPT) };
-        journal.append(&[large]).await.unwrap();
-        assert_eq!(lock(&journal.0.tail).buffer.capacity(), 0);
+        let batch: Vec<_> = (1..20_000).map(warning).collect();
+        journal.append(&batch).await.unwrap();
+        assert!(lock(&journal.0.tail).buffer.capacity() <= 2 * CHUNK);
         journal.append(&[]).await.unwrap();
-        assert_eq!(lock(&journal.0.tail).seq, 1);
+        assert_eq!(lock(&journal.0.tail).seq, 19_999);
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@
 //! assert_eq!(journal.sync().await?, 1);
 //!
 //! // The state for people and editors, in `.orch/parallel-state.json`.
-//! journal.publish(&RunState::begin(&started)?).await?;
+//! journal.publish(Arc::new(RunState::begin(&started)?)).await?;
 //! drop(journal);
 //!
 //! // Another orchestrator continues the run.

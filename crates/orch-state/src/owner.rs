@@ -1,4 +1,4 @@
-//! Who is at work in a workspace: the one process that has a journal open for writing.
+//! Who is at work on a run: the one process that has its journal open for writing.
 //!
 //! The truth is the lock on `owner.lock`, which the kernel frees however its holder ends; what the
 //! file says (process and run) is for messages only. The file is never deleted: whoever waits for
@@ -35,12 +35,12 @@ pub(crate) struct Note {
     pub(crate) run: RunId,
 }
 
-/// The right to write in a workspace, until it is dropped.
+/// The right to write the journal of a run, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ownership(HeldFile);
 
 impl Ownership {
-    /// Takes the right for a run. Blocks for [`PATIENCE`] at most.
+    /// Takes the right. Blocks for [`PATIENCE`] at most.
     pub(crate) fn take(path: &Path, run: &RunId) -> Result<Self, StoreError> {
         let deadline = Instant::now() + PATIENCE;
         let held = loop {

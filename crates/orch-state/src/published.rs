@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -101,34 +102,63 @@ impl<'a> From<&'a RunState> for PublishedState<'a> {
 }
 
 impl PublishedState<'_> {
-    /// The content of the file.
+    /// Writes the content of the file, task by task: the text as a whole is never in memory.
     ///
     /// # Errors
-    /// Where a path in it is not UTF-8, which JSON can't hold.
-    pub fn into_text(mut self) -> serde_json::Result<Vec<u8>> {
+    /// Where a path in it is not UTF-8, which JSON can't hold, or writing fails.
+    pub fn write_to(mut self, out: &mut dyn Write) -> io::Result<()> {
         const NO_TASKS: &[u8] = b"[]\n}";
         let tasks = std::mem::take(&mut self.tasks);
-        let mut text = serde_json::to_vec_pretty(&self)?;
-        debug_assert!(text.ends_with(NO_TASKS), "the tasks are the last field");
-        if !tasks.is_empty() {
-            text.truncate(text.len() - NO_TASKS.len());
-            let mut glue: &[u8] = b"[\n    ";
-            for task in &tasks {
-                text.extend_from_slice(glue);
-                serde_json::to_writer(&mut text, task)?;
-                glue = b",\n    ";
-            }
-            text.extend_from_slice(b"\n  ]\n}");
+        let frame = serde_json::to_vec_pretty(&self)?;
+        let Some(head) = frame.strip_suffix(NO_TASKS).filter(|_| !tasks.is_empty()) else {
+            out.write_all(&frame)?;
+            return out.write_all(b"\n");
+        };
+        out.write_all(head)?;
+        let mut glue: &[u8] = b"[\n    ";
+        for task in &tasks {
+            out.write_all(glue)?;
+            serde_json::to_writer(&mut *out, task)?;
+            glue = b",\n    ";
         }
-        text.push(b'\n');
-        Ok(text)
+        out.write_all(b"\n  ]\n}\n")
+    }
+}
+
+/// Where the state of a run is published while that run is the current one: the one whose journal
+/// was created or opened last. Several runs may go on side by side, and there is one file.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    /// The published state.
+    pub(crate) path: PathBuf,
+    /// A file with the id of the current run.
+    pub(crate) current: PathBuf,
+    /// The folder of the run, where nobody else makes files.
+    pub(crate) run_dir: PathBuf,
+    /// The run.
+    pub(crate) run: RunId,
+}
+
+impl Outlet {
+    /// Makes the run the current one.
+    pub(crate) fn claim(&self) -> Result<(), StoreError> {
+        disk::replace(&self.current, &self.run_dir, |file| {
+            file.write_all(self.run.as_str().as_bytes())
+        })
     }
 
-    /// Replaces the file at `path` as a whole.
-    pub(crate) fn write(self, path: &Path) -> Result<(), StoreError> {
-        let text = self.into_text().map_err(|error| StoreError::Other { source: error.into() })?;
-        disk::replace(path, &text)
+    /// Publishes the state, unless another run has become the current one.
+    pub(crate) fn write(&self, state: &RunState) -> Result<(), StoreError> {
+        if current(&self.current).is_some_and(|run| run != self.run) {
+            return Ok(());
+        }
+        disk::replace(&self.path, &self.run_dir, |file| PublishedState::from(state).write_to(file))
     }
+}
+
+/// The run that a file names as the current one.
+pub(crate) fn current(path: &Path) -> Option<RunId> {
+    RunId::new(std::fs::read_to_string(path).ok()?.trim()).ok()
 }
 
 /// Reads the content of the file at `path`.
@@ -171,7 +201,8 @@ mod tests {
     #[test]
     fn the_file_tells_all_and_has_a_line_per_task() {
         let state = state();
-        let text = PublishedState::from(&state).into_text().unwrap();
+        let mut text = Vec::new();
+        PublishedState::from(&state).write_to(&mut text).unwrap();
         let read = read(Path::new("x"), &text).unwrap();
         assert_eq!(read, PublishedState::from(&state));
         assert_eq!(read.counts, BTreeMap::from([("merged".into(), 1), ("skipped".into(), 1)]));
@@ -190,7 +221,8 @@ mod tests {
     fn a_run_without_tasks_is_a_file_too() {
         let mut state = state();
         state.tasks.clear();
-        let text = PublishedState::from(&state).into_text().unwrap();
+        let mut text = Vec::new();
+        PublishedState::from(&state).write_to(&mut text).unwrap();
         assert_eq!(read(Path::new("x"), &text).unwrap().tasks, []);
     }
 

@@ -20,7 +20,7 @@ use crate::{
     format::{self, Fault, Header, Scan},
     journal::{self, FileJournal, blocking},
     owner::{self, Ownership},
-    published::{self, PublishedState},
+    published::{self, Outlet, PublishedState},
     summary,
 };
 
@@ -28,8 +28,9 @@ use crate::{
 ///
 /// ```text
 /// .orch/.gitignore                  so that the folder ignores itself
-/// .orch/owner.lock                  held by the orchestrator that is at work
+/// .orch/current                     the id of the current run: created or opened last
 /// .orch/parallel-state.json         the state of the current run, see `PublishedState`
+/// .orch/runs/<run>/owner.lock       held by the orchestrator that is at work on the run
 /// .orch/runs/<run>/journal          what happened
 /// .orch/runs/<run>/journal.torn-<n> incomplete records that were cut off
 /// ```
@@ -97,7 +98,8 @@ impl FileStore {
         .await
     }
 
-    /// Writes the published state anew from the journal of a run, and gives the state.
+    /// Writes the published state anew from the journal of a run, which becomes the current one by
+    /// that, and gives the state.
     ///
     /// # Errors
     /// Where there is no such run, its journal is damaged or empty, another orchestrator is at
@@ -106,14 +108,16 @@ impl FileStore {
         let (layout, run) = (Arc::clone(&self.layout), run.clone());
         blocking(move || {
             let bytes = layout.read_journal(&run)?;
-            let _owner = Ownership::take(&layout.owner(), &run)?;
+            let _owner = Ownership::take(&layout.owner(&run), &run)?;
             let path = layout.journal(&run);
             let state = summary::replay(&path, &bytes)?.ok_or_else(|| StoreError::Damaged {
                 path,
                 offset: bytes.len() as u64,
                 detail: "it holds no event yet".into(),
             })?;
-            PublishedState::from(&state).write(&layout.published())?;
+            let outlet = layout.outlet(&run);
+            outlet.claim()?;
+            outlet.write(&state)?;
             Ok(state)
         })
         .await
@@ -167,8 +171,21 @@ struct Layout {
 }
 
 impl Layout {
-    fn owner(&self) -> PathBuf {
-        self.dir.join("owner.lock")
+    fn owner(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("owner.lock")
+    }
+
+    fn outlet(&self, run: &RunId) -> Outlet {
+        Outlet {
+            path: self.published(),
+            current: self.current(),
+            run_dir: self.run(run),
+            run: run.clone(),
+        }
+    }
+
+    fn current(&self) -> PathBuf {
+        self.dir.join("current")
     }
 
     fn published(&self) -> PathBuf {
@@ -196,17 +213,19 @@ impl Layout {
         if !ignore.exists() {
             disk::create(&ignore, b"*\n")?;
         }
-        let owner = Ownership::take(&self.owner(), run)?;
-        disk::remove_temporaries(&self.dir);
         let (dir, path) = (self.run(run), self.journal(run));
         disk::create_dir(&self.runs())?;
         disk::create_dir(&dir)?;
+        if path.exists() {
+            return Err(StoreError::Exists { run: run.clone() });
+        }
+        let owner = Ownership::take(&self.owner(run), run)?;
         disk::remove_temporaries(&dir);
         let (header, chain) = Header::new(run.clone()).encode();
         if !disk::create(&path, header.as_bytes())? {
             return Err(StoreError::Exists { run: run.clone() });
         }
-        Ok(Box::new(FileJournal::open(path, self.published(), (0, chain), owner)?))
+        Ok(Box::new(FileJournal::open(path, self.outlet(run), (0, chain), owner)?))
     }
 
     fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError> {
@@ -214,8 +233,8 @@ impl Layout {
         if !path.exists() {
             return Err(self.no_such_run(run));
         }
-        let owner = Ownership::take(&self.owner(), run)?;
-        disk::remove_temporaries(&self.dir);
+        let owner = Ownership::take(&self.owner(run), run)?;
+        disk::remove_temporaries(&self.run(run));
         // Only now: until the lock was taken somebody may have been writing.
         let bytes = self.read_journal(run)?;
         let scan = scan(&path, &bytes)?;
@@ -226,11 +245,10 @@ impl Layout {
             journal::cut_torn_tail(&path, &bytes[scan.end..], scan.end as u64)?;
         }
         let end = (scan.last_seq(), scan.chain);
-        Ok((Box::new(FileJournal::open(path, self.published(), end, owner)?), events))
+        Ok((Box::new(FileJournal::open(path, self.outlet(run), end, owner)?), events))
     }
 
     fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
-        let owner = owner::current(&self.owner());
         let mut summaries = Vec::new();
         for run in self.run_ids()? {
             let summary = self
@@ -238,7 +256,7 @@ impl Layout {
                 .and_then(|bytes| summary::replay(&self.journal(&run), &bytes));
             match summary {
                 Ok(Some(state)) => {
-                    let pid = owner.as_ref().filter(|owner| owner.run == run).map(|o| o.pid);
+                    let pid = owner::current(&self.owner(&run)).map(|owner| owner.pid);
                     summaries.push(summary::summary(&state, pid));
                 }
                 Ok(None) => {}

@@ -26,6 +26,7 @@ pub(super) async fn status(workspace: &Workspace, args: StatusArgs) -> Result<Ex
             "run": state.run(),
             "status": state.status,
             "live": progress.is_some(),
+            "percent_complete": progress.as_ref().map(Progress::percent_complete),
             "progress": progress,
             "report": Report::of(&state),
         });

@@ -1,6 +1,6 @@
 //! Mocks of the four ports, by `mockall`.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mockall::mock;
@@ -89,7 +89,7 @@ mock! {
     impl RunJournal for RunJournal {
         async fn append(&self, events: &[Event]) -> Result<(), StoreError>;
         async fn sync(&self) -> Result<u64, StoreError>;
-        async fn publish(&self, state: &RunState) -> Result<(), StoreError>;
+        async fn publish(&self, state: Arc<RunState>) -> Result<(), StoreError>;
     }
 }
 

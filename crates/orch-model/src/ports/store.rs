@@ -1,6 +1,6 @@
 //! `StateStore`: keeps what happened in a run, so that it survives the orchestrator.
 
-use std::{fmt::Debug, path::PathBuf};
+use std::{fmt::Debug, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,8 @@ use crate::{event::Event, id::RunId, run::RunState, state::RunStatus, time::Time
 /// - Events that [`RunJournal::append`] took are there again after this process was killed; those
 ///   that a later [`RunJournal::sync`] covered are there after a power cut too.
 /// - [`StateStore::read`] gives a prefix of what was appended, without gaps, however a writer ended.
-/// - At most one [`RunJournal`] is open at a time per store; a second is refused with
-///   [`StoreError::Busy`].
+/// - At most one [`RunJournal`] is open at a time per run, of all processes; a second is refused with
+///   [`StoreError::Busy`]. Journals of different runs may be open side by side.
 #[async_trait]
 pub trait StateStore: Debug + Send + Sync {
     /// The name of the implementation, for messages.
@@ -24,13 +24,13 @@ pub trait StateStore: Debug + Send + Sync {
     /// Opens the journal of a new run.
     ///
     /// # Errors
-    /// Where the run exists, another orchestrator is at work, or the medium fails.
+    /// Where the run exists, or the medium fails.
     async fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError>;
 
     /// Opens the journal of an existing run to continue it, and gives what it holds.
     ///
     /// # Errors
-    /// Where the run does not exist, another orchestrator is at work, or its journal is damaged.
+    /// Where the run does not exist, another orchestrator is at work on it, or its journal is damaged.
     async fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError>;
 
     /// Reads the events of a run from number `from` on, also while it is being written.
@@ -66,11 +66,12 @@ pub trait RunJournal: Debug + Send + Sync {
     /// marked clean without having been written.
     async fn sync(&self) -> Result<u64, StoreError>;
 
-    /// Writes the state for people, editors and scripts. It can be rebuilt from the journal.
+    /// Writes the state for people, editors and scripts, where this is the run that was created or
+    /// opened last. It can be rebuilt from the journal.
     ///
     /// # Errors
     /// Where the medium fails.
-    async fn publish(&self, state: &RunState) -> Result<(), StoreError>;
+    async fn publish(&self, state: Arc<RunState>) -> Result<(), StoreError>;
 }
 
 /// One line on a run.
@@ -110,8 +111,8 @@ pub enum StoreError {
         /// The run.
         run: RunId,
     },
-    /// Another orchestrator is at work here.
-    #[error("another orch (process {pid}) is at work in this repository; see `orch status`")]
+    /// Another orchestrator is at work on the run.
+    #[error("another orch (process {pid}) is at work on this run; see `orch status`")]
     Busy {
         /// Its process id; 0 where it is not known.
         pid: u32,

@@ -71,7 +71,7 @@ async fn what_is_appended_is_read(store: Arc<dyn StateStore>) {
     assert_eq!(journal.sync().await.expect("a sync of nothing"), 15);
     journal.append(&events[15..]).await.expect("events after a sync");
     let state = RunState::replay(&events).expect("a good run").expect("not empty");
-    journal.publish(&state).await.expect("a state");
+    journal.publish(Arc::new(state)).await.expect("a state");
     assert_eq!(store.read(&run, 0).await.expect("all"), events);
     assert_eq!(store.read(&run, 1).await.expect("all"), events);
     assert_eq!(store.read(&run, 18).await.expect("the last"), events[17..]);
@@ -102,17 +102,17 @@ async fn one_writer_at_a_time(store: Arc<dyn StateStore>) {
         assert!(matches!(error, StoreError::NoSuchRun { .. }), "{error}");
     }
     let journal = store.create(&first).await.expect("a new run");
-    for error in [
-        store.create(&second).await.expect_err("a second writer"),
-        store.open(&first).await.map(|_| ()).expect_err("a second writer"),
-    ] {
+    let beside = store.create(&second).await.expect("another run beside it");
+    for run in [&first, &second] {
+        let error = store.open(run).await.map(|_| ()).expect_err("a second writer");
         let StoreError::Busy { pid } = error else { panic!("{error}") };
         assert_eq!(pid, std::process::id());
     }
     drop(journal);
+    let (journal, _) = store.open(&first).await.expect("nobody writes there");
+    drop((journal, beside));
     let error = store.create(&first).await.expect_err("the run exists");
     assert!(matches!(error, StoreError::Exists { .. }), "{error}");
-    drop(store.create(&second).await.expect("nobody writes"));
     drop(store.open(&first).await.expect("nobody writes"));
 }
 

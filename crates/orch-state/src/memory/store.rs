@@ -1,7 +1,7 @@
 //! `MemoryStore`: journals in memory, which can be told to fail.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -40,7 +40,7 @@ pub struct MemoryStore {
 struct Inner {
     runs: BTreeMap<RunId, Run>,
     /// The run whose journal is open.
-    open: Option<RunId>,
+    open: HashSet<RunId>,
     appends: u64,
     syncs: u64,
     fail_append_at: Option<u64>,
@@ -104,18 +104,18 @@ impl MemoryStore {
     }
 
     fn journal(&self, inner: &mut Inner, run: &RunId) -> Box<dyn RunJournal> {
-        inner.open = Some(run.clone());
+        inner.open.insert(run.clone());
         let stopped = Mutex::new(None);
         Box::new(MemoryJournal { store: self.clone(), run: run.clone(), stopped })
     }
 }
 
 impl Inner {
-    fn check_free(&self) -> Result<(), StoreError> {
-        match self.open {
-            None => Ok(()),
-            Some(_) => Err(StoreError::Busy { pid: std::process::id() }),
+    fn check_free(&self, run: &RunId) -> Result<(), StoreError> {
+        if self.open.contains(run) {
+            return Err(StoreError::Busy { pid: std::process::id() });
         }
+        Ok(())
     }
 
     fn run(&self, run: &RunId) -> Result<&Run, StoreError> {
@@ -131,7 +131,7 @@ impl StateStore for MemoryStore {
 
     async fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError> {
         let mut inner = self.lock();
-        inner.check_free()?;
+        inner.check_free(run)?;
         if inner.runs.contains_key(run) {
             return Err(StoreError::Exists { run: run.clone() });
         }
@@ -142,7 +142,7 @@ impl StateStore for MemoryStore {
     async fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError> {
         let mut inner = self.lock();
         let events = inner.run(run)?.events.clone();
-        inner.check_free()?;
+        inner.check_free(run)?;
         Ok((self.journal(&mut inner, run), events))
     }
 
@@ -155,7 +155,7 @@ impl StateStore for MemoryStore {
         let inner = self.lock();
         let mut summaries = Vec::new();
         for (id, run) in &inner.runs {
-            let owner = (inner.open.as_ref() == Some(id)).then(std::process::id);
+            let owner = inner.open.contains(id).then(std::process::id);
             match RunState::replay(&run.events) {
                 Ok(Some(state)) => summaries.push(summary::summary(&state, owner)),
                 Ok(None) => {}
@@ -226,16 +226,16 @@ impl RunJournal for MemoryJournal {
         Ok(run.synced)
     }
 
-    async fn publish(&self, state: &RunState) -> Result<(), StoreError> {
+    async fn publish(&self, state: Arc<RunState>) -> Result<(), StoreError> {
         let mut inner = self.store.lock();
-        inner.runs.entry(self.run.clone()).or_default().published = Some(state.clone());
+        inner.runs.entry(self.run.clone()).or_default().published = Some((*state).clone());
         Ok(())
     }
 }
 
 impl Drop for MemoryJournal {
     fn drop(&mut self) {
-        self.store.lock().open = None;
+        self.store.lock().open.remove(&self.run);
     }
 }
 
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(journal.sync().await.unwrap(), 3);
         journal.append(&events[3..]).await.unwrap();
         let state = RunState::replay(&events).unwrap().unwrap();
-        journal.publish(&state).await.unwrap();
+        journal.publish(Arc::new(state.clone())).await.unwrap();
         assert_eq!(store.published(&run), Some(state));
 
         let after = store.after_power_cut();

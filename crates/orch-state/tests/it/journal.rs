@@ -1,5 +1,7 @@
 //! Journals on disk: what killed writers, bad disks and newer versions leave behind.
 
+use std::sync::Arc;
+
 use std::{fs, path::Path};
 
 use crate::common::{Workspace, events, run};
@@ -37,11 +39,11 @@ async fn a_run_makes_the_files_that_are_documented() {
     let journal = workspace.store.create(&run("r1")).await.unwrap();
     let events = events("r1", 5);
     journal.append(&events).await.unwrap();
-    journal.publish(&RunState::replay(&events).unwrap().unwrap()).await.unwrap();
+    journal.publish(Arc::new(RunState::replay(&events).unwrap().unwrap())).await.unwrap();
     let dir = workspace.store.dir();
-    assert_eq!(files(dir), [".gitignore", "owner.lock", "parallel-state.json", "runs"]);
+    assert_eq!(files(dir), [".gitignore", "current", "parallel-state.json", "runs"]);
     assert_eq!(fs::read_to_string(dir.join(".gitignore")).unwrap(), "*\n");
-    assert_eq!(files(&workspace.store.run_dir(&run("r1"))), ["journal"]);
+    assert_eq!(files(&workspace.store.run_dir(&run("r1"))), ["journal", "owner.lock"]);
     let text = fs::read_to_string(workspace.journal("r1")).unwrap();
     assert_eq!(text.lines().count(), 6, "a header and a line per event");
     assert!(text.starts_with(&format!("orch-journal {JOURNAL_VERSION} ")), "{text}");
@@ -69,7 +71,8 @@ async fn a_torn_tail_is_passed_over_and_cut_off_at_any_byte() {
     }
     // Each tail was kept, except the one that was empty.
     let dir = workspace.store.run_dir(&run("r1"));
-    assert_eq!(files(&dir).len(), whole.len() - last);
+    let torn = files(&dir).into_iter().filter(|name| name.starts_with("journal.torn-"));
+    assert_eq!(torn.count(), whole.len() - last - 1);
     let kept = fs::read(dir.join("journal.torn-1")).unwrap();
     assert_eq!(kept, whole[last..=last]);
 }
@@ -142,9 +145,9 @@ async fn the_published_state_can_be_rebuilt() {
     let store = &workspace.store;
     let journal = store.create(&run("r1")).await.unwrap();
     journal.append(&events).await.unwrap();
-    journal.publish(&state).await.unwrap();
+    journal.publish(Arc::new(state.clone())).await.unwrap();
     // An older state that comes late is dropped.
-    journal.publish(&RunState::begin(&events[0]).unwrap()).await.unwrap();
+    journal.publish(Arc::new(RunState::begin(&events[0]).unwrap())).await.unwrap();
     let written = fs::read(store.published_path()).unwrap();
     let error = store.rebuild_state(&run("r1")).await.unwrap_err();
     assert!(matches!(error, StoreError::Busy { pid } if pid == std::process::id()), "{error}");
@@ -193,17 +196,36 @@ async fn readers_never_see_a_part_of_the_published_state() {
     for event in &events[1..] {
         state.apply(event).unwrap();
         if event.seq % 6 == 0 {
-            journal.publish(&state).await.unwrap();
+            journal.publish(Arc::new(state.clone())).await.unwrap();
         }
     }
     reader.await.unwrap();
 }
 
 #[tokio::test]
+async fn the_state_is_that_of_the_run_which_was_opened_last() {
+    let workspace = Workspace::new();
+    let store = &workspace.store;
+    let state = |id| Arc::new(RunState::replay(&events(id, 5)).unwrap().unwrap());
+    let shown = async || store.published().await.unwrap().unwrap().run;
+    let first = store.create(&run("r1")).await.unwrap();
+    first.publish(state("r1")).await.unwrap();
+    let second = store.create(&run("r2")).await.unwrap();
+    first.publish(state("r1")).await.unwrap();
+    second.publish(state("r2")).await.unwrap();
+    first.publish(state("r1")).await.unwrap();
+    assert_eq!(shown().await, run("r2"));
+    drop(first);
+    let (first, _) = store.open(&run("r1")).await.unwrap();
+    first.publish(state("r1")).await.unwrap();
+    assert_eq!(shown().await, run("r1"));
+}
+
+#[tokio::test]
 async fn leftovers_of_killed_writers_are_removed() {
     let workspace = Workspace::new();
     workspace.write("r1", &events("r1", 2)).await;
-    let leftover = workspace.store.dir().join(".orch-tmp-abc");
+    let leftover = workspace.store.run_dir(&run("r1")).join(".orch-tmp-abc");
     fs::write(&leftover, "half").unwrap();
     drop(workspace.store.open(&run("r1")).await.unwrap());
     assert!(!leftover.exists());
