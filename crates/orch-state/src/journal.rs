@@ -128,6 +128,9 @@ impl Shared {
             return Err(self.stop(&mut tail, "appending", source));
         }
         (tail.chain, tail.seq) = (chain, seq);
+        // The event that holds the plan may be large, and no later one is.
+        tail.buffer.clear();
+        tail.buffer.shrink_to(2 * CHUNK);
         Ok(())
     }
 

@@ -5,6 +5,8 @@
 //! module `contract` (feature `contract`), which other implementations can run too.
 //!
 //! ```
+//! use std::sync::Arc;
+//!
 //! use orch_model::{
 //!     event::{EVENT_VERSION, Event, EventKind, RunHeader, RunSettings},
 //!     id::{LockName, RunId, TaskId},

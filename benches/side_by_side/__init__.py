@@ -1,0 +1,1 @@
+"""Runs orch and its peers on the same work and compares what that costs."""
