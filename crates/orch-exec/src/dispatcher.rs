@@ -1,7 +1,7 @@
 //! The one owner of a run's state: it takes messages in, has the scheduler decide, writes what was
 //! decided to the journal, and only then has it done and told.
 //!
-//! **Durability.** A turn appends all its events in one write, which survives the death of this
+//! **Durability.** A turn appends all its events together, which survives the death of this
 //! process, before any of its commands is carried out. One `sync` at a time makes what was appended
 //! survive a power cut too; turns go on meanwhile and are covered by the next one (group commit).
 //! Observers are told of an event only after a `sync` has covered it. A start need not wait for

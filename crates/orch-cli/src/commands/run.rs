@@ -29,7 +29,13 @@ use crate::{
 
 pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, CliError> {
     let config = workspace.config()?;
-    let valid = compose::read_plan(&args.plan)?;
+    // On the thread that runs the engine, so that the engine can use the memory that reading took.
+    let path = args.plan.clone();
+    let reading = tokio::spawn(async move { compose::read_plan(&path) });
+    let valid = reading.await.map_err(|error| CliError::Io {
+        doing: "reading the plan".into(),
+        source: std::io::Error::other(error),
+    })??;
     if args.dry_run {
         return dry_run(&config, &valid, &args.overrides);
     }

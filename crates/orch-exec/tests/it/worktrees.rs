@@ -11,9 +11,9 @@ use orch_exec::{
         CommitId, EventKind, RunStatus,
         event::{Delivery, RunBase},
         plan::spec::{EpicSpec, Expects, Isolation, PlanSpec, TaskSpec},
-        ports::{MergeOutcome, Release, Sealed, StateStore, WorktreeError},
+        ports::{MergeOutcome, Release, Sealed, StateStore, StoreError, WorktreeError},
     },
-    testing::{MockWorktree, MockWorktreeProvider, Step, TestEngine},
+    testing::{MockStateStore, MockWorktree, MockWorktreeProvider, Step, TestEngine},
 };
 
 use crate::common::{id, plan, rest, soon, states, until};
@@ -304,15 +304,35 @@ async fn a_run_that_can_not_begin_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_run_is_refused_and_undone() {
+async fn a_run_without_a_journal_is_undone() {
+    let (engine, asked) = (TestEngine::new(), Asked::default());
+    let mut provider = provider(&asked);
+    provider.expect_finish().times(1).returning(|_| Ok(Delivery::Nothing));
+    let mut store = MockStateStore::new();
+    store.expect_list().returning(|| Ok(Vec::new()));
+    store.expect_create().returning(|run| Err(StoreError::Exists { run: run.clone() }));
+    let orchestrator = ParallelOrchestrator::builder("/nowhere")
+        .runner(Arc::new(engine.runner.clone()))
+        .worktrees(Arc::new(provider))
+        .store(Arc::new(store))
+        .locks(Arc::new(engine.locks.clone()))
+        .build()
+        .await
+        .unwrap();
+    let error = orchestrator.start(plan([in_git("a")])).await.unwrap_err();
+    assert!(error.to_string().contains("already"), "{error}");
+    assert!(engine.runner.started().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_runs_go_on_side_by_side() {
     let (engine, asked) = (TestEngine::new(), Asked::default());
     engine.runner.script("a", [Step::Hang]);
     let first = start(&engine, delivers(provider(&asked)), [in_git("a")]).await;
-    let mut second = provider(&asked);
-    second.expect_finish().times(1).returning(|_| Ok(Delivery::Nothing));
-    let orchestrator = orchestrator(&engine, second).await;
-    let error = orchestrator.start(plan([in_git("b")])).await.unwrap_err();
-    assert!(error.to_string().contains("is at work in this repository"), "{error}");
+    let second = start(&engine, delivers(provider(&asked)), [in_git("b")]).await;
+    assert_ne!(first.id(), second.id());
+    let report = soon(second.wait()).await.unwrap();
+    assert_eq!(report.tasks[0].status, "merged");
     first.cancel().await.unwrap();
     soon(first.wait()).await.unwrap();
 }

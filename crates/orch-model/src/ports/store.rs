@@ -49,7 +49,7 @@ pub trait StateStore: Debug + Send + Sync {
 /// The journal of one run, open for writing. Dropping it lets another orchestrator open it.
 #[async_trait]
 pub trait RunJournal: Debug + Send + Sync {
-    /// Appends events in one write: they survive the death of this process.
+    /// Appends events: when it returns they survive the death of this process.
     ///
     /// # Errors
     /// Where the medium fails; the journal takes nothing more then.
