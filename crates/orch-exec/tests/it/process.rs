@@ -340,8 +340,8 @@ fn an_agent_sees_only_what_it_may() {
 #[ignore = "another test runs it in a process of its own"]
 async fn in_a_process_with_many_variables() {
     let bench = Bench::new();
-    let mut request =
-        bench.request(shell("env | grep -E '^(GIT_(DIR|INDEX|CONFIG|AUTHOR)|ORCH_|SEEN_)' | sort"));
+    let seen = "GIT_(DIR|INDEX_FILE|CONFIG_(COUNT|KEY|VALUE)|AUTHOR_NAME)|ORCH_|SEEN_";
+    let mut request = bench.request(shell(&format!("env | grep -E '^({seen})' | sort")));
     request.env.insert("ORCH_TASK_ID".into(), "inner".into());
     let exit = bench.runner.start(request).await.unwrap().wait().await.unwrap();
     assert_eq!(exit.output_tail, "GIT_AUTHOR_NAME=Ada\nORCH_TASK_ID=inner\nSEEN_BY_AGENTS=yes\n");
