@@ -105,9 +105,10 @@ impl World {
 
     fn tell(&mut self, input: Input) {
         self.steps += 1;
-        for command in self.scheduler.step(input, self.now) {
+        let decision = self.scheduler.step(input, self.now);
+        self.events += decision.events.len();
+        for command in decision.commands {
             match command {
-                Command::Record(_) => self.events += 1,
                 Command::Start { task, .. } => self.starting.push(task),
                 Command::WakeAt(at) => self.future.push(Reverse((at, Moment::Tick))),
                 Command::End => {}

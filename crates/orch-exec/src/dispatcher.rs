@@ -131,7 +131,7 @@ pub(crate) fn spawn(
         outlets: parts.outlets,
         messages,
         inbox,
-        appended: parts.first_events,
+        decided: parts.first_events,
         undurable: VecDeque::new(),
         appended_seq: 0,
         commit: Arc::new(Notify::new()),
@@ -170,9 +170,9 @@ struct Dispatcher {
     messages: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
     /// Events of this turn, to be appended at its end.
-    appended: Vec<Event>,
-    /// Events that were appended and may not survive a power cut yet.
-    undurable: VecDeque<Event>,
+    decided: Vec<Event>,
+    /// Events that were appended and may not survive a power cut yet, turn by turn.
+    undurable: VecDeque<Vec<Event>>,
     /// The number of the last event that was appended.
     appended_seq: u64,
     commit: Arc<Notify>,
@@ -307,12 +307,9 @@ impl Dispatcher {
 
     fn step(&mut self, input: Input, turn: &mut Turn) {
         let now = self.now();
-        for command in self.scheduler.step(input, now) {
-            match command {
-                Command::Record(event) => self.appended.push(event),
-                command => turn.commands.push(command),
-            }
-        }
+        let mut decision = self.scheduler.step(input, now);
+        self.decided.append(&mut decision.events);
+        turn.commands.append(&mut decision.commands);
     }
 
     /// A unit's task is over; where it panicked, its end was not reported.
@@ -332,15 +329,10 @@ impl Dispatcher {
     }
 
     async fn end_turn(&mut self, turn: Turn) -> Result<(), EngineError> {
-        if !self.appended.is_empty() {
-            self.journal.append(&self.appended).await?;
-            self.appended_seq = self.appended.last().map_or(self.appended_seq, |event| event.seq);
-            // More than its queue holds an observer could not take anyway; it reads the journal.
-            let passed_over = self.appended.len().saturating_sub(EVENT_QUEUE);
-            self.undurable.extend(self.appended.drain(..).skip(passed_over));
-            let excess = self.undurable.len().saturating_sub(EVENT_QUEUE);
-            self.undurable.drain(..excess);
-            self.appended.shrink_to(EVENT_QUEUE);
+        if let Some(last) = self.decided.last() {
+            self.journal.append(&self.decided).await?;
+            self.appended_seq = last.seq;
+            self.keep_undurable();
             self.commit.notify_one();
             self.unpublished = true;
             self.progress_due.get_or_insert(Instant::now() + self.progress_every);
@@ -362,9 +354,21 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Keeps the events of this turn for observers, who read more than [`EVENT_QUEUE`] of them from
+    /// the journal.
+    fn keep_undurable(&mut self) {
+        let mut events = std::mem::take(&mut self.decided);
+        events.drain(..events.len().saturating_sub(EVENT_QUEUE));
+        events.shrink_to_fit();
+        self.undurable.push_back(events);
+        let mut kept: usize = self.undurable.iter().map(Vec::len).sum();
+        while kept > EVENT_QUEUE {
+            kept -= self.undurable.pop_front().map_or(0, |turn| turn.len());
+        }
+    }
+
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Record(event) => self.appended.push(event),
             Command::Start { task, attempt } => self.start(task, attempt),
             Command::Stop { task, reason } => {
                 if let Some(control) = self.controls.get(&task) {
@@ -440,12 +444,16 @@ impl Dispatcher {
         // First, so that an observer who gets an event finds the journal readable up to it, and one
         // who comes too late to be counted here reads that far.
         self.outlets.durable.send_replace(seq);
-        let listened = self.outlets.events.receiver_count() > 0;
-        while self.undurable.front().is_some_and(|event| event.seq <= seq) {
-            let event = self.undurable.pop_front();
-            if let (true, Some(event)) = (listened, event) {
+        while let Some(turn) = self.undurable.front_mut() {
+            let covered = turn.partition_point(|event| event.seq <= seq);
+            for event in turn.drain(..covered) {
+                // Where nobody listens, nobody is told.
                 let _ = self.outlets.events.send(Arc::new(event));
             }
+            if !turn.is_empty() {
+                break;
+            }
+            self.undurable.pop_front();
         }
     }
 

@@ -1,8 +1,11 @@
 //! What observers of a run hear.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{sync::Arc, vec};
 
-use orch_model::{Event, EventKind, Report, RunId, ports::StateStore};
+use orch_model::{
+    Event, EventKind, Report, RunId,
+    ports::{EventReader, StateStore},
+};
 use tokio::sync::{broadcast, watch};
 
 use crate::{dispatcher::Outlets, error::EngineError};
@@ -14,6 +17,8 @@ use crate::{dispatcher::Outlets, error::EngineError};
 pub struct EventStream {
     run: RunId,
     store: Arc<dyn StateStore>,
+    /// The first event. It holds the plan, which may be large: nobody reads it from the journal.
+    started: Arc<Event>,
     live: broadcast::Receiver<Arc<Event>>,
     durable: watch::Receiver<u64>,
     /// Filled when the engine has stopped.
@@ -21,9 +26,11 @@ pub struct EventStream {
     /// The number of the next event to be given out.
     next: u64,
     /// Events that were read from the journal.
-    read: VecDeque<Event>,
+    read: vec::IntoIter<Event>,
     /// Whether the journal has to be read before the live events are looked at.
     behind: bool,
+    /// Where the journal is being read; `None` while that is not needed.
+    reader: Option<Box<dyn EventReader>>,
     ended: bool,
 }
 
@@ -31,18 +38,21 @@ impl EventStream {
     pub(crate) fn new(
         run: RunId,
         store: Arc<dyn StateStore>,
+        started: Arc<Event>,
         outlets: &Outlets,
         from: u64,
     ) -> Self {
         Self {
             run,
             store,
+            started,
             live: outlets.events.subscribe(),
             durable: outlets.durable.subscribe(),
             outcome: outlets.outcome.subscribe(),
-            next: from,
-            read: VecDeque::new(),
+            next: from.max(1),
+            read: Vec::new().into_iter(),
             behind: true,
+            reader: None,
             ended: false,
         }
     }
@@ -56,11 +66,11 @@ impl EventStream {
     /// A dropped call loses no event.
     pub async fn next(&mut self) -> Result<Option<Arc<Event>>, EngineError> {
         while !self.ended {
-            if let Some(event) = self.read.pop_front() {
+            if let Some(event) = self.read.next() {
                 return Ok(Some(self.give(Arc::new(event))));
             }
             if self.behind {
-                self.catch_up().await?;
+                self.read_on().await?;
                 continue;
             }
             let event = tokio::select! {
@@ -74,8 +84,8 @@ impl EventStream {
                 Some(_) => self.behind = true,
                 // The engine stopped, with or without `run_ended`.
                 None => {
-                    self.catch_up().await?;
-                    self.ended = self.read.is_empty();
+                    self.read_on().await?;
+                    self.ended = self.read.len() == 0;
                 }
             }
         }
@@ -86,20 +96,36 @@ impl EventStream {
         self.next = event.seq + 1;
         // A resumed run has `run_ended` in the middle of its journal too; that one isn't the last.
         self.ended = matches!(event.kind, EventKind::RunEnded { .. })
-            && self.read.is_empty()
+            && self.read.len() == 0
             && event.seq >= *self.durable.borrow();
         event
     }
 
-    async fn catch_up(&mut self) -> Result<(), EngineError> {
+    /// Reads some more of the journal; notes where it has been read as far as it may be.
+    async fn read_on(&mut self) -> Result<(), EngineError> {
         // Nobody is told what may not survive.
         let durable = *self.durable.borrow_and_update();
-        if durable >= self.next {
-            let mut events = self.store.read(&self.run, self.next).await?;
-            events.truncate(events.partition_point(|event| event.seq <= durable));
-            self.read = events.into();
+        if durable < self.next {
+            self.behind = false;
+            self.reader = None;
+            return Ok(());
         }
-        self.behind = false;
+        if self.next == self.started.seq {
+            self.read = vec![(*self.started).clone()].into_iter();
+            return Ok(());
+        }
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => none.insert(self.store.read(&self.run, self.next).await?),
+        };
+        let mut events = reader.next().await?;
+        let told = events.partition_point(|event| event.seq <= durable);
+        if told < events.len() {
+            // The reader has gone too far: the rest is read again, or comes live.
+            events.truncate(told);
+            self.reader = None;
+        }
+        self.read = events.into_iter();
         Ok(())
     }
 }

@@ -103,11 +103,18 @@ pub enum UnitEnd {
     Stopped(StopReason),
 }
 
+/// What the scheduler decided.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decision {
+    /// What happened by that: to be appended to the journal before any command is carried out.
+    pub events: Vec<Event>,
+    /// What is to be done, in this order.
+    pub commands: Vec<Command>,
+}
+
 /// What the scheduler wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Append this to the journal; before any other command of the same step is carried out.
-    Record(Event),
     /// Start a unit of work.
     Start {
         /// For this task.

@@ -1,14 +1,14 @@
 //! The facade: puts the ports, the scheduler and the dispatcher together, and nothing else.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use orch_model::{
-    Event, EventKind, Progress, Report, RunId, RunState, RunStatus, Span, TaskId, Timestamp,
-    ValidPlan,
+    Event, EventKind, Progress, Report, RunId, RunState, RunStatus, TaskId, Timestamp, ValidPlan,
     event::{EVENT_VERSION, RunBase, RunHeader, TaskChange},
     plan::{TaskIndex, spec::Isolation},
     ports::{
@@ -29,9 +29,8 @@ use crate::{
     time::{Clock, SystemClock},
 };
 
-/// How many events an observer may be behind before it is sent to the journal. Reading that costs
-/// memory for all of it, so the queue is long enough for an observer that merely prints.
-pub(crate) const EVENT_QUEUE: usize = 32 * 1024;
+/// How many events an observer may be behind before it is sent to the journal.
+pub(crate) const EVENT_QUEUE: usize = 4096;
 
 /// What the engine works with.
 #[derive(Debug)]
@@ -228,9 +227,17 @@ impl ParallelOrchestrator {
     /// where its journal is damaged.
     pub async fn resume(&self, run: &RunId) -> Result<Run, EngineError> {
         let cant = |reason: String| EngineError::CantResume { run: run.clone(), reason };
-        let (journal, events) = self.ports.store.open(run).await?;
-        let Some(mut state) = RunState::replay(&events).map_err(|error| cant(error.to_string()))?
-        else {
+        let journal = self.ports.store.open(run).await?;
+        let mut durations = Durations::default();
+        let mut state = None;
+        let mut reader = self.ports.store.read(run, 1).await?;
+        while let Some(events) = some(reader.next().await?) {
+            for event in &events {
+                RunState::follow(&mut state, event).map_err(|error| cant(error.to_string()))?;
+                durations.see(event);
+            }
+        }
+        let Some(mut state) = state else {
             return Err(cant("its journal is empty: nothing was started".into()));
         };
         if state.status.is_ended() && state.status != RunStatus::Interrupted {
@@ -243,8 +250,7 @@ impl ParallelOrchestrator {
         let target = state.header.base.as_ref().map(|base| base.target.clone());
         self.begin(run, &plan, target).await?;
         let first = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
-        let recorded = durations_of(&state, &events);
-        Ok(self.launch(plan, state, journal, first, &recorded))
+        Ok(self.launch(plan, state, journal, first, &durations))
     }
 
     fn check_repository(&self, plan: &ValidPlan) -> Result<(), EngineError> {
@@ -271,19 +277,22 @@ impl ParallelOrchestrator {
         Ok(Some(self.ports.worktrees()?.begin(request).await?))
     }
 
-    /// How long tasks took in the newest run that is recorded.
-    async fn recorded_durations(&self) -> Vec<(TaskId, Duration)> {
-        let newest = async {
-            let run = self.ports.store.list().await?.into_iter().next();
-            let Some(run) = run else { return Ok(Vec::new()) };
-            let events = self.ports.store.read(&run.run, 1).await?;
-            let state = RunState::replay(&events).ok().flatten();
-            Ok::<_, EngineError>(state.map(|s| durations_of(&s, &events)).unwrap_or_default())
+    /// How long tasks took in the run before this one.
+    async fn recorded_durations(&self) -> Durations {
+        let mut durations = Durations::default();
+        let recorded = async {
+            let Some(run) = self.ports.store.current().await? else { return Ok(()) };
+            // The first event is the plan, and large.
+            let mut reader = self.ports.store.read(&run, 2).await?;
+            while let Some(events) = some(reader.next().await?) {
+                events.iter().for_each(|event| durations.see(event));
+            }
+            Ok::<_, EngineError>(())
         };
-        newest.await.unwrap_or_else(|error| {
+        if let Err(error) = recorded.await {
             tracing::warn!(%error, "durations of earlier runs can't be read");
-            Vec::new()
-        })
+        }
+        durations
     }
 
     fn launch(
@@ -292,17 +301,11 @@ impl ParallelOrchestrator {
         state: RunState,
         journal: Box<dyn RunJournal>,
         first_events: Vec<Event>,
-        recorded: &[(TaskId, Duration)],
+        recorded: &Durations,
     ) -> Run {
-        let mut durations = vec![None; plan.tasks().len()];
-        for (id, duration) in recorded {
-            if let Some(index) = plan.index_of(id) {
-                durations[index.get()] = Some(*duration);
-            }
-        }
-        let id = state.run().clone();
-        let scheduler =
-            Scheduler::new(Arc::clone(&plan), state, |task: TaskIndex| durations[task.get()]);
+        let (id, started) = (state.run().clone(), Arc::new(state.started()));
+        let duration = |task: TaskIndex| recorded.merged.get(&plan.task(task).id).copied();
+        let scheduler = Scheduler::new(Arc::clone(&plan), state, duration);
         let (messages, inbox) = mpsc::unbounded_channel();
         let progress = Arc::new(scheduler.progress(self.ports.clock.now()));
         let outlets = Outlets {
@@ -314,6 +317,7 @@ impl ParallelOrchestrator {
         let run = Run {
             id,
             first_event: first_events.first().map_or(1, |event| event.seq),
+            started,
             plan: Arc::clone(&plan),
             store: Arc::clone(&self.ports.store),
             messages: messages.clone(),
@@ -337,6 +341,7 @@ impl ParallelOrchestrator {
 pub struct Run {
     id: RunId,
     first_event: u64,
+    started: Arc<Event>,
     plan: Arc<ValidPlan>,
     store: Arc<dyn StateStore>,
     messages: mpsc::UnboundedSender<Message>,
@@ -371,7 +376,8 @@ impl Run {
     /// Its events from number `from` on.
     #[must_use]
     pub fn events_from(&self, from: u64) -> EventStream {
-        EventStream::new(self.id.clone(), Arc::clone(&self.store), &self.outlets, from)
+        let (store, started) = (Arc::clone(&self.store), Arc::clone(&self.started));
+        EventStream::new(self.id.clone(), store, started, &self.outlets, from)
     }
 
     /// Where it stands; some hundredths of a second old at most while tasks change.
@@ -498,22 +504,32 @@ fn run_id(now: Timestamp) -> RunId {
     RunId::new(format!("{day}-{hour}-{chance}")).expect("digits, dashes and letters make an id")
 }
 
-/// How long the agents of merged tasks ran.
-fn durations_of(state: &RunState, events: &[Event]) -> Vec<(TaskId, Duration)> {
-    let mut begun = vec![None; state.tasks.len()];
-    let mut durations = Vec::new();
-    for event in events {
-        let EventKind::Task { task, change } = &event.kind else { continue };
-        let Some(index) = state.index_of(task) else { continue };
+/// How long agents ran, as a journal tells event by event.
+#[derive(Debug, Default)]
+struct Durations {
+    begun: HashMap<TaskId, Timestamp>,
+    /// Of tasks that were merged.
+    merged: HashMap<TaskId, Duration>,
+}
+
+impl Durations {
+    fn see(&mut self, event: &Event) {
+        let EventKind::Task { task, change } = &event.kind else { return };
         match change {
-            TaskChange::Started { .. } => begun[index.get()] = Some(event.at),
+            TaskChange::Started { .. } => {
+                self.begun.insert(task.clone(), event.at);
+            }
             TaskChange::Merged { .. } => {
-                if let Some(begun) = begun[index.get()] {
-                    durations.push((task.clone(), Span(event.at.since(begun)).0));
+                if let Some(begun) = self.begun.remove(task) {
+                    self.merged.insert(task.clone(), event.at.since(begun));
                 }
             }
             _ => {}
         }
     }
-    durations
+}
+
+/// `None` for nothing more.
+fn some(events: Vec<Event>) -> Option<Vec<Event>> {
+    (!events.is_empty()).then_some(events)
 }

@@ -23,7 +23,7 @@ use orch_model::{
 
 use crate::{
     backoff,
-    internal::{Command, Input, UnitEnd, UnitReport},
+    internal::{Command, Decision, Input, UnitEnd, UnitReport},
 };
 
 mod holdings;
@@ -63,7 +63,7 @@ pub struct Scheduler {
     /// How long the tasks took that have ended well: their number and their sum.
     observed: (u32, Duration),
     ending: bool,
-    out: Vec<Command>,
+    out: Decision,
 }
 
 impl Scheduler {
@@ -93,7 +93,7 @@ impl Scheduler {
             stopped_by: None,
             observed: (0, Duration::ZERO),
             ending: false,
-            out: Vec::new(),
+            out: Decision::default(),
             plan,
             graph,
             ranks,
@@ -108,11 +108,10 @@ impl Scheduler {
         &self.state
     }
 
-    /// Takes a message in and says what is to be done, in this order. Every change of the state is
-    /// among it as a [`Command::Record`].
-    pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Command> {
+    /// Takes a message in and decides. Every change of the state is among the events.
+    pub fn step(&mut self, input: Input, now: Timestamp) -> Decision {
         if self.state.status.is_ended() {
-            return Vec::new();
+            return Decision::default();
         }
         let now = now.max(self.state.updated_at);
         match input {
@@ -127,7 +126,7 @@ impl Scheduler {
             Input::Pause { freeze } => self.pause(freeze, now),
             Input::Resume => {
                 if self.state.status == RunStatus::Frozen {
-                    self.out.push(Command::Freeze(false));
+                    self.out.commands.push(Command::Freeze(false));
                 }
                 if self.is_paused() {
                     self.record(EventKind::RunResumed, now);
@@ -184,7 +183,7 @@ impl Scheduler {
     fn record(&mut self, kind: EventKind, now: Timestamp) {
         let event = Event { seq: self.state.seq + 1, at: now, kind };
         self.state.apply(&event).expect("the scheduler makes only changes that the state allows");
-        self.out.push(Command::Record(event));
+        self.out.events.push(event);
     }
 
     /// Records a change of a task and follows up what it means for others.
@@ -216,7 +215,9 @@ impl Scheduler {
         for (task, because) in skipped {
             self.skip(task, because, now);
         }
-        for task in self.frontier.ready() {
+        let ready = self.frontier.ready();
+        self.out.events.reserve_exact(2 * ready.len());
+        for task in ready {
             match self.state.task(task).state {
                 TaskState::Blocked => self.unblock(task, now),
                 TaskState::Ready => self.enqueue(task, now),
@@ -244,7 +245,7 @@ impl Scheduler {
 
     fn pause_until(&mut self, task: TaskIndex, until: Timestamp) {
         self.pauses.insert((until, task));
-        self.out.push(Command::WakeAt(until));
+        self.out.commands.push(Command::WakeAt(until));
     }
 
     fn end_pauses(&mut self, now: Timestamp) {
@@ -277,7 +278,7 @@ impl Scheduler {
 
     fn open_waves(&mut self, now: Timestamp) {
         if self.settings().schedule == Schedule::Waves && now < self.wave_opens {
-            self.out.push(Command::WakeAt(self.wave_opens));
+            self.out.commands.push(Command::WakeAt(self.wave_opens));
         }
     }
 
@@ -308,7 +309,7 @@ impl Scheduler {
         if self.plan.task(task).locks.is_empty() {
             self.leased(task, now);
         }
-        self.out.push(Command::Start { task, attempt });
+        self.out.commands.push(Command::Start { task, attempt });
     }
 
     fn leased(&mut self, task: TaskIndex, now: Timestamp) {
@@ -334,7 +335,7 @@ impl Scheduler {
                     return self.skip_rest(by, now);
                 }
                 self.foreign.insert(task, WaitReason::ForeignLock { lock, holder });
-                self.out.push(Command::AwaitLocks(task));
+                self.out.commands.push(Command::AwaitLocks(task));
             }
             UnitReport::Warning(message) => {
                 let id = self.state.task(task).id.clone();
@@ -507,7 +508,7 @@ impl Scheduler {
             TaskState::Queued | TaskState::Stopping { .. } => {}
             _ => self.change(task, TaskChange::Stopping { reason: reason.clone() }, now),
         }
-        self.out.push(Command::Stop { task, reason });
+        self.out.commands.push(Command::Stop { task, reason });
     }
 
     fn stop_all(&mut self, reason: &StopReason, now: Timestamp) {
@@ -523,7 +524,7 @@ impl Scheduler {
             return;
         }
         if freeze || self.state.status == RunStatus::Frozen {
-            self.out.push(Command::Freeze(freeze));
+            self.out.commands.push(Command::Freeze(freeze));
         }
         self.record(EventKind::RunPaused { frozen: freeze }, now);
     }
@@ -541,7 +542,7 @@ impl Scheduler {
             return;
         }
         if self.state.status == RunStatus::Frozen {
-            self.out.push(Command::Freeze(false));
+            self.out.commands.push(Command::Freeze(false));
         }
         self.record(EventKind::RunCancelling, now);
         for task in self.waiting() {
@@ -559,7 +560,7 @@ impl Scheduler {
             return;
         }
         if self.state.status == RunStatus::Frozen {
-            self.out.push(Command::Freeze(false));
+            self.out.commands.push(Command::Freeze(false));
         }
         self.record(EventKind::RunInterrupting, now);
         self.stop_all(&StopReason::Interrupted, now);
@@ -572,7 +573,7 @@ impl Scheduler {
         if self.frontier.unresolved() == 0 {
             self.ending = true;
             if self.state.header.base.is_some() {
-                self.out.push(Command::Deliver);
+                self.out.commands.push(Command::Deliver);
             } else {
                 self.delivered(Delivery::Nothing, now);
             }
@@ -598,7 +599,7 @@ impl Scheduler {
 
     fn finish(&mut self, status: RunStatus, now: Timestamp) {
         self.record(EventKind::RunEnded { status }, now);
-        self.out.push(Command::End);
+        self.out.commands.push(Command::End);
     }
 }
 

@@ -10,7 +10,7 @@ pub mod worktree;
 
 pub use lock::{Acquired, Lease, LockError, LockHolder, LockRequest, ResourceLock};
 pub use runner::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent};
-pub use store::{RunJournal, RunSummary, StateStore, StoreError};
+pub use store::{EventReader, RunJournal, RunSummary, StateStore, StoreError};
 pub use worktree::{
     BeginRun, CommitMessage, GcItem, GcItemKind, GcRequest, MergeOutcome, MergeRequest, Release,
     Sealed, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,

@@ -156,13 +156,29 @@ impl RunState {
     pub fn replay<'a>(
         events: impl IntoIterator<Item = &'a Event>,
     ) -> Result<Option<Self>, ApplyError> {
-        let mut events = events.into_iter();
-        let Some(first) = events.next() else { return Ok(None) };
-        let mut state = Self::begin(first)?;
+        let mut state = None;
         for event in events {
-            state.apply(event)?;
+            Self::follow(&mut state, event)?;
         }
-        Ok(Some(state))
+        Ok(state)
+    }
+
+    /// Takes the next event of a journal in: the first one where there is no state yet.
+    ///
+    /// # Errors
+    /// Where it can't follow; the state is then as it was before.
+    pub fn follow(state: &mut Option<Self>, event: &Event) -> Result<(), ApplyError> {
+        match state {
+            Some(state) => state.apply(event),
+            None => Self::begin(event).map(|begun| *state = Some(begun)),
+        }
+    }
+
+    /// The event that the run began with.
+    #[must_use]
+    pub fn started(&self) -> Event {
+        let header = Box::new((*self.header).clone());
+        Event { seq: 1, at: self.started_at, kind: EventKind::RunStarted { header } }
     }
 
     /// Rebuilds the index of ids after the state was read from a file.

@@ -32,6 +32,9 @@ pub const JOURNAL_VERSION: u32 = 1;
 /// The digits of the length and of the checksum, each with a space after it.
 const FRAME: usize = 18;
 
+/// How long the header line may be, in bytes.
+pub(crate) const HEADER_MAX: usize = 4096;
+
 /// What stands in the first line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -64,7 +67,7 @@ impl Header {
         let bad = |detail: &str| Fault::Damaged { offset: 0, detail: detail.into() };
         let end = bytes
             .iter()
-            .take(4096)
+            .take(HEADER_MAX)
             .position(|byte| *byte == b'\n')
             .ok_or_else(|| bad("it has no header line"))?;
         let line = str::from_utf8(&bytes[..end]).map_err(|_| bad("its header is not text"))?;
@@ -110,7 +113,7 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record<'a> {
     /// Where it begins in the file.
-    pub(crate) offset: u64,
+    offset: u64,
     /// The number that its event must have.
     pub(crate) seq: u64,
     json: &'a [u8],
@@ -130,56 +133,49 @@ impl Record<'_> {
     }
 }
 
-/// The good part of a journal.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Scan<'a> {
-    pub(crate) header: Header,
-    pub(crate) records: Vec<Record<'a>>,
-    /// Where the good part ends; before the end of the file where its tail is torn.
-    pub(crate) end: usize,
+/// A place between two records of a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Where it is in the file.
+    pub(crate) offset: u64,
+    /// The number that the next event must have.
+    pub(crate) seq: u64,
     /// The checksum that the next record continues.
     pub(crate) chain: u32,
 }
 
-impl Scan<'_> {
-    /// The number of the last event; 0 where there is none.
-    pub(crate) fn last_seq(&self) -> u64 {
-        self.header.first - 1 + self.records.len() as u64
+impl Position {
+    /// The place after the header at the beginning of `bytes`, and the header.
+    pub(crate) fn after_header(bytes: &[u8]) -> Result<(Self, Header), Fault> {
+        let (header, length, chain) = Header::decode(bytes)?;
+        Ok((Self { offset: length as u64, seq: header.first, chain }, header))
     }
-}
 
-/// Checks the frames and checksums of a whole file.
-pub(crate) fn scan(bytes: &[u8]) -> Result<Scan<'_>, Fault> {
-    let (header, mut at, mut chain) = Header::decode(bytes)?;
-    let mut records = Vec::new();
-    let mut seq = header.first;
-    while at < bytes.len() {
-        match frame(&bytes[at..]) {
-            Some(frame) if frame.continues(chain) => {
-                records.push(Record { offset: at as u64, seq, json: frame.json });
-                chain = frame.check;
-                at += frame.len();
-                seq += 1;
-            }
-            broken => {
-                if let Some(next) =
-                    (at + 1..bytes.len()).find(|next| frame(&bytes[*next..]).is_some())
-                {
-                    let what = if broken.is_some() {
-                        "does not match its checksum"
-                    } else {
-                        "is not well-formed"
-                    };
-                    let detail = format!(
-                        "record {seq} {what}, and a complete record follows at byte {next}"
-                    );
-                    return Err(Fault::Damaged { offset: at as u64, detail });
-                }
-                break;
-            }
-        }
+    /// Steps over the record at the beginning of `bytes`, the file from here on. `None` where it
+    /// is not complete or not right.
+    pub(crate) fn step<'a>(&mut self, bytes: &'a [u8]) -> Option<Record<'a>> {
+        let frame = frame(bytes).filter(|frame| frame.continues(self.chain))?;
+        let record = Record { offset: self.offset, seq: self.seq, json: frame.json };
+        self.offset += frame.len() as u64;
+        self.seq += 1;
+        self.chain = frame.check;
+        Some(record)
     }
-    Ok(Scan { header, records, end: at, chain })
+
+    /// Tells damage from a torn tail where there was no record to step over. `rest` is the file
+    /// from here to its end.
+    pub(crate) fn check_tail(&self, rest: &[u8]) -> Result<(), Fault> {
+        let Some(next) = (1..rest.len()).find(|next| frame(&rest[*next..]).is_some()) else {
+            return Ok(());
+        };
+        let what = match frame(rest) {
+            Some(_) => "does not match its checksum",
+            None => "is not well-formed",
+        };
+        let (seq, next) = (self.seq, self.offset + next as u64);
+        let detail = format!("record {seq} {what}, and a complete record follows at byte {next}");
+        Err(Fault::Damaged { offset: self.offset, detail })
+    }
 }
 
 /// Adds the record of an event to a buffer and gives its checksum, which continues `chain`.
@@ -285,17 +281,31 @@ mod tests {
         (bytes, bounds)
     }
 
+    /// The records of a whole file, and where its good part ends.
+    fn scan(bytes: &[u8]) -> Result<(Vec<Record<'_>>, Position), Fault> {
+        let (mut position, _) = Position::after_header(bytes)?;
+        let mut records = Vec::new();
+        loop {
+            let rest = &bytes[position.offset as usize..];
+            match position.step(rest) {
+                Some(record) => records.push(record),
+                None => return position.check_tail(rest).map(|()| (records, position)),
+            }
+        }
+    }
+
     fn events(bytes: &[u8]) -> Result<Vec<Event>, Fault> {
-        scan(bytes)?.records.iter().map(Record::event).collect()
+        scan(bytes)?.0.iter().map(Record::event).collect()
     }
 
     #[test]
     fn what_is_written_is_read() {
         let (bytes, bounds) = journal(5);
-        let scanned = scan(&bytes).unwrap();
-        assert_eq!(scanned.header, Header::new(RunId::new("r1").unwrap()));
-        assert_eq!((scanned.end, scanned.last_seq()), (bytes.len(), 5));
-        let offsets: Vec<usize> = scanned.records.iter().map(|r| r.offset as usize).collect();
+        let (_, header) = Position::after_header(&bytes).unwrap();
+        assert_eq!(header, Header::new(RunId::new("r1").unwrap()));
+        let (records, end) = scan(&bytes).unwrap();
+        assert_eq!((end.offset, end.seq), (bytes.len() as u64, 6));
+        let offsets: Vec<usize> = records.iter().map(|r| r.offset as usize).collect();
         assert_eq!(offsets, bounds[..5]);
         let read = events(&bytes).unwrap();
         assert_eq!(read.len(), 5);
@@ -320,8 +330,8 @@ mod tests {
     fn a_tail_torn_at_any_byte_is_passed_over() {
         let (bytes, bounds) = journal(4);
         for cut in bounds[3]..bytes.len() {
-            let scanned = scan(&bytes[..cut]).unwrap();
-            assert_eq!((scanned.last_seq(), scanned.end), (3, bounds[3]), "cut at {cut}");
+            let (_, end) = scan(&bytes[..cut]).unwrap();
+            assert_eq!((end.seq, end.offset as usize), (4, bounds[3]), "cut at {cut}");
         }
     }
 
@@ -336,8 +346,8 @@ mod tests {
                     Err(Fault::Damaged { offset, .. }) if record < 3 => {
                         assert_eq!(offset as usize, bounds[record], "byte {at}, bit {bit}");
                     }
-                    Ok(scanned) if record == 3 => {
-                        assert_eq!(scanned.last_seq(), 3, "byte {at}, bit {bit}");
+                    Ok((_, end)) if record == 3 => {
+                        assert_eq!(end.seq, 4, "byte {at}, bit {bit}");
                     }
                     other => panic!("byte {at}, bit {bit}: {other:?}"),
                 }
@@ -436,9 +446,9 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, keep in 0_usize..400) {
             let (good, _) = journal(2);
             let mixed = [&good[..keep.min(good.len())], &bytes[..]].concat();
-            if let Ok(scanned) = scan(&mixed) {
-                prop_assert!(scanned.end <= mixed.len());
-                prop_assert!(scanned.last_seq() <= 2);
+            if let Ok((_, end)) = scan(&mixed) {
+                prop_assert!(end.offset as usize <= mixed.len());
+                prop_assert!(end.seq <= 3);
             }
         }
 

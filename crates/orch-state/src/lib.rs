@@ -44,8 +44,8 @@
 //! drop(journal);
 //!
 //! // Another orchestrator continues the run.
-//! let (_journal, events) = store.open(&run).await?;
-//! assert_eq!(events, [started]);
+//! let _journal = store.open(&run).await?;
+//! assert_eq!(store.read(&run, 1).await?.next().await?, [started]);
 //!
 //! // Its tasks hold locks against those of other orchestrators.
 //! let locks = FileLocks::open(store.dir().join("locks"))?;
@@ -72,6 +72,7 @@ mod locks;
 mod memory;
 mod owner;
 mod published;
+mod reader;
 #[cfg(test)]
 mod sample;
 mod store;

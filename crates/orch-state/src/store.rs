@@ -9,18 +9,18 @@ use std::{
 
 use async_trait::async_trait;
 use orch_model::{
-    event::Event,
     id::RunId,
-    ports::{RunJournal, RunSummary, StateStore, StoreError},
+    ports::{EventReader, RunJournal, RunSummary, StateStore, StoreError},
     run::RunState,
 };
 
 use crate::{
     disk::{self, io_error},
-    format::{self, Fault, Header, Scan},
+    format::Header,
     journal::{self, FileJournal, blocking},
     owner::{self, Ownership},
     published::{self, Outlet, PublishedState},
+    reader::JournalReader,
     summary,
 };
 
@@ -105,17 +105,16 @@ impl FileStore {
     /// Where there is no such run, its journal is damaged or empty, another orchestrator is at
     /// work, or the file can't be written.
     pub async fn rebuild_state(&self, run: &RunId) -> Result<RunState, StoreError> {
-        let (layout, run) = (Arc::clone(&self.layout), run.clone());
+        let path = self.layout.journal(run);
+        self.layout.reader(run, 1)?;
+        let _owner = Ownership::take(&self.layout.owner(run), run)?;
+        let state = self.state(run).await?.ok_or_else(|| StoreError::Damaged {
+            path,
+            offset: 0,
+            detail: "it holds no event yet".into(),
+        })?;
+        let outlet = self.layout.outlet(run);
         blocking(move || {
-            let bytes = layout.read_journal(&run)?;
-            let _owner = Ownership::take(&layout.owner(&run), &run)?;
-            let path = layout.journal(&run);
-            let state = summary::replay(&path, &bytes)?.ok_or_else(|| StoreError::Damaged {
-                path,
-                offset: bytes.len() as u64,
-                detail: "it holds no event yet".into(),
-            })?;
-            let outlet = layout.outlet(&run);
             outlet.claim()?;
             outlet.write(&state)?;
             Ok(state)
@@ -135,32 +134,37 @@ impl StateStore for FileStore {
         blocking(move || layout.create(&run)).await
     }
 
-    async fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError> {
+    async fn open(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError> {
         let (layout, run) = (Arc::clone(&self.layout), run.clone());
         blocking(move || layout.open(&run)).await
     }
 
-    async fn read(&self, run: &RunId, from: u64) -> Result<Vec<Event>, StoreError> {
-        let (layout, run) = (Arc::clone(&self.layout), run.clone());
-        blocking(move || {
-            let bytes = layout.read_journal(&run)?;
-            let path = layout.journal(&run);
-            let records = scan(&path, &bytes)?.records;
-            records
-                .iter()
-                .filter(|record| record.seq >= from)
-                .map(|record| record.event().map_err(fault(&path)))
-                .collect()
-        })
-        .await
+    async fn read(&self, run: &RunId, from: u64) -> Result<Box<dyn EventReader>, StoreError> {
+        Ok(Box::new(self.layout.reader(run, from)?))
+    }
+
+    async fn current(&self) -> Result<Option<RunId>, StoreError> {
+        let run = published::current(&self.layout.current());
+        Ok(run.filter(|run| self.layout.journal(run).exists()))
     }
 
     /// Lists the runs, the newest first. Runs whose journal holds no event yet are left out, and
     /// so, with a warning in the log, are those whose journal can't be read: one damaged run must
     /// not hide the others.
     async fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
-        let layout = Arc::clone(&self.layout);
-        blocking(move || layout.list()).await
+        let mut summaries = Vec::new();
+        for run in self.layout.run_ids()? {
+            match self.state(&run).await {
+                Ok(Some(state)) => {
+                    let pid = owner::current(&self.layout.owner(&run)).map(|owner| owner.pid);
+                    summaries.push(summary::summary(&state, pid));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%run, %error, "a run is left out of the list"),
+            }
+        }
+        summary::newest_first(&mut summaries);
+        Ok(summaries)
     }
 }
 
@@ -228,7 +232,7 @@ impl Layout {
         Ok(Box::new(FileJournal::open(path, self.outlet(run), (0, chain), owner)?))
     }
 
-    fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError> {
+    fn open(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError> {
         let path = self.journal(run);
         if !path.exists() {
             return Err(self.no_such_run(run));
@@ -236,35 +240,12 @@ impl Layout {
         let owner = Ownership::take(&self.owner(run), run)?;
         disk::remove_temporaries(&self.run(run));
         // Only now: until the lock was taken somebody may have been writing.
-        let bytes = self.read_journal(run)?;
-        let scan = scan(&path, &bytes)?;
-        let events: Result<Vec<Event>, Fault> =
-            scan.records.iter().map(format::Record::event).collect();
-        let events = events.map_err(fault(&path))?;
-        if scan.end < bytes.len() {
-            journal::cut_torn_tail(&path, &bytes[scan.end..], scan.end as u64)?;
+        let mut reader = self.reader(run, 1)?;
+        let (end, torn) = reader.skim()?;
+        if !torn.is_empty() {
+            journal::cut_torn_tail(&path, torn, end.offset)?;
         }
-        let end = (scan.last_seq(), scan.chain);
-        Ok((Box::new(FileJournal::open(path, self.outlet(run), end, owner)?), events))
-    }
-
-    fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
-        let mut summaries = Vec::new();
-        for run in self.run_ids()? {
-            let summary = self
-                .read_journal(&run)
-                .and_then(|bytes| summary::replay(&self.journal(&run), &bytes));
-            match summary {
-                Ok(Some(state)) => {
-                    let pid = owner::current(&self.owner(&run)).map(|owner| owner.pid);
-                    summaries.push(summary::summary(&state, pid));
-                }
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%run, %error, "a run is left out of the list"),
-            }
-        }
-        summary::newest_first(&mut summaries);
-        Ok(summaries)
+        Ok(Box::new(FileJournal::open(path, self.outlet(run), (end.seq - 1, end.chain), owner)?))
     }
 
     fn run_ids(&self) -> Result<HashSet<RunId>, StoreError> {
@@ -286,13 +267,12 @@ impl Layout {
         Ok(runs)
     }
 
-    fn read_journal(&self, run: &RunId) -> Result<Vec<u8>, StoreError> {
+    fn reader(&self, run: &RunId, from: u64) -> Result<JournalReader, StoreError> {
         let path = self.journal(run);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.no_such_run(run)),
-            Err(error) => Err(io_error(&path, "reading")(error)),
-        }
+        JournalReader::open(&path, from).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => self.no_such_run(run),
+            _ => io_error(&path, "opening")(error),
+        })
     }
 
     fn no_such_run(&self, run: &RunId) -> StoreError {
@@ -307,21 +287,5 @@ impl Layout {
             None => run.to_string(),
         };
         StoreError::NoSuchRun { run }
-    }
-}
-
-/// Checks a journal and says in an error which file it is.
-pub(crate) fn scan<'a>(path: &Path, bytes: &'a [u8]) -> Result<Scan<'a>, StoreError> {
-    format::scan(bytes).map_err(fault(path))
-}
-
-/// Names the file in an error of the format.
-pub(crate) fn fault(path: &Path) -> impl Fn(Fault) -> StoreError {
-    let path = path.to_path_buf();
-    move |fault| match fault {
-        Fault::Damaged { offset, detail } => {
-            StoreError::Damaged { path: path.clone(), offset, detail }
-        }
-        Fault::Newer { found, known } => StoreError::Newer { path: path.clone(), found, known },
     }
 }

@@ -1,33 +1,8 @@
-//! What a journal adds up to.
+//! Lines on runs.
 
-use std::{cmp::Reverse, path::Path};
+use std::cmp::Reverse;
 
-use orch_model::{
-    ports::{RunSummary, StoreError},
-    run::RunState,
-    state::TaskState,
-};
-
-use crate::{
-    format::Fault,
-    store::{fault, scan},
-};
-
-/// The state that the content of a journal file adds up to; `None` where it holds no event yet.
-pub(crate) fn replay(path: &Path, bytes: &[u8]) -> Result<Option<RunState>, StoreError> {
-    let mut state: Option<RunState> = None;
-    for record in scan(path, bytes)?.records {
-        let event = record.event().map_err(fault(path))?;
-        let applied = match &mut state {
-            Some(state) => state.apply(&event),
-            none => RunState::begin(&event).map(|state| *none = Some(state)),
-        };
-        applied.map_err(|error| {
-            fault(path)(Fault::Damaged { offset: record.offset, detail: error.to_string() })
-        })?;
-    }
-    Ok(state)
-}
+use orch_model::{ports::RunSummary, run::RunState, state::TaskState};
 
 /// The line on a run.
 pub(crate) fn summary(state: &RunState, owner: Option<u32>) -> RunSummary {

@@ -47,7 +47,7 @@ pub(super) async fn any(
             Some(run) => Ok(run),
             // The store says what is wrong with it.
             None => {
-                store.read(&named, 1).await?;
+                store.state(&named).await?;
                 Err(CliError::input(format!("run {named} has not begun")))
             }
         },
@@ -56,10 +56,6 @@ pub(super) async fn any(
 
 /// What the journal of a run adds up to.
 pub(super) async fn state(store: &dyn StateStore, run: &RunId) -> Result<RunState, CliError> {
-    let events = store.read(run, 1).await?;
-    match RunState::replay(&events) {
-        Ok(Some(state)) => Ok(state),
-        Ok(None) => Err(CliError::input(format!("run {run} has not begun"))),
-        Err(error) => Err(CliError::input(format!("the journal of run {run} is damaged: {error}"))),
-    }
+    let state = store.state(run).await?;
+    state.ok_or_else(|| CliError::input(format!("run {run} has not begun")))
 }

@@ -156,13 +156,11 @@ impl Drive {
 
     fn tell(&mut self, input: Input) -> String {
         let mut said = Vec::new();
-        for command in self.scheduler.step(input, time(self.now)) {
+        let decision = self.scheduler.step(input, time(self.now));
+        self.events.extend(decision.events);
+        for command in decision.commands {
             let name = |task: TaskIndex| self.plan.task(task).id.to_string();
             said.push(match command {
-                Command::Record(event) => {
-                    self.events.push(event);
-                    continue;
-                }
                 Command::Start { task, attempt: 1 } => name(task),
                 Command::Start { task, attempt } => format!("{}#{attempt}", name(task)),
                 Command::Stop { task, reason: StopReason::Cancelled } => {

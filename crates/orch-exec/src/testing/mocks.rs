@@ -10,10 +10,10 @@ use orch_model::{
     outcome::AgentExit,
     plan::LockClaim,
     ports::{
-        Acquired, AgentRequest, AgentRunner, BeginRun, CommitMessage, GcItem, GcRequest, Lease,
-        LockError, LockRequest, MergeOutcome, MergeRequest, Release, ResourceLock, RunJournal,
-        RunSummary, RunnerError, RunningAgent, Sealed, StateStore, StoreError, Worktree,
-        WorktreeError, WorktreeProvider, WorktreeRequest,
+        Acquired, AgentRequest, AgentRunner, BeginRun, CommitMessage, EventReader, GcItem,
+        GcRequest, Lease, LockError, LockRequest, MergeOutcome, MergeRequest, Release,
+        ResourceLock, RunJournal, RunSummary, RunnerError, RunningAgent, Sealed, StateStore,
+        StoreError, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
     },
 };
 
@@ -76,8 +76,9 @@ mock! {
     impl StateStore for StateStore {
         fn name(&self) -> &str;
         async fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError>;
-        async fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError>;
-        async fn read(&self, run: &RunId, from: u64) -> Result<Vec<Event>, StoreError>;
+        async fn open(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError>;
+        async fn read(&self, run: &RunId, from: u64) -> Result<Box<dyn EventReader>, StoreError>;
+        async fn current(&self) -> Result<Option<RunId>, StoreError>;
         async fn list(&self) -> Result<Vec<RunSummary>, StoreError>;
     }
 }

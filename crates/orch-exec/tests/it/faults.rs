@@ -46,7 +46,7 @@ async fn fails(store: MemoryStore) -> bool {
     let told = soon(told).await.expect("observers hear of the end");
     assert_eq!(engine.runner.running(), 0, "no agent is left");
     let kept = engine.store.after_power_cut();
-    let written = kept.read(run.id(), 1).await.unwrap();
+    let written = kept.read(run.id(), 1).await.unwrap().rest().await.unwrap();
     assert_eq!(told, written[..told.len()], "nothing was told that may be lost");
     match outcome {
         Ok(report) => {
@@ -210,7 +210,7 @@ async fn a_helper_that_panics_ends_the_run() {
     let error = soon(run.wait()).await.unwrap_err();
     assert!(error.to_string().contains("a mistake in the locks"), "{error}");
     assert_eq!(engine.runner.running(), 0);
-    let events = engine.store.read(run.id(), 1).await.unwrap();
+    let events = engine.store.read(run.id(), 1).await.unwrap().rest().await.unwrap();
     let state = RunState::replay(&events).unwrap().expect("a state");
     assert!(!state.status.is_ended(), "it can be resumed");
 }

@@ -187,7 +187,10 @@ async fn where_git_fails_the_run_can_not_be_taken_up_yet() {
         let error = orchestrator(&engine, failing()).await.resume(&run_id()).await.unwrap_err();
         assert!(matches!(error, EngineError::Worktree(_)), "{error}");
     }
-    assert_eq!(engine.store.read(&run_id(), 1).await.unwrap().len(), way().len() + 1);
+    assert_eq!(
+        engine.store.read(&run_id(), 1).await.unwrap().rest().await.unwrap().len(),
+        way().len() + 1
+    );
 }
 
 #[tokio::test(start_paused = true)]

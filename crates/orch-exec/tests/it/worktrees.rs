@@ -309,7 +309,7 @@ async fn a_run_without_a_journal_is_undone() {
     let mut provider = provider(&asked);
     provider.expect_finish().times(1).returning(|_| Ok(Delivery::Nothing));
     let mut store = MockStateStore::new();
-    store.expect_list().returning(|| Ok(Vec::new()));
+    store.expect_current().returning(|| Ok(None));
     store.expect_create().returning(|run| Err(StoreError::Exists { run: run.clone() }));
     let orchestrator = ParallelOrchestrator::builder("/nowhere")
         .runner(Arc::new(engine.runner.clone()))

@@ -6,7 +6,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::BoxError;
-use crate::{event::Event, id::RunId, run::RunState, state::RunStatus, time::Timestamp};
+use crate::{
+    event::Event,
+    id::RunId,
+    run::{ApplyError, RunState},
+    state::RunStatus,
+    time::Timestamp,
+};
 
 /// Keeps the events of runs.
 ///
@@ -27,23 +33,77 @@ pub trait StateStore: Debug + Send + Sync {
     /// Where the run exists, or the medium fails.
     async fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError>;
 
-    /// Opens the journal of an existing run to continue it, and gives what it holds.
+    /// Opens the journal of an existing run to continue it.
     ///
     /// # Errors
     /// Where the run does not exist, another orchestrator is at work on it, or its journal is damaged.
-    async fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError>;
+    async fn open(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError>;
 
-    /// Reads the events of a run from number `from` on, also while it is being written.
+    /// Begins to read the events of a run from number `from` on, also while it is being written.
     ///
     /// # Errors
-    /// Where the run does not exist or its journal is damaged.
-    async fn read(&self, run: &RunId, from: u64) -> Result<Vec<Event>, StoreError>;
+    /// Where the run does not exist.
+    async fn read(&self, run: &RunId, from: u64) -> Result<Box<dyn EventReader>, StoreError>;
+
+    /// The run that was created or opened last; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the medium fails.
+    async fn current(&self) -> Result<Option<RunId>, StoreError>;
 
     /// Lists the runs, the newest first.
     ///
     /// # Errors
     /// Where the medium fails.
     async fn list(&self) -> Result<Vec<RunSummary>, StoreError>;
+
+    /// What the journal of a run adds up to; `None` where it holds no event yet.
+    ///
+    /// # Errors
+    /// Where the run does not exist or its journal is damaged.
+    async fn state(&self, run: &RunId) -> Result<Option<RunState>, StoreError> {
+        let mut reader = self.read(run, 1).await?;
+        let mut state = None;
+        loop {
+            let events = reader.next().await?;
+            if events.is_empty() {
+                return Ok(state);
+            }
+            for event in &events {
+                RunState::follow(&mut state, event)
+                    .map_err(|source| StoreError::Inconsistent { run: run.clone(), source })?;
+            }
+        }
+    }
+}
+
+/// Reads the journal of one run from its beginning on.
+#[async_trait]
+pub trait EventReader: Debug + Send {
+    /// The next events, some hundreds at a time; none where there are no more yet. May be called
+    /// again later then.
+    ///
+    /// # Errors
+    /// Where the journal is damaged or the medium fails.
+    ///
+    /// # Cancel safety
+    /// A dropped call loses no event.
+    async fn next(&mut self) -> Result<Vec<Event>, StoreError>;
+
+    /// All the rest, as it is now. For short journals: a long one may not fit into memory.
+    ///
+    /// # Errors
+    /// As [`EventReader::next`].
+    async fn rest(&mut self) -> Result<Vec<Event>, StoreError> {
+        let mut events = Vec::new();
+        loop {
+            let more = self.next().await?;
+            if more.is_empty() {
+                return Ok(events);
+            }
+            events.extend(more);
+        }
+    }
 }
 
 /// The journal of one run, open for writing. Dropping it lets another orchestrator open it.
@@ -126,6 +186,14 @@ pub enum StoreError {
         offset: u64,
         /// How.
         detail: String,
+    },
+    /// The events of a run contradict one another.
+    #[error("the journal of run {run} does not add up: {source}")]
+    Inconsistent {
+        /// The run.
+        run: RunId,
+        /// How.
+        source: ApplyError,
     },
     /// A stored file was written by a newer version.
     #[error(

@@ -57,12 +57,17 @@ fn events(run: &RunId, started: u64, count: u64) -> Vec<Event> {
         .collect()
 }
 
+async fn read(store: &dyn StateStore, run: &RunId, from: u64) -> Vec<Event> {
+    let mut reader = store.read(run, from).await.expect("a run");
+    reader.rest().await.expect("its events")
+}
+
 async fn what_is_appended_is_read(store: Arc<dyn StateStore>) {
     assert!(!store.name().is_empty());
     let run = run("r1");
     let events = events(&run, 0, 20);
     let journal = store.create(&run).await.expect("a new run");
-    assert_eq!(store.read(&run, 1).await.expect("an empty run"), []);
+    assert_eq!(read(&*store, &run, 1).await, []);
     assert_eq!(journal.sync().await.expect("nothing to sync"), 0);
     journal.append(&events[..1]).await.expect("one event");
     journal.append(&[]).await.expect("no event");
@@ -72,10 +77,10 @@ async fn what_is_appended_is_read(store: Arc<dyn StateStore>) {
     journal.append(&events[15..]).await.expect("events after a sync");
     let state = RunState::replay(&events).expect("a good run").expect("not empty");
     journal.publish(Arc::new(state)).await.expect("a state");
-    assert_eq!(store.read(&run, 0).await.expect("all"), events);
-    assert_eq!(store.read(&run, 1).await.expect("all"), events);
-    assert_eq!(store.read(&run, 18).await.expect("the last"), events[17..]);
-    assert_eq!(store.read(&run, 21).await.expect("nothing yet"), []);
+    assert_eq!(read(&*store, &run, 0).await, events);
+    assert_eq!(read(&*store, &run, 1).await, events);
+    assert_eq!(read(&*store, &run, 18).await, events[17..]);
+    assert_eq!(read(&*store, &run, 21).await, []);
 }
 
 async fn a_journal_is_continued(store: Arc<dyn StateStore>) {
@@ -85,19 +90,19 @@ async fn a_journal_is_continued(store: Arc<dyn StateStore>) {
     journal.append(&events[..4]).await.expect("events");
     drop(journal);
     for at in 4..8 {
-        let (journal, held) = store.open(&run).await.expect("a run");
-        assert_eq!(held, events[..at]);
+        let journal = store.open(&run).await.expect("a run");
+        assert_eq!(read(&*store, &run, 1).await, events[..at]);
         journal.append(&events[at..=at]).await.expect("the next event");
         assert_eq!(journal.sync().await.expect("a sync"), at as u64 + 1);
     }
-    assert_eq!(store.read(&run, 1).await.expect("all"), events[..8]);
+    assert_eq!(read(&*store, &run, 1).await, events[..8]);
 }
 
 async fn one_writer_at_a_time(store: Arc<dyn StateStore>) {
     let (first, second) = (run("first"), run("second"));
     for error in [
         store.open(&first).await.map(|_| ()).expect_err("there is no run"),
-        store.read(&first, 1).await.expect_err("there is no run"),
+        store.read(&first, 1).await.map(|_| ()).expect_err("there is no run"),
     ] {
         assert!(matches!(error, StoreError::NoSuchRun { .. }), "{error}");
     }
@@ -109,7 +114,7 @@ async fn one_writer_at_a_time(store: Arc<dyn StateStore>) {
         assert_eq!(pid, std::process::id());
     }
     drop(journal);
-    let (journal, _) = store.open(&first).await.expect("nobody writes there");
+    let journal = store.open(&first).await.expect("nobody writes there");
     drop((journal, beside));
     let error = store.create(&first).await.expect_err("the run exists");
     assert!(matches!(error, StoreError::Exists { .. }), "{error}");
@@ -125,28 +130,30 @@ async fn events_have_no_gaps(store: Arc<dyn StateStore>) {
         let error = journal.append(wrong).await.expect_err("a number is missing");
         assert!(matches!(error, StoreError::Other { .. }), "{error}");
     }
-    assert_eq!(store.read(&run, 1).await.expect("nothing"), []);
+    assert_eq!(read(&*store, &run, 1).await, []);
     journal.append(&events).await.expect("a mistake of the caller stops nothing");
     let error = journal.append(&events[5..]).await.expect_err("a number is repeated");
     assert!(matches!(error, StoreError::Other { .. }), "{error}");
-    assert_eq!(store.read(&run, 1).await.expect("all"), events);
+    assert_eq!(read(&*store, &run, 1).await, events);
 }
 
 async fn runs_are_listed(store: Arc<dyn StateStore>) {
     assert_eq!(store.list().await.expect("an empty list"), []);
+    assert_eq!(store.current().await.expect("none"), None);
     for (name, started) in [("b-old", 1_000), ("a-new", 2_000), ("c-middle", 1_500)] {
         let run = run(name);
         let journal = store.create(&run).await.expect("a new run");
         journal.append(&events(&run, started, 5)).await.expect("events");
     }
-    let (last, held) = store.open(&run("c-middle")).await.expect("a run");
-    assert_eq!(held.len(), 5);
+    assert_eq!(store.current().await.expect("a run"), Some(run("c-middle")));
+    let last = store.open(&run("b-old")).await.expect("a run");
+    assert_eq!(store.current().await.expect("a run"), Some(run("b-old")));
     let empty = run("d-empty");
     let list = store.list().await.expect("a list");
     let names: Vec<&str> = list.iter().map(|summary| summary.run.as_str()).collect();
     assert_eq!(names, ["a-new", "c-middle", "b-old"]);
     let owners: Vec<Option<u32>> = list.iter().map(|summary| summary.owner).collect();
-    assert_eq!(owners, [None, Some(std::process::id()), None]);
+    assert_eq!(owners, [None, None, Some(std::process::id())]);
     let newest = &list[0];
     assert_eq!(newest.status, RunStatus::Failed);
     assert_eq!((newest.tasks, newest.merged, newest.unsuccessful), (1, 0, 1));
@@ -181,13 +188,17 @@ async fn readers_see_a_prefix(store: Arc<dyn StateStore>) {
             }
         })
     };
+    let mut reader = store.read(&run, 1).await.expect("a run");
     let mut seen = 0;
-    while seen < COUNT {
-        let read = store.read(&run, 1).await.expect("a prefix");
-        assert!(read.len() as u64 >= seen, "what was there stays");
-        assert_eq!(read, events[..read.len()]);
-        seen = read.len() as u64;
+    while seen < COUNT as usize {
+        let more = reader.next().await.expect("the next events");
+        assert_eq!(more, events[seen..seen + more.len()], "none is given twice or left out");
+        seen += more.len();
+        let all = read(&*store, &run, 1).await;
+        assert!(all.len() >= seen, "what was there stays");
+        assert_eq!(all, events[..all.len()]);
     }
+    assert_eq!(reader.next().await.expect("nothing yet"), []);
     writer.await.expect("the writer");
     assert_eq!(journal.sync().await.expect("a sync"), COUNT);
 }

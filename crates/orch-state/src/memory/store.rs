@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use orch_model::{
     event::Event,
     id::RunId,
-    ports::{RunJournal, RunSummary, StateStore, StoreError},
+    ports::{EventReader, RunJournal, RunSummary, StateStore, StoreError},
     run::RunState,
 };
 
@@ -39,7 +39,9 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Inner {
     runs: BTreeMap<RunId, Run>,
-    /// The run whose journal is open.
+    /// The run that was created or opened last.
+    current: Option<RunId>,
+    /// The runs whose journals are open.
     open: HashSet<RunId>,
     appends: u64,
     syncs: u64,
@@ -105,6 +107,7 @@ impl MemoryStore {
 
     fn journal(&self, inner: &mut Inner, run: &RunId) -> Box<dyn RunJournal> {
         inner.open.insert(run.clone());
+        inner.current = Some(run.clone());
         let stopped = Mutex::new(None);
         Box::new(MemoryJournal { store: self.clone(), run: run.clone(), stopped })
     }
@@ -139,16 +142,20 @@ impl StateStore for MemoryStore {
         Ok(self.journal(&mut inner, run))
     }
 
-    async fn open(&self, run: &RunId) -> Result<(Box<dyn RunJournal>, Vec<Event>), StoreError> {
+    async fn open(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError> {
         let mut inner = self.lock();
-        let events = inner.run(run)?.events.clone();
+        inner.run(run)?;
         inner.check_free(run)?;
-        Ok((self.journal(&mut inner, run), events))
+        Ok(self.journal(&mut inner, run))
     }
 
-    async fn read(&self, run: &RunId, from: u64) -> Result<Vec<Event>, StoreError> {
-        let inner = self.lock();
-        Ok(inner.run(run)?.events.iter().filter(|event| event.seq >= from).cloned().collect())
+    async fn read(&self, run: &RunId, from: u64) -> Result<Box<dyn EventReader>, StoreError> {
+        self.lock().run(run)?;
+        Ok(Box::new(MemoryReader { store: self.clone(), run: run.clone(), next: from.max(1) }))
+    }
+
+    async fn current(&self) -> Result<Option<RunId>, StoreError> {
+        Ok(self.lock().current.clone())
     }
 
     async fn list(&self) -> Result<Vec<RunSummary>, StoreError> {
@@ -164,6 +171,24 @@ impl StateStore for MemoryStore {
         }
         summary::newest_first(&mut summaries);
         Ok(summaries)
+    }
+}
+
+#[derive(Debug)]
+struct MemoryReader {
+    store: MemoryStore,
+    run: RunId,
+    next: u64,
+}
+
+#[async_trait]
+impl EventReader for MemoryReader {
+    async fn next(&mut self) -> Result<Vec<Event>, StoreError> {
+        let inner = self.store.lock();
+        let due = inner.run(&self.run)?.events.iter().skip((self.next - 1) as usize);
+        let events: Vec<_> = due.take(512).cloned().collect();
+        self.next += events.len() as u64;
+        Ok(events)
     }
 }
 
@@ -256,7 +281,8 @@ mod tests {
         assert!(matches!(journal.sync().await, Err(StoreError::Stopped(_))));
         assert_eq!(store.calls(), (3, 1));
         drop(journal);
-        let (journal, kept) = store.open(&run).await.unwrap();
+        let journal = store.open(&run).await.unwrap();
+        let kept = store.read(&run, 1).await.unwrap().rest().await.unwrap();
         assert_eq!(kept, events[..1], "what failed was not kept");
         journal.append(&events[1..]).await.unwrap();
     }
@@ -275,9 +301,10 @@ mod tests {
         assert_eq!(store.published(&run), Some(state));
 
         let after = store.after_power_cut();
-        let (_journal, kept) = after.open(&run).await.unwrap();
+        let kept = after.read(&run, 1).await.unwrap().rest().await.unwrap();
         assert_eq!(kept, events[..3]);
         assert_eq!(after.published(&run), None);
-        assert_eq!(store.read(&run, 1).await.unwrap(), events, "the original is as it was");
+        let original = store.read(&run, 1).await.unwrap().rest().await.unwrap();
+        assert_eq!(original, events, "the original is as it was");
     }
 }

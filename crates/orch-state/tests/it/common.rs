@@ -6,7 +6,7 @@ use orch_model::{
     event::{EVENT_VERSION, Event, EventKind, RunHeader, RunSettings, TaskChange},
     id::{RunId, TaskId},
     plan::spec::{PlanSpec, TaskSpec},
-    ports::StateStore,
+    ports::{StateStore, StoreError},
     state::{RunStatus, SkipReason},
     time::Timestamp,
 };
@@ -35,6 +35,11 @@ impl Workspace {
     /// The file of a journal.
     pub(crate) fn journal(&self, name: &str) -> PathBuf {
         self.store.run_dir(&run(name)).join("journal")
+    }
+
+    /// All that the journal of a run holds.
+    pub(crate) async fn read(&self, name: &str) -> Result<Vec<Event>, StoreError> {
+        self.store.read(&run(name), 1).await?.rest().await
     }
 
     /// Makes a run of these events.

@@ -28,6 +28,7 @@ async fn looking_makes_no_file() {
     assert_eq!(store.list().await.unwrap(), []);
     assert_eq!(store.published().await.unwrap(), None);
     assert!(store.read(&run("r1"), 1).await.is_err());
+    assert_eq!(store.current().await.unwrap(), None);
     assert!(store.open(&run("r1")).await.is_err());
     assert!(store.rebuild_state(&run("r1")).await.is_err());
     assert_eq!(files(workspace.root()), Vec::<String>::new());
@@ -59,12 +60,12 @@ async fn a_torn_tail_is_passed_over_and_cut_off_at_any_byte() {
     let last = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
     for cut in last..whole.len() {
         fs::write(&path, &whole[..cut]).unwrap();
-        let read = workspace.store.read(&run("r1"), 1).await.unwrap();
+        let read = workspace.read("r1").await.unwrap();
         assert_eq!(read, events[..4], "cut at {cut}");
         assert_eq!(fs::read(&path).unwrap(), whole[..cut], "a reader changes nothing");
 
-        let (journal, held) = workspace.store.open(&run("r1")).await.unwrap();
-        assert_eq!(held, events[..4], "cut at {cut}");
+        let journal = workspace.store.open(&run("r1")).await.unwrap();
+        assert_eq!(workspace.read("r1").await.unwrap(), events[..4], "cut at {cut}");
         journal.append(&events[4..]).await.unwrap();
         drop(journal);
         assert_eq!(fs::read(&path).unwrap(), whole, "the chain goes on after a cut at {cut}");
@@ -75,6 +76,23 @@ async fn a_torn_tail_is_passed_over_and_cut_off_at_any_byte() {
     assert_eq!(torn.count(), whole.len() - last - 1);
     let kept = fs::read(dir.join("journal.torn-1")).unwrap();
     assert_eq!(kept, whole[last..=last]);
+}
+
+#[tokio::test]
+async fn a_reader_goes_on_after_a_torn_tail_was_cut_off() {
+    let workspace = Workspace::new();
+    let events = events("r1", 5);
+    workspace.write("r1", &events[..4]).await;
+    let path = workspace.journal("r1");
+    let mut torn = fs::read(&path).unwrap();
+    torn.extend_from_slice(b"00000053 9f0b6a11 {\"seq\":5,");
+    fs::write(&path, &torn).unwrap();
+    let mut reader = workspace.store.read(&run("r1"), 3).await.unwrap();
+    assert_eq!(reader.next().await.unwrap(), events[2..4]);
+    let journal = workspace.store.open(&run("r1")).await.unwrap();
+    assert_eq!(reader.next().await.unwrap(), []);
+    journal.append(&events[4..]).await.unwrap();
+    assert_eq!(reader.next().await.unwrap(), events[4..]);
 }
 
 #[tokio::test]
@@ -92,7 +110,7 @@ async fn damage_before_the_tail_is_refused_and_left_as_it_is() {
     let store = &workspace.store;
     let errors = [
         store.open(&run("r1")).await.map(|_| ()).unwrap_err(),
-        store.read(&run("r1"), 1).await.unwrap_err(),
+        workspace.read("r1").await.unwrap_err(),
         store.rebuild_state(&run("r1")).await.unwrap_err(),
     ];
     for error in errors {
@@ -108,7 +126,7 @@ async fn damage_before_the_tail_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn events_that_can_t_follow_each_other_are_damage() {
+async fn events_that_can_t_follow_each_other_are_refused() {
     let workspace = Workspace::new();
     let mut events = events("r1", 5);
     events.swap(1, 2);
@@ -116,7 +134,7 @@ async fn events_that_can_t_follow_each_other_are_damage() {
     // Blocked tasks can be skipped, and skipped ones can't be unblocked.
     workspace.write("r1", &events).await;
     let error = workspace.store.rebuild_state(&run("r1")).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Damaged { offset, .. } if *offset > 0), "{error}");
+    assert!(matches!(&error, StoreError::Inconsistent { .. }), "{error}");
     assert_eq!(workspace.store.list().await.unwrap(), []);
 }
 
@@ -129,7 +147,7 @@ async fn a_newer_version_is_refused_and_left_as_it_is() {
     fs::write(&path, &text).unwrap();
     for error in [
         workspace.store.open(&run("r1")).await.map(|_| ()).unwrap_err(),
-        workspace.store.read(&run("r1"), 1).await.unwrap_err(),
+        workspace.read("r1").await.unwrap_err(),
     ] {
         assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
     }
@@ -216,7 +234,7 @@ async fn the_state_is_that_of_the_run_which_was_opened_last() {
     first.publish(state("r1")).await.unwrap();
     assert_eq!(shown().await, run("r2"));
     drop(first);
-    let (first, _) = store.open(&run("r1")).await.unwrap();
+    let first = store.open(&run("r1")).await.unwrap();
     first.publish(state("r1")).await.unwrap();
     assert_eq!(shown().await, run("r1"));
 }
@@ -236,7 +254,7 @@ async fn an_unknown_run_is_answered_with_the_nearest() {
     let workspace = Workspace::new();
     workspace.write("build-2026", &events("build-2026", 2)).await;
     fs::create_dir(workspace.store.dir().join("runs/Not A Run")).unwrap();
-    let error = workspace.store.read(&run("biuld-2026"), 1).await.unwrap_err();
+    let error = workspace.read("biuld-2026").await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "there is no run biuld-2026 (did you mean build-2026?); `orch runs` lists them"
@@ -257,7 +275,8 @@ async fn a_file_in_the_place_of_the_folder_is_refused() {
 
     let store = FileStore::open(dir.path().join("store")).unwrap();
     fs::create_dir_all(store.run_dir(&run("r1")).join("journal")).unwrap();
-    assert!(matches!(store.read(&run("r1"), 1).await, Err(StoreError::Io { .. })));
+    let mut reader = store.read(&run("r1"), 1).await.unwrap();
+    assert!(matches!(reader.next().await, Err(StoreError::Io { .. })));
     fs::remove_dir_all(store.dir().join("runs")).unwrap();
     fs::write(store.dir().join("runs"), "").unwrap();
     assert!(matches!(store.list().await, Err(StoreError::Io { .. })));

@@ -8,6 +8,8 @@ use orch_model::{
     state::SkipReason,
 };
 
+use crate::internal::Decision;
+
 use super::{
     Command, Drive, Input, Scheduler, UnitEnd, UnitReport, agent_failed, at, begun, plan, slots,
     time,
@@ -126,16 +128,17 @@ fn results_are_delivered_before_the_end() {
     let mut scheduler = Scheduler::new(plan.clone(), begun(&plan, slots(1), true), |_| None);
     let a = at(&plan, "a");
     scheduler.step(Input::Begin, time(0));
-    let commands = scheduler.step(Input::CancelTask(a), time(1));
+    let commands = scheduler.step(Input::CancelTask(a), time(1)).commands;
     assert!(matches!(commands.last(), Some(Command::Stop { .. })), "{commands:?}");
     let end = UnitReport::Ended(UnitEnd::Stopped(StopReason::Cancelled));
-    let commands = scheduler.step(Input::Unit { task: a, report: end }, time(2));
+    let commands = scheduler.step(Input::Unit { task: a, report: end }, time(2)).commands;
     assert_eq!(commands.last(), Some(&Command::Deliver));
-    assert_eq!(scheduler.step(Input::Tick, time(3)), [], "once");
-    let commands = scheduler.step(Input::Delivered(Delivery::Nothing), time(4));
+    assert_eq!(scheduler.step(Input::Tick, time(3)), Decision::default(), "once");
+    let commands = scheduler.step(Input::Delivered(Delivery::Nothing), time(4)).commands;
     assert_eq!(commands.last(), Some(&Command::End));
     assert_eq!(scheduler.state().delivery, Some(Delivery::Nothing));
-    assert_eq!(scheduler.step(Input::Warning("late".into()), time(5)), [], "nothing follows");
+    let late = scheduler.step(Input::Warning("late".into()), time(5));
+    assert_eq!(late, Decision::default(), "nothing follows");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use orch_model::{
 };
 
 use super::{super::Scheduler, oracle};
-use crate::internal::{Command, Input, UnitEnd, UnitReport};
+use crate::internal::{Command, Decision, Input, UnitEnd, UnitReport};
 
 /// Where a simulated unit of work stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +78,7 @@ pub(super) struct World {
     frozen: bool,
     pub(super) ended: bool,
     /// What the scheduler was told since it was made, and what it answered.
-    told: Vec<(Input, Timestamp, Vec<Command>)>,
+    told: Vec<(Input, Timestamp, Decision)>,
     /// The state that it was made with.
     first: RunState,
     cancelled: BTreeSet<TaskIndex>,
@@ -332,18 +332,18 @@ impl World {
 
     fn tell(&mut self, input: Input) {
         let before = self.scheduler.state().clone();
-        let commands = self.scheduler.step(input.clone(), self.now);
-        self.told.push((input, self.now, commands.clone()));
+        let decision = self.scheduler.step(input.clone(), self.now);
+        self.told.push((input, self.now, decision.clone()));
         let mut state = before;
-        for command in commands {
+        for event in decision.events {
+            assert!(!state.status.is_ended(), "{event:?} after the end");
+            state.apply(&event).expect("every event is legal");
+            self.note_end(&event);
+            self.events.push(event);
+        }
+        for command in decision.commands {
             assert!(!self.ended, "{command:?} after the end");
             match command {
-                Command::Record(event) => {
-                    assert!(!state.status.is_ended(), "{event:?} after the end");
-                    state.apply(&event).expect("every event is legal");
-                    self.note_end(&event);
-                    self.events.push(event);
-                }
                 Command::Start { task, attempt } => self.start(task, attempt, &state),
                 Command::Stop { task, reason } => {
                     self.units.get_mut(&task).expect("who is stopped works").stop = Some(reason);
@@ -436,8 +436,8 @@ impl World {
         let replayed = RunState::replay(&self.events).expect("events add up").expect("events");
         assert_eq!(&replayed, self.scheduler.state());
         let mut again = Scheduler::new(Arc::clone(&self.plan), self.first.clone(), |_| None);
-        for (input, now, commands) in &self.told {
-            assert_eq!(&again.step(input.clone(), *now), commands, "{input:?}");
+        for (input, now, decision) in &self.told {
+            assert_eq!(&again.step(input.clone(), *now), decision, "{input:?}");
         }
     }
 
