@@ -38,8 +38,9 @@ pub fn main() -> ExitCode {
         }
     };
     log_to_stderr(app.verbose);
+    return_freed_memory();
     let result = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
+        .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|source| error::CliError::Io { doing: "starting".into(), source })
@@ -55,6 +56,20 @@ pub fn main() -> ExitCode {
             error.exit()
         })
         .into()
+}
+
+/// Has glibc give freed memory back to the system. By default it keeps twice as much as the largest
+/// block that was ever freed, in each thread's arena: after a plan of 10,000 tasks was read that is
+/// 10 MB of 40.
+fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        #[expect(unsafe_code, reason = "the allocator has no safe interface")]
+        // SAFETY: it changes a number inside of the allocator, under its lock.
+        unsafe {
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
+        }
+    }
 }
 
 fn log_to_stderr(verbose: u8) {

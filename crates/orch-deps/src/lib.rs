@@ -44,6 +44,7 @@
 //! // Both are ready, but they claim the same file.
 //! assert!(Conflicts::new(&plan).overlap(at("login"), at("signup")));
 //! ```
+#![forbid(unsafe_code)]
 
 pub mod conflict;
 pub mod frontier;

@@ -38,6 +38,10 @@ use crate::{
 /// How many messages one turn takes in at most, so that the first of them isn't kept waiting.
 const TURN_LIMIT: usize = 512;
 
+/// How long observers wait at most for what follows upon a `sync`: a disk that syncs in no time
+/// would otherwise be asked after every event, which costs more than what it makes durable.
+const SYNC_EVERY: Duration = Duration::from_millis(5);
+
 /// How long the state file may lag behind the run.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
@@ -135,6 +139,7 @@ pub(crate) fn spawn(
         undurable: VecDeque::new(),
         appended_seq: 0,
         commit: Arc::new(Notify::new()),
+        last_call: Arc::new(Notify::new()),
         helpers: JoinSet::new(),
         units: JoinSet::new(),
         unit_tasks: HashMap::new(),
@@ -176,6 +181,8 @@ struct Dispatcher {
     /// The number of the last event that was appended.
     appended_seq: u64,
     commit: Arc<Notify>,
+    /// Told at the end of the run, which waits for nothing but the last `sync`.
+    last_call: Arc<Notify>,
     /// The committer, waits for locks, the delivery: aborted at the end.
     helpers: JoinSet<()>,
     units: JoinSet<()>,
@@ -257,6 +264,7 @@ impl Dispatcher {
     fn spawn_committer(&mut self) {
         let journal = Arc::clone(&self.journal);
         let commit = Arc::clone(&self.commit);
+        let last_call = Arc::clone(&self.last_call);
         let messages = self.messages.clone();
         self.helpers.spawn(async move {
             loop {
@@ -265,6 +273,10 @@ impl Dispatcher {
                 let failed = result.is_err();
                 if messages.send(Message::Durable(result)).is_err() || failed {
                     return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(SYNC_EVERY) => {}
+                    () = last_call.notified() => {}
                 }
             }
         });
@@ -384,7 +396,10 @@ impl Dispatcher {
                 self.wakes.insert(at);
             }
             Command::Deliver => self.deliver(),
-            Command::End => self.ended = true,
+            Command::End => {
+                self.ended = true;
+                self.last_call.notify_one();
+            }
         }
     }
 

@@ -26,6 +26,7 @@
 //! Everything that touches the world stands behind the four ports of [`orch_model::ports`]. With
 //! the default feature `defaults` the stock parts fill them; without it the crate has neither git
 //! nor files nor processes in it, and an embedder brings its own.
+#![forbid(unsafe_code)]
 
 pub mod backoff;
 pub mod config;

@@ -1,6 +1,7 @@
 //! The words of orch: ids, plans, states, transitions, events, outcomes and the ports behind which
 //! everything that touches the world stands. Nothing here does IO, reads a clock or looks at the
 //! environment.
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod event;

@@ -48,6 +48,7 @@
 //!   have the wrong content: who can write `.git/config` can still make git run a program.
 //! - A branch that is checked out nowhere is moved by its reference. Somebody who checks it out in
 //!   the milliseconds between the look and the move sees the difference as changes of their own.
+#![forbid(unsafe_code)]
 
 mod acquire;
 mod begin;

@@ -29,8 +29,7 @@ use crate::{
 
 pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, CliError> {
     let config = workspace.config()?;
-    let path = args.plan.clone();
-    let valid = on_engine_thread(async move { compose::read_plan(&path) }).await??;
+    let valid = compose::read_plan(&args.plan)?;
     if args.dry_run {
         return dry_run(&config, &valid, &args.overrides);
     }
@@ -38,19 +37,8 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
     // Before anything runs, so that no signal finds the run unguarded.
     let signals = Signals::new()?;
     let engine = workspace.engine(&config, &args.overrides).await?;
-    let run = on_engine_thread(async move { engine.start(valid).await }).await??;
+    let run = engine.start(valid).await?;
     watch(workspace, &config, run, signals, &args.output).await
-}
-
-/// Does something on the thread that runs the engine: what it frees the engine can use, which an
-/// allocator with an arena per thread makes a difference of many megabytes.
-async fn on_engine_thread<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> Result<T, CliError> {
-    tokio::spawn(work).await.map_err(|error| CliError::Io {
-        doing: "starting the run".into(),
-        source: std::io::Error::other(error),
-    })
 }
 
 fn dry_run(config: &Config, plan: &ValidPlan, overrides: &Overrides) -> Result<Exit, CliError> {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::{
     path::{Path, Step},
     problem::{Finding, Problem},
+    spec::PlanSpec,
 };
 
 /// How a plan is written.
@@ -154,6 +155,15 @@ struct Read {
 impl Read {
     fn broken(problem: Problem) -> Self {
         Self { root: None, problems: vec![problem] }
+    }
+}
+
+/// Reads a plan without the places of its values. `None` where something may be wrong with it, or
+/// where the format's own reader is laxer than ours: those for YAML and JSON pass over duplicate keys.
+pub(super) fn read_plain(text: &str, format: Format) -> Option<PlanSpec> {
+    match format {
+        Format::Toml => ::toml::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).ok(),
+        Format::Yaml | Format::Json => None,
     }
 }
 

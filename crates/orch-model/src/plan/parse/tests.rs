@@ -59,6 +59,8 @@ fn the_three_formats_say_the_same() {
         assert_eq!(toml.run(), other.run());
     }
     assert_eq!(toml.tasks().len(), 4);
+    let plain = source::read_plain(TOML, Format::Toml).expect("no mistake");
+    assert_eq!(plain, **parse_with_places(TOML, Format::Toml).unwrap().spec());
 }
 
 #[test]
@@ -360,10 +362,14 @@ fn formats_are_told_by_extension() {
     }
 }
 
-/// Whatever the text, there is an answer, and its spans can be printed.
+/// Whatever the text, there is an answer, the same with and without places, and its spans can be
+/// printed.
 fn assert_sound(text: &str) -> Result<(), TestCaseError> {
     for format in [Format::Toml, Format::Yaml, Format::Json] {
-        let Err(problems) = parse(text, format) else { continue };
+        let with_places = parse_with_places(text, format);
+        let specs = |plan: Result<ValidPlan, Problems>| plan.map(|plan| plan.spec().clone());
+        prop_assert_eq!(specs(parse(text, format)), specs(with_places.clone()));
+        let Err(problems) = with_places else { continue };
         prop_assert!(!problems.is_empty(), "{format:?} refuses without a reason");
         for problem in &problems {
             prop_assert!(!problem.message.is_empty());
@@ -380,7 +386,7 @@ fn assert_sound(text: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn no_text_makes_it_panic(text in "\\PC*|[\\[\\]{}:,\"'&*#=\\-|>?! \\n\\ta-c1é]{0,60}") {
