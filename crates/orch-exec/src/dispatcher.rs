@@ -227,7 +227,10 @@ impl Dispatcher {
             let _ = publishing.await;
         }
         result?;
-        self.journal.publish(Arc::new(self.scheduler.state().clone())).await?;
+        // The run has ended, and the journal says so.
+        if let Err(error) = self.journal.publish(Arc::new(self.scheduler.state().clone())).await {
+            tracing::warn!(%error, "the state file can't be written");
+        }
         Ok(Report::of(self.scheduler.state()))
     }
 

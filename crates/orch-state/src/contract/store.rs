@@ -118,6 +118,10 @@ async fn one_writer_at_a_time(store: Arc<dyn StateStore>) {
     drop((journal, beside));
     let error = store.create(&first).await.expect_err("the run exists");
     assert!(matches!(error, StoreError::Exists { .. }), "{error}");
+    let open = store.open(&first).await.expect("nobody writes");
+    let error = store.create(&first).await.expect_err("the run exists and goes on");
+    assert!(matches!(error, StoreError::Exists { .. }), "{error}");
+    drop(open);
     drop(store.open(&first).await.expect("nobody writes"));
 }
 

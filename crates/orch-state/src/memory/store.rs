@@ -134,7 +134,6 @@ impl StateStore for MemoryStore {
 
     async fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError> {
         let mut inner = self.lock();
-        inner.check_free(run)?;
         if inner.runs.contains_key(run) {
             return Err(StoreError::Exists { run: run.clone() });
         }
