@@ -48,6 +48,10 @@ mod defaults;
 pub mod logs;
 #[cfg(feature = "process")]
 pub mod process;
+#[cfg(feature = "defaults")]
+pub mod shim;
+#[cfg(feature = "defaults")]
+mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "defaults")]

@@ -9,7 +9,9 @@ pub mod store;
 pub mod worktree;
 
 pub use lock::{Acquired, Lease, LockError, LockHolder, LockRequest, ResourceLock};
-pub use runner::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent};
+pub use runner::{
+    AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent,
+};
 pub use store::{EventReader, RunJournal, RunSummary, StateStore, StoreError};
 pub use worktree::{
     BeginRun, CommitMessage, GcItem, GcItemKind, GcRequest, MergeOutcome, MergeRequest, Release,

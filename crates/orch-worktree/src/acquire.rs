@@ -12,6 +12,7 @@ use std::{
 
 use orch_model::{
     CommitId, TaskId,
+    event::Place,
     ports::{Worktree, WorktreeError, WorktreeRequest},
 };
 
@@ -55,6 +56,32 @@ impl Repo {
             shared,
             run,
         }))
+    }
+
+    /// The worktree that an earlier process made for the same attempt.
+    pub(crate) async fn reopen(
+        self: Arc<Self>,
+        request: WorktreeRequest,
+        place: Place,
+    ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
+        let run = self.run(&request.run).await?;
+        let Some(admin) = self.checkouts.admin_of(&place.path) else { return Ok(None) };
+        let reason = names::lock_reason(&request.run, &request.task, request.attempt);
+        let locked = fs::read_to_string(admin.join("locked")).unwrap_or_default();
+        if !place.path.is_dir() || locked.trim_end() != reason.trim_end() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Slot {
+            repo: Arc::clone(&self),
+            task: request.task,
+            attempt: request.attempt,
+            site: Site { path: place.path, admin: Some(admin.clone()) },
+            admin,
+            branch: place.branch,
+            base: place.base,
+            shared: request.shared_by.is_some(),
+            run,
+        })))
     }
 
     /// A new worktree, in the place of what an interrupted call may have left.

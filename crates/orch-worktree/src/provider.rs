@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use orch_model::{
     RunId,
-    event::RunBase,
+    event::{Place, RunBase},
     ports::{
         BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, Worktree, WorktreeError,
         WorktreeProvider, WorktreeRequest,
@@ -61,6 +61,15 @@ impl WorktreeProvider for GitWorktrees {
 
     async fn acquire(&self, request: WorktreeRequest) -> Result<Box<dyn Worktree>, WorktreeError> {
         to_the_end(Arc::clone(&self.repo).acquire(request)).await
+    }
+
+    async fn reopen(
+        &self,
+        request: WorktreeRequest,
+        place: &Place,
+    ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
+        let place = place.clone();
+        to_the_end(Arc::clone(&self.repo).reopen(request, place)).await
     }
 
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError> {

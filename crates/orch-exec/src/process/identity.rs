@@ -5,12 +5,12 @@ use std::{fs, sync::OnceLock};
 use orch_model::event::AgentIdentity;
 
 /// The identity of a process that exists now; `None` where it does not.
-pub(super) fn of(pid: u32) -> Option<AgentIdentity> {
+pub(crate) fn of(pid: u32) -> Option<AgentIdentity> {
     Some(AgentIdentity { pid, start_ticks: stat(pid)?.start_ticks, boot_id: boot_id().to_owned() })
 }
 
 /// Whether that very process still runs; a zombie does not.
-pub(super) fn is_alive(identity: &AgentIdentity) -> bool {
+pub(crate) fn is_alive(identity: &AgentIdentity) -> bool {
     identity.boot_id == boot_id()
         && stat(identity.pid).is_some_and(|stat| {
             stat.start_ticks == identity.start_ticks && !matches!(stat.state, 'Z' | 'X')
@@ -18,13 +18,21 @@ pub(super) fn is_alive(identity: &AgentIdentity) -> bool {
 }
 
 /// Whether a process of this group exists that is no zombie. Walks `/proc`: rarely called.
-pub(super) fn group_is_alive(group: u32) -> bool {
-    let Ok(entries) = fs::read_dir("/proc") else { return false };
+pub(super) fn group_is_alive(group_number: u32) -> bool {
+    living().any(|pid| group(pid) == Some(group_number))
+}
+
+/// The processes of this machine that are no zombies.
+pub(super) fn living() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
-        .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(stat)
-        .any(|stat| stat.group == group && !matches!(stat.state, 'Z' | 'X'))
+        .filter(|pid| stat(*pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X')))
+}
+
+/// The number of a process's group.
+pub(super) fn group(pid: u32) -> Option<u32> {
+    stat(pid).map(|stat| stat.group)
 }
 
 struct Stat {

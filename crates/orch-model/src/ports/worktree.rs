@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BoxError;
 use crate::{
-    event::{Delivery, RunBase},
+    event::{Delivery, Place, RunBase},
     id::{CommitId, EpicId, RunId, TaskId},
     state::Attempt,
 };
@@ -46,6 +46,17 @@ pub trait WorktreeProvider: Debug + Send + Sync {
     /// # Cancel safety
     /// A dropped call may leave a half-made worktree, which a repetition replaces.
     async fn acquire(&self, request: WorktreeRequest) -> Result<Box<dyn Worktree>, WorktreeError>;
+
+    /// Takes up a worktree again that an earlier orchestrator made for the same attempt, and changes
+    /// nothing in it. `None` where it is not there any more, or belongs to another attempt.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn reopen(
+        &self,
+        request: WorktreeRequest,
+        place: &Place,
+    ) -> Result<Option<Box<dyn Worktree>>, WorktreeError>;
 
     /// Merges a commit into the results.
     ///
