@@ -39,6 +39,7 @@ mod plan;
 mod repo;
 mod running;
 mod signal;
+mod supervisors;
 mod wait;
 
 pub use checkout::Checkout;

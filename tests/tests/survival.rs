@@ -208,3 +208,40 @@ fn what_left_the_group_of_an_agent_is_ended_with_it() {
     assert!(outcome.text().contains("left behind"), "{outcome}");
     no_leftovers(&repo);
 }
+
+/// It forks on and on, in sessions of its own too, ignores SIGTERM, leaves its output in the hands of
+/// others and floods it.
+const WORST: &str = "trap '' TERM; \
+    setsid sh -c 'while :; do sleep 1000 & sleep 0.01; done' & \
+    (while :; do (setsid sleep 1000 &); sleep 0.01; done) & \
+    while :; do sleep 1000 & sleep 0.01; done & \
+    exec yes a flood of output";
+
+#[test]
+fn the_worst_agent_is_ended_and_harms_no_other() {
+    let repo = TestRepo::new();
+    repo.configure("grace = \"300ms\"\n");
+    let plan = Plan::new()
+        .task("worst", |t| t.shell(WORST).set("timeout", "1s").set("max_output", "1MiB"))
+        .task("beside", |t| t.script("sleep 0.5; write beside.txt 1"))
+        .task("after", |t| t.script("write after.txt 1").needs(["beside"]));
+    let outcome = repo.run(&plan);
+    outcome.assert_code(1);
+    let report = outcome.report();
+    report.assert_statuses(&[("worst", "failed"), ("beside", "merged"), ("after", "merged")]);
+    let log = log(&repo, &report.run_id(), "worst.1.log");
+    assert!(log.contains("bytes of output cut here"), "the flood is cut");
+    assert!(log.len() < (1 << 20) + 200, "{} bytes are kept", log.len());
+    let mine = format!("ORCH_RUN_ID={}", report.run_id());
+    let left: Vec<_> = fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == mine.as_bytes())
+        })
+        .filter(|pid| process_is_alive(*pid))
+        .collect();
+    assert!(left.is_empty(), "{left:?} are left");
+    assert_eq!(repo.show("main", "after.txt"), "1\n");
+}

@@ -14,7 +14,9 @@ use std::{
 };
 
 use orch_model::{Timestamp, ports::RunnerError};
-use rustix::process::{Signal, getpid, set_child_subreaper, setsid};
+use rustix::process::{
+    Resource, Signal, getpid, getrlimit, set_child_subreaper, setrlimit, setsid,
+};
 use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
@@ -42,6 +44,7 @@ pub(super) fn main(run_dir: &Path) -> i32 {
         // A leader of a group can't make a session; it is one where it was started by hand.
         let _ = setsid();
         set_child_subreaper(Some(getpid()))?;
+        raise_file_limit();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let result = runtime.block_on(supervise(run_dir));
         runtime.shutdown_background();
@@ -54,6 +57,15 @@ pub(super) fn main(run_dir: &Path) -> i32 {
             let _ = io::Write::write_all(&mut io::stdout(), format!("{error}\n").as_bytes());
             1
         }
+    }
+}
+
+/// Each agent takes two descriptors, and the usual soft limit is 1,024.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 
