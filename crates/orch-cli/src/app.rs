@@ -66,6 +66,11 @@ pub enum Command {
         orch cancel login   ends one task; those that need it are skipped\n  \
         orch cancel         ends everything; what was merged is delivered")]
     Cancel(CancelArgs),
+    /// Show the processes of agents
+    #[command(after_help = "The same, for scripts: .orch/runs/<run>/processes.json")]
+    Ps(PsArgs),
+    /// End the agent of a task at once, without grace; the task is cancelled
+    Kill(KillArgs),
     /// Remove what ended runs left behind and what is safe elsewhere
     #[command(after_help = "No commit is lost: what is on no other branch is kept, and said so.")]
     Gc(GcArgs),
@@ -247,6 +252,27 @@ pub struct ResumeArgs {
 pub struct CancelArgs {
     /// The task [default: everything]
     pub task: Option<TaskId>,
+    /// The run [default: the one that goes on]
+    #[arg(long)]
+    pub run: Option<RunId>,
+}
+
+/// `orch ps`
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// The run [default: every run whose agents are at work]
+    #[arg(long)]
+    pub run: Option<RunId>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch kill`
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// The task
+    pub task: TaskId,
     /// The run [default: the one that goes on]
     #[arg(long)]
     pub run: Option<RunId>,

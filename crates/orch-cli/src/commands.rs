@@ -14,6 +14,7 @@ mod init;
 mod logs;
 mod pick;
 mod plan;
+mod ps;
 mod run;
 mod runs;
 mod status;
@@ -36,6 +37,8 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Pause(args) => control::pause(&workspace, args).await,
         Command::Resume(args) => control::resume(&workspace, args).await,
         Command::Cancel(args) => control::cancel(&workspace, args).await,
+        Command::Ps(args) => ps::ps(&workspace, args).await,
+        Command::Kill(args) => ps::kill(&workspace, args).await,
         Command::Gc(args) => gc::gc(&workspace, &args).await,
         Command::Config(args) => config::config(&workspace, &args),
         // They need no repository and were dealt with above.

@@ -74,6 +74,7 @@ keys! {
     Grace "grace" "how long an agent that is asked to end may take before it is killed",
     Backoff "backoff" "the pause before the first retry; doubled for each further one",
     BackoffMax "backoff_max" "the longest pause before a retry",
+    Silence "silence" "how long an agent may do nothing before that is told",
     WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
 }
@@ -150,6 +151,7 @@ impl Config {
 
         let mut config = EngineConfig::default();
         config.defaults = defaults;
+        config.silence = Some(self.value::<Span>(Key::Silence).0);
         config.worktree_root = (!root.is_empty()).then(|| root.into());
         config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
         config.schedule = overrides.schedule.map(|schedule| match schedule {
@@ -201,6 +203,7 @@ fn built_in(key: Key) -> String {
         Key::Grace => settings.grace.to_string(),
         Key::Backoff => settings.backoff.to_string(),
         Key::BackoffMax => settings.backoff_max.to_string(),
+        Key::Silence => "10m".into(),
         Key::WorktreeRoot => String::new(),
         Key::Live => "auto".into(),
     }
@@ -218,7 +221,7 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::MaxPerWave => {
             value.parse::<u32>().map(|_| ()).map_err(|_| format!("`{value}` is not a whole number"))
         }
-        Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax => {
+        Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax | Key::Silence => {
             value.parse::<Span>().map(|_| ())
         }
         Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
@@ -296,6 +299,7 @@ mod tests {
             (Key::Grace, "1m"),
             (Key::Backoff, "3s"),
             (Key::BackoffMax, "9s"),
+            (Key::Silence, "5m"),
             (Key::WorktreeRoot, "/trees"),
             (Key::Live, "never"),
         ] {
@@ -316,6 +320,7 @@ mod tests {
             ..RunSettings::default()
         };
         assert_eq!(engine.defaults, expected);
+        assert_eq!(engine.silence, Some(std::time::Duration::from_secs(300)));
         assert_eq!(engine.worktree_root, Some("/trees".into()));
     }
 

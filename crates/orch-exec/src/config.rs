@@ -1,6 +1,6 @@
 //! How the engine is set up.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use orch_model::{ValidPlan, event::RunSettings, plan::spec::Schedule};
 
@@ -17,6 +17,8 @@ pub struct EngineConfig {
     pub max_concurrency: Option<u32>,
     /// Replaces the plan's `schedule`.
     pub schedule: Option<Schedule>,
+    /// How long an agent may do nothing before that is told. Default: 10 minutes.
+    pub silence: Option<Duration>,
     /// Where worktrees are made. Default: beside the repository, in `<repository>.worktrees`.
     pub worktree_root: Option<PathBuf>,
     /// Where runs are recorded. Default: `.orch` in the repository.

@@ -39,6 +39,11 @@ pub enum Request {
         /// The task.
         task: Option<TaskId>,
     },
+    /// Cancel a task without grace for its agent.
+    Kill {
+        /// The task.
+        task: TaskId,
+    },
 }
 
 /// What an orchestrator answers.
@@ -173,6 +178,7 @@ async fn answer(request: Request, run: &Run) -> Response {
         Request::Resume => run.resume().await,
         Request::Cancel { task: None } => run.cancel().await,
         Request::Cancel { task: Some(task) } => run.cancel_task(&task).await,
+        Request::Kill { task } => run.kill_task(&task).await,
     };
     match result {
         Ok(()) => Response::Done { run: run.id().clone() },

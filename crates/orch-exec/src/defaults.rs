@@ -18,7 +18,11 @@ pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
         .unwrap_or_else(|| workspace::state_dir(&builder.workspace));
     if builder.runner.is_none() {
         builder.runner = Some(if shim::is_ready() {
-            Arc::new(shim::SupervisedRunner::new(&state_dir))
+            let runner = shim::SupervisedRunner::new(&state_dir);
+            Arc::new(match builder.config.silence {
+                Some(silence) => runner.silence(silence),
+                None => runner,
+            })
         } else {
             Arc::new(CommandRunner::new(&state_dir))
         });

@@ -61,6 +61,8 @@ pub(crate) enum Message {
     Refresh(oneshot::Sender<()>),
     /// Give running agents no more grace.
     Kill,
+    /// Cancel a task without grace; the answer comes after that has been written.
+    KillTask(TaskIndex, oneshot::Sender<()>),
     /// Everything up to this event survives a power cut.
     Durable(Result<u64, StoreError>),
 }
@@ -327,6 +329,13 @@ impl Dispatcher {
             Message::Kill => {
                 self.killing = true;
                 self.tell_all(|control| control.kill = true);
+            }
+            Message::KillTask(task, done) => {
+                if let Some(control) = self.controls.get(&task) {
+                    control.send_modify(|control| control.kill = true);
+                }
+                self.step(Input::CancelTask(task), turn);
+                turn.done.push(done);
             }
             Message::Durable(result) => self.durable(result?),
         }

@@ -48,9 +48,9 @@ mod defaults;
 pub mod logs;
 #[cfg(feature = "process")]
 pub mod process;
-#[cfg(feature = "defaults")]
+#[cfg(feature = "process")]
 pub mod shim;
-#[cfg(feature = "defaults")]
+#[cfg(feature = "process")]
 mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;

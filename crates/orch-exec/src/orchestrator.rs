@@ -459,6 +459,18 @@ impl Run {
         self.ask(Input::CancelTask(index)).await
     }
 
+    /// Like [`Run::cancel_task`], without grace for its agent.
+    ///
+    /// # Errors
+    /// Where the plan has no such task, or the run has ended.
+    pub async fn kill_task(&self, task: &TaskId) -> Result<(), EngineError> {
+        let index =
+            self.plan.index_of(task).ok_or_else(|| EngineError::NoSuchTask(task.clone()))?;
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::KillTask(index, reply)).map_err(|_| EngineError::Ended)?;
+        answer.await.map_err(|_| EngineError::Ended)
+    }
+
     /// Ends running agents, with grace, and then the run, so that it can be resumed later. Their
     /// attempts aren't charged to their tasks.
     ///

@@ -4,6 +4,7 @@
 //! Agents are children of the orchestrator here, and what one that was killed left running is ended by
 //! the next one. Where they are to outlive it, `crate::shim` puts a supervisor between.
 
+mod activity;
 pub(crate) mod child;
 mod command;
 pub(crate) mod environment;

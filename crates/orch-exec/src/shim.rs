@@ -16,6 +16,7 @@
 //! taken, and what still runs is found by its environment and ended.
 
 mod client;
+pub mod processes;
 mod protocol;
 mod record;
 mod supervisor;
@@ -41,7 +42,8 @@ pub fn run_if_requested() {
     READY.store(true, Ordering::Relaxed);
 }
 
-/// Whether [`run_if_requested`] was called.
-pub(crate) fn is_ready() -> bool {
+/// Whether [`run_if_requested`] was called, so that agents can outlive this program.
+#[must_use]
+pub fn is_ready() -> bool {
     READY.load(Ordering::Relaxed)
 }

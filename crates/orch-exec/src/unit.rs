@@ -387,6 +387,7 @@ impl Unit {
                     }
                     return Ok(exit);
                 }
+                notice = agent.notice() => self.warn(notice),
                 () = reached(deadline) => {
                     let after = Span(limit);
                     self.reporter.tell(UnitReport::Stopping(StopReason::Timeout { after }));

@@ -14,8 +14,8 @@ use rustix::{
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch, time::timeout};
 
 use super::{
-    environment::Environment, group::Group, identity, launch::Launch, orphans::Orphanage,
-    output::Output,
+    activity::Activity, environment::Environment, group::Group, identity, launch::Launch,
+    orphans::Orphanage, output::Output,
 };
 
 /// How long a process outside the group may hold the output open after the agent's end.
@@ -27,6 +27,7 @@ pub(crate) struct ChildGroup {
     group: Arc<Group>,
     identity: Option<AgentIdentity>,
     exit: watch::Receiver<Ended>,
+    activity: Arc<Activity>,
 }
 
 impl ChildGroup {
@@ -57,12 +58,18 @@ impl ChildGroup {
         let (ended, exit) = watch::channel(None);
         let identity = identity::of(group.pid());
         let sweep = orphanage.map(|orphanage| (Arc::clone(orphanage), launch.env.clone()));
-        tokio::spawn(supervise(Arc::clone(&group), receiver, output, sweep, ended));
-        Ok(Self { group, identity, exit })
+        let activity = Arc::<Activity>::default();
+        let seen = Arc::clone(&activity);
+        tokio::spawn(supervise(Arc::clone(&group), receiver, output, seen, sweep, ended));
+        Ok(Self { group, identity, exit, activity })
     }
 
     pub(crate) const fn identity(&self) -> Option<&AgentIdentity> {
         self.identity.as_ref()
+    }
+
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// Waits until it has ended and nothing of its group is left.
@@ -118,10 +125,12 @@ async fn supervise(
     group: Arc<Group>,
     mut receiver: Receiver,
     mut output: Output,
+    activity: Arc<Activity>,
     sweep: Option<Sweep>,
     ended: watch::Sender<Ended>,
 ) {
-    let result = follow(&group, &mut receiver, &mut output, sweep).await.map_err(Arc::new);
+    let result =
+        follow(&group, &mut receiver, &mut output, &activity, sweep).await.map_err(Arc::new);
     ended.send_replace(Some(result));
 }
 
@@ -129,6 +138,7 @@ async fn follow(
     group: &Group,
     receiver: &mut Receiver,
     output: &mut Output,
+    activity: &Activity,
     sweep: Option<Sweep>,
 ) -> io::Result<AgentExit> {
     let mut buffer = vec![0; 16 * 1024];
@@ -136,6 +146,7 @@ async fn follow(
     // A disk that takes no more must not keep the agent from ending: what it writes is dropped.
     let mut failure = None;
     let mut take = |bytes: &[u8], output: &mut Output| {
+        activity.note(bytes);
         if failure.is_none()
             && let Err(error) = output.write(bytes)
         {

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use serde::{Deserialize, Serialize};
+
 /// Variables that would lead an agent's git to another repository or give it other settings; those
 /// that `git rev-parse --local-env-vars` names.
 const GIT_VARIABLES: &[&str] = &[
@@ -24,8 +26,7 @@ const GIT_VARIABLES: &[&str] = &[
 
 /// What agents inherit of the environment of an orchestrator: all but the variables that would
 /// redirect git, and those that an orchestrator which itself runs under another one was given.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "defaults", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Environment(Vec<(OsString, OsString)>);
 
 impl Environment {

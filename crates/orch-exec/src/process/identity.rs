@@ -35,13 +35,43 @@ pub(super) fn group(pid: u32) -> Option<u32> {
     stat(pid).map(|stat| stat.group)
 }
 
+/// What a group of processes takes of the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Use {
+    /// How many they are.
+    pub(crate) processes: u32,
+    /// The time that those alive have computed, in clock ticks.
+    pub(crate) cpu_ticks: u64,
+    /// Their resident memory, in pages; what they share counts for each.
+    pub(crate) memory_pages: u64,
+    /// Whether their leader is stopped, or waits for the kernel and can't be interrupted.
+    pub(crate) leader: char,
+}
+
+/// What each group of processes of this machine takes.
+pub(crate) fn use_by_group() -> std::collections::HashMap<u32, Use> {
+    let mut groups = std::collections::HashMap::<u32, Use>::new();
+    for (pid, stat) in living().filter_map(|pid| Some((pid, stat(pid)?))) {
+        let group = groups.entry(stat.group).or_default();
+        group.processes += 1;
+        group.cpu_ticks += stat.cpu_ticks;
+        group.memory_pages += stat.memory_pages;
+        if pid == stat.group {
+            group.leader = stat.state;
+        }
+    }
+    groups
+}
+
 struct Stat {
     state: char,
     group: u32,
+    cpu_ticks: u64,
     start_ticks: u64,
+    memory_pages: u64,
 }
 
-/// Fields 3, 5 and 22 of `/proc/PID/stat`, proc_pid_stat(5).
+/// Fields 3, 5, 14 and 15, 22 and 24 of `/proc/PID/stat`, proc_pid_stat(5).
 fn stat(pid: u32) -> Option<Stat> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -49,11 +79,14 @@ fn stat(pid: u32) -> Option<Stat> {
 fn parse(stat: &str) -> Option<Stat> {
     // Field 2 is the command in parentheses and may hold blanks and parentheses itself.
     let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
+    let fields: Vec<&str> = rest.split_ascii_whitespace().take(22).collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Stat {
-        state: fields.next()?.chars().next()?,
-        group: fields.nth(1)?.parse().ok()?,
-        start_ticks: fields.nth(16)?.parse().ok()?,
+        state: fields.first()?.chars().next()?,
+        group: u32::try_from(number(5)?).ok()?,
+        cpu_ticks: number(14)? + number(15)?,
+        start_ticks: number(22)?,
+        memory_pages: number(24)?,
     })
 }
 
@@ -73,6 +106,7 @@ mod tests {
         let line = "12 (a) R 1) S 1 34 34 0 -1 4194560 1 0 0 0 5 6 7 8 20 0 1 0 987654 1 2";
         let stat = parse(line).unwrap();
         assert_eq!((stat.state, stat.group, stat.start_ticks), ('S', 34, 987_654));
+        assert_eq!((stat.cpu_ticks, stat.memory_pages), (11, 2));
         assert!(parse("12 (a").is_none());
     }
 

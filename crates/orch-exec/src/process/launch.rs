@@ -11,12 +11,13 @@ use std::{
 
 use orch_model::ports::{AgentRequest, RunnerError};
 
+use serde::{Deserialize, Serialize};
+
 use super::{command, environment::Environment};
 use crate::logs;
 
 /// A program that is ready to be started: nothing of the plan has to be known any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "defaults", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Launch {
     /// The program: a path, or a name that is looked up in `PATH`.
     pub(crate) program: String,

@@ -40,6 +40,10 @@ use crate::{
 /// How long a supervisor may take to begin.
 const BEGIN: Duration = Duration::from_secs(30);
 
+/// How long an agent may do nothing before that is told. The longest healthy silence that was
+/// measured elsewhere is 390 s.
+const SILENCE: Duration = Duration::from_secs(600);
+
 /// How often one is started: the one before may be about to end and still hold its place.
 const ATTEMPTS: u32 = 20;
 
@@ -55,6 +59,8 @@ pub(super) fn socket_path(run_dir: &Path) -> PathBuf {
 pub struct SupervisedRunner {
     state_dir: PathBuf,
     environment: Environment,
+    silence: Duration,
+    program: PathBuf,
     connections: tokio::sync::Mutex<HashMap<RunId, Arc<Connection>>>,
 }
 
@@ -66,8 +72,25 @@ impl SupervisedRunner {
         Self {
             state_dir: state_dir.into(),
             environment: Environment::inherited(),
+            silence: SILENCE,
+            program: "/proc/self/exe".into(),
             connections: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Sets how long an agent may do nothing before that is told. Default: 10 minutes.
+    #[must_use]
+    pub const fn silence(mut self, silence: Duration) -> Self {
+        self.silence = silence;
+        self
+    }
+
+    /// Sets the program that supervises, which must call
+    /// [`run_if_requested`](super::run_if_requested). Default: the one that runs.
+    #[must_use]
+    pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = program.into();
+        self
     }
 
     fn run_dir(&self, run: &RunId) -> PathBuf {
@@ -99,7 +122,7 @@ impl SupervisedRunner {
         let mut begun = Ok(());
         for _ in 0..ATTEMPTS {
             if let Some(stream) = connect(run_dir).await? {
-                match Connection::open(stream, &self.environment).await {
+                match Connection::open(stream, &self.environment, self.silence).await {
                     // It was about to end, for want of something to do.
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                     connection => return connection.map(Some),
@@ -108,7 +131,7 @@ impl SupervisedRunner {
             if !start {
                 return Ok(None);
             }
-            begun = begin(run_dir).await;
+            begun = begin(&self.program, run_dir).await;
         }
         begun.and(Err(io::ErrorKind::NotConnected.into()))
     }
@@ -135,9 +158,9 @@ async fn connect(run_dir: &Path) -> io::Result<Option<UnixStream>> {
 }
 
 /// Starts a supervisor and waits until it listens.
-async fn begin(run_dir: &Path) -> io::Result<()> {
+async fn begin(program: &Path, run_dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(run_dir)?;
-    let mut child = Command::new("/proc/self/exe")
+    let mut child = Command::new(program)
         .arg0("orch-supervisor")
         .arg(ARGUMENT)
         .arg(run_dir)
@@ -263,20 +286,32 @@ struct Connection {
     waiting: Arc<Mutex<Waiting>>,
 }
 
+/// Where it is told what becomes of an agent.
+#[derive(Debug)]
+struct Listener {
+    exit: watch::Sender<Exit>,
+    notices: mpsc::UnboundedSender<String>,
+}
+
 /// Who waits for what the supervisor says.
 #[derive(Debug, Default)]
 struct Waiting {
     answers: HashMap<u64, oneshot::Sender<Answer>>,
-    exits: HashMap<Key, watch::Sender<Exit>>,
+    agents: HashMap<Key, Listener>,
     /// The connection is lost: nobody is told anything any more.
     lost: bool,
 }
 
 impl Connection {
-    async fn open(stream: UnixStream, environment: &Environment) -> io::Result<Arc<Self>> {
+    async fn open(
+        stream: UnixStream,
+        environment: &Environment,
+        silence: Duration,
+    ) -> io::Result<Arc<Self>> {
         let (read, mut write) = stream.into_split();
         let mut read = BufReader::new(read);
-        let hello = Hello { version: VERSION, environment: environment.clone() };
+        let silence_ms = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+        let hello = Hello { version: VERSION, environment: environment.clone(), silence_ms };
         let eof = || io::Error::from(io::ErrorKind::UnexpectedEof);
         write.write_all(&socket::line(&hello)?).await.map_err(|_| eof())?;
         let line = socket::read_line(&mut read).await.map_err(|_| eof())?.ok_or_else(eof)?;
@@ -332,7 +367,9 @@ impl Connection {
     ) -> Result<Option<SupervisedAgent>, RunnerError> {
         let key = attempt.key();
         let (ended, exit) = watch::channel(None);
-        lock(&self.waiting).exits.insert(key.clone(), ended);
+        let (told, notices) = mpsc::unbounded_channel();
+        let listener = Listener { exit: ended, notices: told };
+        lock(&self.waiting).agents.insert(key.clone(), listener);
         // From here on, dropping it ends what was started.
         let mut agent = SupervisedAgent {
             connection: Arc::clone(self),
@@ -340,6 +377,7 @@ impl Connection {
             attempt,
             identity: None,
             exit,
+            notices: tokio::sync::Mutex::new(notices),
             is_known: true,
         };
         match self.ask(key, order).await {
@@ -371,8 +409,13 @@ async fn listen(mut read: BufReader<OwnedReadHalf>, waiting: Arc<Mutex<Waiting>>
                 }
             }
             Reply::Ended { key, exit } => {
-                if let Some(ended) = waiting.exits.get(&key) {
-                    ended.send_replace(Some(exit));
+                if let Some(listener) = waiting.agents.get(&key) {
+                    listener.exit.send_replace(Some(exit));
+                }
+            }
+            Reply::Notice { key, message } => {
+                if let Some(listener) = waiting.agents.get(&key) {
+                    let _ = listener.notices.send(message);
                 }
             }
         }
@@ -391,6 +434,7 @@ struct SupervisedAgent {
     attempt: Attempted,
     identity: Option<AgentIdentity>,
     exit: watch::Receiver<Exit>,
+    notices: tokio::sync::Mutex<mpsc::UnboundedReceiver<String>>,
     /// The supervisor has it.
     is_known: bool,
 }
@@ -425,6 +469,13 @@ impl RunningAgent for SupervisedAgent {
         }
     }
 
+    async fn notice(&self) -> String {
+        match self.notices.lock().await.recv().await {
+            Some(notice) => notice,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn stop(&self, grace: Duration) -> Result<(), RunnerError> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.order(Order::Stop { grace_ms }).await?;
@@ -445,7 +496,7 @@ impl RunningAgent for SupervisedAgent {
 
 impl Drop for SupervisedAgent {
     fn drop(&mut self) {
-        lock(&self.connection.waiting).exits.remove(&self.key);
+        lock(&self.connection.waiting).agents.remove(&self.key);
         if self.is_known {
             let (seq, order) = (u64::MAX, Order::Forget);
             let _ = self.connection.outbox.send(Request { seq, key: self.key.clone(), order });

@@ -54,6 +54,8 @@ pub(super) enum Order {
 pub(super) enum Reply {
     /// To a request.
     Answer { seq: u64, answer: Answer },
+    /// Something that people should know of an agent.
+    Notice { key: Key, message: String },
     /// An agent has ended.
     Ended { key: Key, exit: Result<AgentExit, String> },
 }
@@ -122,6 +124,8 @@ pub(super) struct Hello {
     pub(super) version: u32,
     /// What the agents that are started over this connection inherit.
     pub(super) environment: Environment,
+    /// How long an agent may do nothing before that is told.
+    pub(super) silence_ms: u64,
 }
 
 /// The supervisor's answer to it.

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     fs, io,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -20,10 +20,11 @@ use rustix::process::{
 use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 
 use super::{
+    processes::{self, HEARTBEAT, PROCESSES_VERSION, Process, Processes, Watch},
     protocol::{Answer, Hello, Key, Order, Reply, Request, VERSION, Welcome},
     record::{Entry, Fact, Record},
 };
@@ -34,6 +35,12 @@ use crate::{
 
 /// How long it waits for its first orchestrator.
 const LONELY: Duration = Duration::from_secs(10);
+
+/// The shortest time between two looks.
+const LEAST: Duration = Duration::from_millis(100);
+
+/// How often the list of processes is written, at most.
+const PROCESSES_EVERY: Duration = Duration::from_secs(1);
 
 /// How long agents have to end when the supervisor is asked to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -88,13 +95,19 @@ async fn supervise(run_dir: &Path) -> io::Result<()> {
     let orphanage = Arc::<Orphanage>::default();
     tokio::spawn(Arc::clone(&orphanage).reap());
     let agents = Arc::new(Agents {
+        run_dir: run_dir.to_owned(),
+        silence: Mutex::new(Duration::MAX),
+        changed: Notify::new(),
         table: Mutex::new(HashMap::new()),
         record: Mutex::new(Record::open(run_dir)?),
         orphanage: Arc::clone(&orphanage),
     });
     // The orchestrator that started it waits for this line.
     tokio::io::stdout().write_all(b"ready\n").await?;
+    let heart = tokio::spawn(Arc::clone(&agents).beat());
     serve(&listener, &agents).await;
+    heart.abort();
+    agents.look();
     let _ = fs::remove_file(&path);
     Ok(())
 }
@@ -131,8 +144,11 @@ async fn serve(listener: &UnixListener, agents: &Arc<Agents>) {
 async fn talk(stream: UnixStream, agents: Arc<Agents>) {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
-    let Some(environment) = greet(&mut read, &mut write).await else { return };
-    let environment = Arc::new(environment);
+    let Some(Hello { environment, silence_ms, .. }) = greet(&mut read, &mut write).await else {
+        return;
+    };
+    *agents.silence.lock().unwrap_or_else(PoisonError::into_inner) =
+        Duration::from_millis(silence_ms);
     let (replies, outbox) = mpsc::unbounded_channel();
     let writing = tokio::spawn(write_out(write, outbox));
     while let Ok(Some(line)) = socket::read_line(&mut read).await {
@@ -146,12 +162,12 @@ async fn talk(stream: UnixStream, agents: Arc<Agents>) {
 async fn greet(
     read: &mut (impl tokio::io::AsyncBufRead + Unpin),
     write: &mut OwnedWriteHalf,
-) -> Option<Environment> {
+) -> Option<Hello> {
     let line = socket::read_line(read).await.ok()??;
     let hello = serde_json::from_slice::<Hello>(&line).ok()?;
     let welcome = Welcome { version: VERSION, pid: std::process::id() };
     write.write_all(&socket::line(&welcome).ok()?).await.ok()?;
-    (hello.version == VERSION).then_some(hello.environment)
+    (hello.version == VERSION).then_some(hello)
 }
 
 /// Writes replies, as many at once as there are.
@@ -172,6 +188,10 @@ type Replies = mpsc::UnboundedSender<Reply>;
 /// The agents of the run.
 #[derive(Debug)]
 struct Agents {
+    run_dir: PathBuf,
+    silence: Mutex<Duration>,
+    /// Told when an agent starts or ends.
+    changed: Notify,
     table: Mutex<HashMap<Key, Agent>>,
     record: Mutex<Record>,
     orphanage: Arc<Orphanage>,
@@ -180,6 +200,9 @@ struct Agents {
 #[derive(Debug)]
 struct Agent {
     child: Arc<ChildGroup>,
+    command: String,
+    started: Timestamp,
+    watch: Watch,
     /// Who hears of its end.
     listener: Replies,
     /// How it ended.
@@ -189,6 +212,10 @@ struct Agent {
 impl Agents {
     fn table(&self) -> MutexGuard<'_, HashMap<Key, Agent>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn silence(&self) -> Duration {
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, key: &Key, fact: Fact) -> io::Result<()> {
@@ -246,8 +273,20 @@ impl Agents {
             let doing = "writing down what was started".into();
             return Answer::Failed(RunnerError::Io { doing, source }.into());
         }
-        let agent = Agent { child: Arc::clone(&child), listener: replies.clone(), exit: None };
+        let agent = Agent {
+            child: Arc::clone(&child),
+            command: std::iter::once(&launch.program)
+                .chain(&launch.args)
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(" "),
+            started: now(),
+            watch: Watch::new(),
+            listener: replies.clone(),
+            exit: None,
+        };
         self.table().insert(key.clone(), agent);
+        self.changed.notify_one();
         let (agents, key) = (Arc::clone(self), key.clone());
         tokio::spawn(async move {
             let exit = child.wait().await.map_err(|error| error.to_string());
@@ -263,6 +302,7 @@ impl Agents {
         {
             tracing::warn!(%error, "an end can't be written down");
         }
+        self.changed.notify_one();
         if let Some(agent) = self.table().get_mut(&key) {
             agent.exit = Some(exit.clone());
             tell(&agent.listener, Reply::Ended { key, exit });
@@ -283,6 +323,80 @@ impl Agents {
         match self.table().get(key) {
             Some(agent) => answer_of(agent.child.signal(signal)),
             None => Answer::Unknown,
+        }
+    }
+
+    /// Looks at the agents again and again.
+    async fn beat(self: Arc<Self>) {
+        loop {
+            let works = self.table().values().any(|agent| agent.exit.is_none());
+            // A short silence is met in time too.
+            let heartbeat = HEARTBEAT.min(self.silence() / 2).max(LEAST);
+            let beat = async {
+                if works {
+                    tokio::time::sleep(heartbeat).await;
+                } else {
+                    std::future::pending().await
+                }
+            };
+            tokio::select! {
+                () = beat => {}
+                () = self.changed.notified() => tokio::time::sleep(PROCESSES_EVERY).await,
+            }
+            self.look();
+        }
+    }
+
+    /// Looks at the agents, writes down how they do, and tells who has become silent.
+    fn look(&self) {
+        let seen = processes::measure();
+        let silence = self.silence();
+        let (instant, at) = (std::time::Instant::now(), now());
+        let mut list = Vec::new();
+        for (key, agent) in &mut *self.table() {
+            if agent.exit.is_some() {
+                continue;
+            }
+            let identity = agent.child.identity().cloned();
+            let group = identity.as_ref().and_then(|identity| seen.get(&identity.pid));
+            let group = group.copied().unwrap_or_default();
+            let activity = agent.child.activity();
+            let output = (activity.bytes(), activity.is_line_open());
+            let (status, is_news) = agent.watch.look(group, output, (instant, at), silence);
+            if is_news {
+                let message = format!(
+                    "it has printed nothing and computed nothing for {}; `orch logs {}` shows its \
+                     output, `orch kill {}` ends it",
+                    orch_model::Span(silence),
+                    key.task,
+                    key.task
+                );
+                tell(&agent.listener, Reply::Notice { key: key.clone(), message });
+            }
+            list.push(Process {
+                task: key.task.clone(),
+                attempt: key.attempt,
+                purpose: key.purpose,
+                identity,
+                command: agent.command.clone(),
+                started: agent.started,
+                last_output: agent.watch.last_output(),
+                output_bytes: output.0,
+                cpu_ms: processes::milliseconds(group.cpu_ticks),
+                memory_bytes: processes::bytes(group.memory_pages),
+                processes: group.processes,
+                status,
+            });
+        }
+        list.sort_by(|a, b| a.task.cmp(&b.task));
+        let processes = Processes {
+            version: PROCESSES_VERSION,
+            supervisor: std::process::id(),
+            last_heartbeat: at,
+            processes: list,
+        };
+        if let Err(error) = processes::write(&self.run_dir, &processes) {
+            tracing::warn!(%error, "the list of processes can't be written");
         }
     }
 

@@ -93,6 +93,15 @@ pub trait RunningAgent: Debug + Send + Sync {
     /// May be dropped and called again; after the end it gives the same answer each time.
     async fn wait(&self) -> Result<AgentExit, RunnerError>;
 
+    /// Waits for something that people should know of it while it runs; for ever where there is
+    /// nothing.
+    ///
+    /// # Cancel safety
+    /// A dropped call loses nothing.
+    async fn notice(&self) -> String {
+        std::future::pending().await
+    }
+
     /// Ends it: asks it politely, waits for `grace`, then kills its whole group. Returns when
     /// nothing is left. May be called again with a shorter grace while an earlier call waits.
     ///
