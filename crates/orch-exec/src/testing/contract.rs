@@ -2,13 +2,19 @@
 //!
 //! The suites of the other ports stand beside their stock parts.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use orch_model::{
     ByteSize, RunId, TaskId,
     outcome::ExitStatus,
     plan::{Work, spec::CommandLine},
     ports::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
+    state::Attempt,
 };
 
 /// What the agents of the suite are to do; the caller knows how to make its runner do it.
@@ -52,8 +58,10 @@ pub async fn runner(
     command: impl Fn(Behaviour) -> CommandLine,
     ready: impl AsyncFn(Behaviour),
 ) {
+    let attempts = AtomicU32::new(0);
     let start = async |behaviour: Behaviour| {
-        runner.start(request(behaviour, directory, command(behaviour))).await
+        let attempt = attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        runner.start(request(behaviour, attempt, directory, command(behaviour))).await
     };
     let started = async |behaviour: Behaviour| -> Box<dyn RunningAgent> {
         let agent = start(behaviour).await.expect("the agent can be started");
@@ -100,11 +108,16 @@ pub async fn runner(
     assert!(matches!(error, RunnerError::Spawn { .. }), "{error:?}");
 }
 
-fn request(behaviour: Behaviour, directory: &Path, command: CommandLine) -> AgentRequest {
+fn request(
+    behaviour: Behaviour,
+    attempt: Attempt,
+    directory: &Path,
+    command: CommandLine,
+) -> AgentRequest {
     AgentRequest {
         run: RunId::new("contract").expect("an id"),
         task: TaskId::new(behaviour.task()).expect("an id"),
-        attempt: 1,
+        attempt,
         purpose: Purpose::Work,
         work: Work::Command(command),
         agent: None,
