@@ -59,3 +59,39 @@ fn silence_is_told_and_kills_nobody() {
     let outcome = run.wait();
     outcome.assert_code(0);
 }
+
+#[test]
+fn agents_see_what_they_may_and_secrets_are_written_nowhere() {
+    let repo = TestRepo::new();
+    repo.configure("pass_env = \"DATABASE_*\"\n");
+    let plan = Plan::new().task("curious", |t| {
+        t.env("DEPLOY_TOKEN", "tok-3141592653").shell(
+            "echo \"$OPENAI_API_KEY $DEPLOY_TOKEN ${DATABASE_URL-hidden} ${AWS_PROFILE-hidden}\"; \
+                 printf tok-31415; sleep 0.1; echo 92653; exit 1",
+        )
+    });
+    let outcome = repo
+        .orch_run(&plan)
+        .env("OPENAI_API_KEY", "sk-2718281828")
+        .env("DATABASE_URL", "postgres://localhost/x")
+        .env("AWS_PROFILE", "mine")
+        .run();
+    outcome.assert_code(1);
+    let shown = repo.orch(["logs", "curious"]).run();
+    shown.assert_stdout(&["[redacted] [redacted] postgres://localhost/x hidden\n[redacted]\n"]);
+    let mut folders = vec![repo.path().join(".orch")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(bytes) = std::fs::read(&path) {
+                let text = String::from_utf8_lossy(&bytes);
+                assert!(!text.contains("sk-2718281828"), "{}: {text}", path.display());
+                // The plan names it: it is in the journal, as it is in the plan's file.
+                let is_journal = path.ends_with("journal");
+                assert!(is_journal || !text.contains("tok-3141592653"), "{}", path.display());
+            }
+        }
+    }
+}

@@ -75,6 +75,7 @@ keys! {
     Backoff "backoff" "the pause before the first retry; doubled for each further one",
     BackoffMax "backoff_max" "the longest pause before a retry",
     Silence "silence" "how long an agent may do nothing before that is told",
+    PassEnv "pass_env" "variables that agents inherit besides the usual ones: NAME, PREFIX_* or *",
     WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
 }
@@ -152,6 +153,8 @@ impl Config {
         let mut config = EngineConfig::default();
         config.defaults = defaults;
         config.silence = Some(self.value::<Span>(Key::Silence).0);
+        let names = self.get(Key::PassEnv).value.split([',', ' ']);
+        config.pass_env = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
         config.worktree_root = (!root.is_empty()).then(|| root.into());
         config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
         config.schedule = overrides.schedule.map(|schedule| match schedule {
@@ -204,7 +207,7 @@ fn built_in(key: Key) -> String {
         Key::Backoff => settings.backoff.to_string(),
         Key::BackoffMax => settings.backoff_max.to_string(),
         Key::Silence => "10m".into(),
-        Key::WorktreeRoot => String::new(),
+        Key::PassEnv | Key::WorktreeRoot => String::new(),
         Key::Live => "auto".into(),
     }
 }
@@ -227,7 +230,7 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
         Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
         Key::Live => one_of(parse_live(value).is_some(), "auto, always, never"),
-        Key::WorktreeRoot => Ok(()),
+        Key::PassEnv | Key::WorktreeRoot => Ok(()),
     }
 }
 
@@ -300,6 +303,7 @@ mod tests {
             (Key::Backoff, "3s"),
             (Key::BackoffMax, "9s"),
             (Key::Silence, "5m"),
+            (Key::PassEnv, "AWS_*, DATABASE_URL"),
             (Key::WorktreeRoot, "/trees"),
             (Key::Live, "never"),
         ] {
@@ -320,6 +324,7 @@ mod tests {
             ..RunSettings::default()
         };
         assert_eq!(engine.defaults, expected);
+        assert_eq!(engine.pass_env, ["AWS_*", "DATABASE_URL"]);
         assert_eq!(engine.silence, Some(std::time::Duration::from_secs(300)));
         assert_eq!(engine.worktree_root, Some("/trees".into()));
     }

@@ -19,6 +19,9 @@ pub struct EngineConfig {
     pub schedule: Option<Schedule>,
     /// How long an agent may do nothing before that is told. Default: 10 minutes.
     pub silence: Option<Duration>,
+    /// Which variables of the environment agents inherit, besides those that programs commonly need;
+    /// a `*` at the end of a name stands for any rest.
+    pub pass_env: Vec<String>,
     /// Where worktrees are made. Default: beside the repository, in `<repository>.worktrees`.
     pub worktree_root: Option<PathBuf>,
     /// Where runs are recorded. Default: `.orch` in the repository.

@@ -18,13 +18,13 @@ pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
         .unwrap_or_else(|| workspace::state_dir(&builder.workspace));
     if builder.runner.is_none() {
         builder.runner = Some(if shim::is_ready() {
-            let runner = shim::SupervisedRunner::new(&state_dir);
+            let runner = shim::SupervisedRunner::new(&state_dir).pass_env(&builder.config.pass_env);
             Arc::new(match builder.config.silence {
                 Some(silence) => runner.silence(silence),
                 None => runner,
             })
         } else {
-            Arc::new(CommandRunner::new(&state_dir))
+            Arc::new(CommandRunner::new(&state_dir).pass_env(&builder.config.pass_env))
         });
     }
     if builder.store.is_none() {

@@ -14,6 +14,7 @@ pub(crate) mod launch;
 pub(crate) mod leftovers;
 pub(crate) mod orphans;
 mod output;
+pub(crate) mod redact;
 mod runner;
 
 pub use command::Invocation;

@@ -15,7 +15,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch, time::time
 
 use super::{
     activity::Activity, environment::Environment, group::Group, identity, launch::Launch,
-    orphans::Orphanage, output::Output,
+    orphans::Orphanage, output::Output, redact::Redactor,
 };
 
 /// How long a process outside the group may hold the output open after the agent's end.
@@ -52,6 +52,7 @@ impl ChildGroup {
             None => spawn()?,
         };
         let group = Arc::new(Group::new(child).map_err(|e| failed("watching the process", e))?);
+        let redactor = Redactor::new(environment, &launch.env);
         let output = Output::new(launch.log.clone(), launch.max_output);
         let receiver =
             Receiver::from_owned_fd(read).map_err(|e| failed("reading the output", e))?;
@@ -60,7 +61,8 @@ impl ChildGroup {
         let sweep = orphanage.map(|orphanage| (Arc::clone(orphanage), launch.env.clone()));
         let activity = Arc::<Activity>::default();
         let seen = Arc::clone(&activity);
-        tokio::spawn(supervise(Arc::clone(&group), receiver, output, seen, sweep, ended));
+        let taker = Taker { output, redactor, activity: seen, failed: false };
+        tokio::spawn(supervise(Arc::clone(&group), receiver, taker, sweep, ended));
         Ok(Self { group, identity, exit, activity })
     }
 
@@ -120,46 +122,66 @@ type Sweep = (Arc<Orphanage>, BTreeMap<String, String>);
 
 type Ended = Option<Result<AgentExit, Arc<io::Error>>>;
 
+/// Takes the output of a process.
+struct Taker {
+    output: Output,
+    redactor: Redactor,
+    activity: Arc<Activity>,
+    /// A disk that takes no more must not keep the agent from ending: what it writes is dropped.
+    failed: bool,
+}
+
+impl Taker {
+    fn take(&mut self, bytes: &[u8]) {
+        self.activity.note(bytes);
+        let harmless = self.redactor.push(bytes);
+        self.write(&harmless);
+    }
+
+    fn finish(&mut self) {
+        let rest = self.redactor.finish();
+        self.write(&rest);
+        if let Err(error) = self.output.finish() {
+            tracing::warn!(%error, "output can't be written");
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if !self.failed
+            && let Err(error) = self.output.write(bytes)
+        {
+            tracing::warn!(%error, "output can't be written");
+            self.failed = true;
+        }
+    }
+}
+
 /// Sees a process to its end: streams its output, and reaps it.
 async fn supervise(
     group: Arc<Group>,
     mut receiver: Receiver,
-    mut output: Output,
-    activity: Arc<Activity>,
+    mut taker: Taker,
     sweep: Option<Sweep>,
     ended: watch::Sender<Ended>,
 ) {
-    let result =
-        follow(&group, &mut receiver, &mut output, &activity, sweep).await.map_err(Arc::new);
+    let result = follow(&group, &mut receiver, &mut taker, sweep).await.map_err(Arc::new);
     ended.send_replace(Some(result));
 }
 
 async fn follow(
     group: &Group,
     receiver: &mut Receiver,
-    output: &mut Output,
-    activity: &Activity,
+    taker: &mut Taker,
     sweep: Option<Sweep>,
 ) -> io::Result<AgentExit> {
     let mut buffer = vec![0; 16 * 1024];
     let mut open = true;
-    // A disk that takes no more must not keep the agent from ending: what it writes is dropped.
-    let mut failure = None;
-    let mut take = |bytes: &[u8], output: &mut Output| {
-        activity.note(bytes);
-        if failure.is_none()
-            && let Err(error) = output.write(bytes)
-        {
-            tracing::warn!(%error, "output can't be written");
-            failure = Some(error);
-        }
-    };
     loop {
         tokio::select! {
             exited = group.exited() => break exited?,
             read = receiver.read(&mut buffer), if open => match read? {
                 0 => open = false,
-                n => take(&buffer[..n], output),
+                n => taker.take(&buffer[..n]),
             },
         }
     }
@@ -174,7 +196,7 @@ async fn follow(
         while open {
             match receiver.read(&mut buffer).await? {
                 0 => open = false,
-                n => take(&buffer[..n], output),
+                n => taker.take(&buffer[..n]),
             }
         }
         io::Result::Ok(())
@@ -184,16 +206,14 @@ async fn follow(
     if let Ok(drained) = drained {
         drained?;
     }
-    if let Err(error) = output.finish() {
-        tracing::warn!(%error, "output can't be written");
-    }
+    taker.finish();
     let status = match (status.code(), status.signal()) {
         (Some(code), _) => ExitStatus::Code(code),
         (None, signal) => ExitStatus::Signal(signal.unwrap_or(0)),
     };
     let mut exit = AgentExit::new(status);
-    exit.output_tail = output.tail();
-    exit.output_bytes = output.total();
+    exit.output_tail = taker.output.tail();
+    exit.output_bytes = taker.output.total();
     exit.leaked_output = leaked_output;
     exit.left_behind = left_behind;
     Ok(exit)

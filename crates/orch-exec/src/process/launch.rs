@@ -52,6 +52,13 @@ impl Launch {
         })
     }
 
+    /// The program and its arguments in one line, for people.
+    pub(crate) fn command(&self) -> String {
+        let words: Vec<&str> =
+            std::iter::once(&self.program).chain(&self.args).map(String::as_str).collect();
+        words.join(" ")
+    }
+
     /// Starts it as the leader of a process group of its own.
     pub(crate) fn spawn(
         &self,

@@ -14,8 +14,9 @@ use super::{child::ChildGroup, environment::Environment, launch::Launch, leftove
 
 /// Starts commands and agents as children of this process, each the leader of a process group.
 ///
-/// The environment is that of this process, without the variables that would redirect git, plus
-/// [`AgentRequest::env`]. Output goes to files, see [`crate::logs`].
+/// The environment is what programs commonly need of that of this process, what
+/// [`CommandRunner::pass_env`] names, and [`AgentRequest::env`]. Output goes to files, see [`crate::logs`],
+/// without the values of variables whose names tell that they are secret.
 ///
 /// Its agents end with the orchestrator: what one that was killed left running is ended by the
 /// next one, see [`AgentRunner::adopt`]. The runner of [`crate::shim`] keeps them.
@@ -29,7 +30,15 @@ impl CommandRunner {
     /// A runner that keeps output and prompts under `<state_dir>/runs/<run>/`.
     #[must_use]
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
-        Self { state_dir: state_dir.into(), environment: Environment::inherited() }
+        Self { state_dir: state_dir.into(), environment: Environment::inherited(&[]) }
+    }
+
+    /// Sets which variables of this process agents inherit, besides those that programs commonly
+    /// need. A `*` at the end of a name stands for any rest.
+    #[must_use]
+    pub fn pass_env(mut self, names: &[String]) -> Self {
+        self.environment = Environment::inherited(names);
+        self
     }
 }
 

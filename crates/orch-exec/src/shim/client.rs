@@ -71,7 +71,7 @@ impl SupervisedRunner {
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
             state_dir: state_dir.into(),
-            environment: Environment::inherited(),
+            environment: Environment::inherited(&[]),
             silence: SILENCE,
             program: "/proc/self/exe".into(),
             connections: tokio::sync::Mutex::default(),
@@ -82,6 +82,14 @@ impl SupervisedRunner {
     #[must_use]
     pub const fn silence(mut self, silence: Duration) -> Self {
         self.silence = silence;
+        self
+    }
+
+    /// Sets which variables of this process agents inherit, besides those that programs commonly
+    /// need. A `*` at the end of a name stands for any rest.
+    #[must_use]
+    pub fn pass_env(mut self, names: &[String]) -> Self {
+        self.environment = Environment::inherited(names);
         self
     }
 

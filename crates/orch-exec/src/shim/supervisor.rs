@@ -29,7 +29,10 @@ use super::{
     record::{Entry, Fact, Record},
 };
 use crate::{
-    process::{child::ChildGroup, environment::Environment, launch::Launch, orphans::Orphanage},
+    process::{
+        child::ChildGroup, environment::Environment, launch::Launch, orphans::Orphanage,
+        redact::Redactor,
+    },
     socket,
 };
 
@@ -275,11 +278,7 @@ impl Agents {
         }
         let agent = Agent {
             child: Arc::clone(&child),
-            command: std::iter::once(&launch.program)
-                .chain(&launch.args)
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(" "),
+            command: Redactor::new(environment, &launch.env).text(&launch.command()),
             started: now(),
             watch: Watch::new(),
             listener: replies.clone(),
