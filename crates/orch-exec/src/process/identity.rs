@@ -19,15 +19,22 @@ pub(crate) fn is_alive(identity: &AgentIdentity) -> bool {
 
 /// Whether a process of this group exists that is no zombie. Walks `/proc`: rarely called.
 pub(super) fn group_is_alive(group_number: u32) -> bool {
-    living().any(|pid| group(pid) == Some(group_number))
+    stats().any(|(_, stat)| stat.group == group_number)
 }
 
 /// The processes of this machine that are no zombies.
 pub(super) fn living() -> impl Iterator<Item = u32> {
+    stats().map(|(pid, _)| pid)
+}
+
+fn stats() -> impl Iterator<Item = (u32, Stat)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| stat(*pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X')))
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            Some((pid, stat(pid)?))
+        })
+        .filter(|(_, stat)| !matches!(stat.state, 'Z' | 'X'))
 }
 
 /// The number of a process's group.
@@ -51,7 +58,7 @@ pub(crate) struct Use {
 /// What each group of processes of this machine takes.
 pub(crate) fn use_by_group() -> std::collections::HashMap<u32, Use> {
     let mut groups = std::collections::HashMap::<u32, Use>::new();
-    for (pid, stat) in living().filter_map(|pid| Some((pid, stat(pid)?))) {
+    for (pid, stat) in stats() {
         let group = groups.entry(stat.group).or_default();
         group.processes += 1;
         group.cpu_ticks += stat.cpu_ticks;
