@@ -30,7 +30,7 @@ pub async fn lock_contract(make: impl Fn() -> Arc<dyn ResourceLock>) {
 }
 
 fn claim(name: &str, mode: LockMode) -> LockClaim {
-    LockClaim { name: LockName::new(name).expect("a good name"), mode }
+    LockClaim::new(LockName::new(name).expect("a good name"), mode)
 }
 
 fn counted(name: &str, count: u32, of: u32) -> LockClaim {
@@ -46,13 +46,22 @@ fn shared(name: &str) -> LockClaim {
 }
 
 fn request(task: &str, claims: &[LockClaim]) -> LockRequest {
-    let holder = LockHolder {
-        pid: std::process::id(),
+    LockRequest::new(holder(task), claims.to_vec())
+}
+
+fn holder(task: &str) -> LockHolder {
+    LockHolder::Attempt {
         run: RunId::new("r1").expect("a good id"),
         task: TaskId::new(task).expect("a good id"),
         attempt: 1,
-    };
-    LockRequest { holder, claims: claims.to_vec() }
+    }
+}
+
+fn task_of(holder: &LockHolder) -> String {
+    match holder {
+        LockHolder::Attempt { task, .. } => task.to_string(),
+        other => other.to_string(),
+    }
 }
 
 async fn acquire(locks: &dyn ResourceLock, task: &str, claims: &[LockClaim]) -> Acquired {
@@ -74,7 +83,7 @@ async fn busy(
 ) -> (String, Option<String>) {
     match acquire(locks, task, claims).await {
         Acquired::Granted(_) => panic!("{task} was granted {claims:?}"),
-        Acquired::Busy { lock, holder } => (lock.to_string(), holder.map(|h| h.task.to_string())),
+        Acquired::Busy { lock, holder } => (lock.to_string(), holder.map(|h| task_of(&h))),
     }
 }
 
@@ -145,7 +154,7 @@ async fn tokens_grow(locks: Arc<dyn ResourceLock>) {
     let mut last = 0;
     let mut kept = Vec::new();
     for turn in 0..50 {
-        let lease = granted(&*locks, "t", &[shared("a"), exclusive(&format!("l{turn}"))]).await;
+        let lease = granted(&*locks, &format!("t{turn}"), &[shared("a")]).await;
         assert!(lease.fence() > last, "{} after {last}", lease.fence());
         last = lease.fence();
         if turn % 2 == 0 {
@@ -155,7 +164,10 @@ async fn tokens_grow(locks: Arc<dyn ResourceLock>) {
 }
 
 async fn waiters_are_woken(locks: Arc<dyn ResourceLock>) {
-    locks.released(&[exclusive("free")]).await.expect("a free lock is not waited for");
+    locks
+        .released(&request("w", &[exclusive("free")]))
+        .await
+        .expect("a free lock is not waited for");
     for (held, wanted) in [
         (exclusive("a"), exclusive("a")),
         (shared("a"), exclusive("a")),
@@ -170,7 +182,10 @@ async fn waiters_are_woken(locks: Arc<dyn ResourceLock>) {
                 loop {
                     match acquire(&*locks, "waiter", &claims).await {
                         Acquired::Granted(lease) => return lease,
-                        Acquired::Busy { .. } => locks.released(&claims).await.expect("a watch"),
+                        Acquired::Busy { .. } => {
+                            let request = request("waiter", &claims);
+                            locks.released(&request).await.expect("a watch");
+                        }
                     }
                 }
             })
@@ -199,6 +214,7 @@ async fn contention_keeps_the_bounds(locks: Arc<dyn ResourceLock>) {
         .map(|worker| {
             let (locks, holders) = (Arc::clone(&locks), Arc::clone(&holders));
             tokio::spawn(async move {
+                let me = format!("w{worker}");
                 for turn in 0..TURNS {
                     let claims = match (worker + turn) % 4 {
                         0 => vec![exclusive("a"), exclusive("b")],
@@ -207,10 +223,10 @@ async fn contention_keeps_the_bounds(locks: Arc<dyn ResourceLock>) {
                         _ => vec![shared("a"), shared("b")],
                     };
                     let lease = loop {
-                        match acquire(&*locks, "w", &claims).await {
+                        match acquire(&*locks, &me, &claims).await {
                             Acquired::Granted(lease) => break lease,
                             Acquired::Busy { .. } => {
-                                locks.released(&claims).await.expect("a watch");
+                                locks.released(&request(&me, &claims)).await.expect("a watch");
                             }
                         }
                     };

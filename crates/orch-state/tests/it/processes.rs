@@ -148,7 +148,7 @@ fn take_the_place(place: &Path) {
 }
 
 fn claims() -> Vec<LockClaim> {
-    let claim = |name, mode| LockClaim { name: LockName::new(name).unwrap(), mode };
+    let claim = |name, mode| LockClaim::new(LockName::new(name).unwrap(), mode);
     vec![
         claim("db", LockMode::Exclusive),
         claim("gpu", LockMode::Counted { count: 1, of: 1 }),
@@ -156,26 +156,21 @@ fn claims() -> Vec<LockClaim> {
     ]
 }
 
+fn request(task: &str) -> LockRequest {
+    let task = TaskId::new(task).unwrap();
+    let attempt = std::process::id();
+    LockRequest::new(LockHolder::Attempt { run: run("r1"), task, attempt }, claims())
+}
+
 async fn acquire(locks: &FileLocks, task: &str) -> Result<Box<dyn Lease>, Option<LockHolder>> {
-    let holder = LockHolder {
-        pid: std::process::id(),
-        run: run("r1"),
-        task: TaskId::new(task).unwrap(),
-        attempt: 1,
-    };
-    match locks.try_acquire(LockRequest { holder, claims: claims() }).await.unwrap() {
+    match locks.try_acquire(request(task)).await.unwrap() {
         Acquired::Granted(lease) => Ok(lease),
         Acquired::Busy { holder, .. } => Err(holder),
     }
 }
 
 async fn wait_for(locks: &FileLocks, task: &str) -> Box<dyn Lease> {
-    loop {
-        match acquire(locks, task).await {
-            Ok(lease) => return lease,
-            Err(_) => locks.released(&claims()).await.unwrap(),
-        }
-    }
+    locks.acquire(request(task)).await.unwrap()
 }
 
 #[tokio::test]
@@ -231,7 +226,7 @@ async fn a_holder_that_ends_or_is_killed_wakes_the_waiter() {
         let mut other = Other::start("lock", dir.path());
         let fence: u64 = other.done().parse().unwrap();
         let holder = acquire(&locks, "mine").await.expect_err("the other holds it").unwrap();
-        assert_eq!((holder.pid, holder.task.as_str()), (other.process.id(), "other"));
+        assert_eq!(holder.to_string(), "task other of run r1");
         let waiter = {
             let locks = Arc::clone(&locks);
             tokio::spawn(async move { wait_for(&locks, "mine").await })

@@ -236,13 +236,14 @@ fn locks_are_sorted_and_their_amounts_checked() {
         name: LockName::new(name).unwrap(),
         shared,
         counted,
+        pool: None,
     };
     let mut spec = plan("a\nb");
     spec.tasks[0].locks =
         vec![lock("z", false, None), lock("s", true, None), lock("c", false, Some((1, 2)))];
     spec.tasks[1].locks = vec![lock("c", false, Some((2, 2))), lock("s", false, None)];
     let plan = ValidPlan::new(spec.clone()).unwrap();
-    let claim = |name: &str, mode| LockClaim { name: LockName::new(name).unwrap(), mode };
+    let claim = |name: &str, mode| LockClaim::new(LockName::new(name).unwrap(), mode);
     assert_eq!(
         plan.tasks()[0].locks,
         [
