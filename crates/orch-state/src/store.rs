@@ -83,6 +83,12 @@ impl FileStore {
         self.layout.run(run)
     }
 
+    /// The process that is at work on a run, if one is and it is known.
+    #[must_use]
+    pub fn owner(&self, run: &RunId) -> Option<u32> {
+        owner::current(&self.layout.owner(run)).map(|note| note.pid)
+    }
+
     /// Reads the published state; `None` where none was ever published. It may lag behind the
     /// journal by as much as the orchestrator limits its rate.
     ///
