@@ -305,7 +305,7 @@ ports  1, 2           process 7  5.0s
 db     waits: shared  process 8  4.0s
 gpu    waits: 1 of 4  process 8  4.0s
 Deadlock broken 2.0s ago: process 7 waits for `db`, held by process 8, \
-process 8 waits for `db`, held by process 7; process 8 was refused";
+while process 8 waits for `db`, held by process 7; process 8 was refused";
         assert_eq!(list(&overview, at(5000)), expected);
         assert_eq!(list(&LockOverview::default(), at(0)), "no lock is held");
     }

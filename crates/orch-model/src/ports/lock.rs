@@ -299,7 +299,7 @@ impl fmt::Display for Deadlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.cycle.iter().enumerate() {
             let next = &self.cycle[(at + 1) % self.cycle.len()].holder;
-            let begin = if at == 0 { "" } else { ", " };
+            let begin = if at == 0 { "" } else { ", while " };
             write!(f, "{begin}{} waits for `{}`, held by {next}", step.holder, step.wants)?;
         }
         Ok(())

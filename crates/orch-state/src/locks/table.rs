@@ -24,7 +24,7 @@ pub(crate) const VERSION: u32 = 1;
 /// suspended, or that the engine has given up.
 pub(crate) const IN_LINE: u64 = 3_000;
 /// After how many milliseconds a request keeps all of its locks from those who came later, not only
-/// those that it can't get at the moment.
+/// those that it waits for at the moment.
 const AGED: u64 = 10_000;
 /// How many deadlocks are remembered.
 const REMEMBERED: usize = 16;
@@ -362,15 +362,16 @@ impl Table {
                 continue;
             }
             let is_aged = now.steady.saturating_sub(waiter.steady_since) >= AGED;
-            let wanted: Vec<_> = waiter
-                .claims
-                .iter()
-                .filter(|claim| {
-                    is_aged || !blockers(&waiter.holder, claim, &leases, &reserved).is_empty()
-                })
-                .map(|claim| (&waiter.holder, claim))
-                .collect();
-            reserved.extend(wanted);
+            let is_blocked = |claim: &&LockClaim| {
+                !blockers(&waiter.holder, claim, &leases, &reserved).is_empty()
+            };
+            let blocked: Vec<_> = waiter.claims.iter().filter(is_blocked).collect();
+            // Where nothing is in its way, it is its turn.
+            let kept_back = match blocked.is_empty() || is_aged {
+                true => waiter.claims.iter().collect(),
+                false => blocked,
+            };
+            reserved.extend(kept_back.into_iter().map(|claim| (&waiter.holder, claim)));
         }
         reserved
     }
