@@ -60,6 +60,7 @@ pub(crate) struct Unit {
 pub(crate) fn lock_request(task: &Task, run: &RunId, attempt: Attempt) -> LockRequest {
     let mut request = LockRequest::new(holder(task, run, attempt), task.locks.clone());
     request.priority = task.priority;
+    request.takes_over = true;
     request
 }
 

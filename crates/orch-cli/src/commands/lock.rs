@@ -9,9 +9,10 @@ use std::{
 };
 
 use orch_model::{
+    RunId,
     event::AgentIdentity,
     plan::{LockClaim, LockMode, Pool, PoolValues},
-    ports::{Acquired, HeldLock, LockHolder, LockOverview, LockRequest, ResourceLock},
+    ports::{Acquired, Deadlock, HeldLock, LockHolder, LockOverview, LockRequest, ResourceLock},
     time::Timestamp,
 };
 use orch_state::{FileLocks, FileStore};
@@ -50,6 +51,24 @@ pub(super) async fn lock(repo: Option<&Path>, command: LockCommand) -> Result<Ex
     }
 }
 
+/// The deadlocks that were broken lately and in which a run had a part.
+pub(super) async fn deadlocks_of(
+    workspace: &Workspace,
+    run: &RunId,
+) -> Result<Vec<Deadlock>, CliError> {
+    let locks = FileLocks::open(workspace.state_dir.join("locks"))?;
+    let mut deadlocks = locks.overview().await?.deadlocks;
+    deadlocks.retain(|deadlock| deadlock.concerns(run));
+    Ok(deadlocks)
+}
+
+/// A deadlock as a line.
+pub(super) fn deadlock_line(deadlock: &Deadlock, now: Timestamp) -> String {
+    let ago = render::time(now.since(deadlock.at));
+    let line = format!("{ago} ago: {deadlock}; {} was refused", deadlock.victim);
+    format!("Deadlock broken {}", render::clean(&line))
+}
+
 async fn acquire(
     workspace: &Workspace,
     locks: &FileLocks,
@@ -57,6 +76,7 @@ async fn acquire(
 ) -> Result<Exit, CliError> {
     let claim = claim(&args)?;
     let (holder, lives) = holder(args.pid, Some(workspace))?;
+    FileStore::open(&workspace.state_dir)?.prepare()?;
     let of_task = env::var("ORCH_PRIORITY").ok().and_then(|text| text.parse().ok());
     let mut request = LockRequest::new(holder, vec![claim]);
     request.lives = lives;
@@ -235,9 +255,8 @@ fn list(overview: &LockOverview, now: Timestamp) -> String {
         render::table(["LOCK", "HOW", "WHO", "FOR"], rows)
     };
     for deadlock in &overview.deadlocks {
-        let line =
-            format!("{} ago: {deadlock}; {} was refused", since(deadlock.at), deadlock.victim);
-        text.push_str(&format!("\nDeadlock broken {}", render::clean(&line)));
+        text.push('\n');
+        text.push_str(&deadlock_line(deadlock, now));
     }
     text
 }

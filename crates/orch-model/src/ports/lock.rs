@@ -37,9 +37,7 @@ pub trait ResourceLock: Debug + Send + Sync {
     /// The name of the implementation, for messages.
     fn name(&self) -> &str;
 
-    /// Takes all of the locks at once if they are free, and does not wait. What the same attempt
-    /// holds already by an equal request, because an orchestrator before this one asked for it, is
-    /// taken over with a new token and the same values.
+    /// Takes all of the locks at once if they are free, and does not wait.
     ///
     /// # Errors
     /// Where the locks can't be looked at, and where the request was refused to break a deadlock; a
@@ -153,13 +151,16 @@ pub struct LockRequest {
     pub lives: Vec<AgentIdentity>,
     /// From 0, the highest, to 4: who is refused where requests wait for one another.
     pub priority: u8,
+    /// Takes over what the holder was granted before for an equal request, with a new token and the
+    /// same values: an orchestrator asks so for an attempt that its predecessor began.
+    pub takes_over: bool,
 }
 
 impl LockRequest {
     /// A request of the middle priority, 2, whose lease lasts for as long as this process.
     #[must_use]
     pub fn new(holder: LockHolder, claims: Vec<LockClaim>) -> Self {
-        Self { holder, claims, lives: Vec::new(), priority: 2 }
+        Self { holder, claims, lives: Vec::new(), priority: 2, takes_over: false }
     }
 }
 

@@ -231,28 +231,28 @@ fn pool(name: &str, range: &str, count: u32) -> LockClaim {
 
 async fn values_of_a_pool_are_told_apart(locks: Arc<dyn ResourceLock>) {
     let locks = &*locks;
-    let env = |lease: &Box<dyn Lease>| {
+    let env = |lease: &dyn Lease| {
         let list: Vec<_> =
             lease.env().iter().map(|(name, value)| format!("{name}={value}")).collect();
         list.join(" ")
     };
     let one = granted(locks, "one", &[pool("ports", "1-5", 1)]).await;
-    assert_eq!(env(&one), "PORT=1");
+    assert_eq!(env(&*one), "PORT=1");
     let two = granted(locks, "two", &[pool("ports", "1-5", 2)]).await;
-    assert_eq!(env(&two), "PORT=2 PORT_1=2 PORT_2=3");
+    assert_eq!(env(&*two), "PORT=2 PORT_1=2 PORT_2=3");
     assert_eq!(
         busy(locks, "three", &[pool("ports", "1-5", 3)]).await,
         ("ports".into(), Some("one".into()))
     );
     // Other plans may see the pool differently: what is held is held.
     let other = granted(locks, "other", &[pool("ports", "3-9", 2)]).await;
-    assert_eq!(env(&other), "PORT=4 PORT_1=4 PORT_2=5");
+    assert_eq!(env(&*other), "PORT=4 PORT_1=4 PORT_2=5");
     assert_eq!(busy(locks, "all", &[exclusive("ports")]).await.0, "ports");
     two.release().await.expect("a release");
     let again = granted(locks, "two", &[pool("ports", "1-5", 2)]).await;
-    assert_eq!(env(&again), "PORT=2 PORT_1=2 PORT_2=3");
+    assert_eq!(env(&*again), "PORT=2 PORT_1=2 PORT_2=3");
     let elsewhere = granted(locks, "two", &[pool("more", "1-5", 1)]).await;
-    assert_eq!(env(&elsewhere), "PORT=1");
+    assert_eq!(env(&*elsewhere), "PORT=1");
     drop((one, other, again, elsewhere));
     assert!(granted(locks, "none", &[exclusive("ports")]).await.env().is_empty());
 }
@@ -260,8 +260,10 @@ async fn values_of_a_pool_are_told_apart(locks: Arc<dyn ResourceLock>) {
 async fn an_attempt_takes_its_lease_over(locks: Arc<dyn ResourceLock>) {
     let locks = &*locks;
     let claims = [pool("ports", "1-2", 1), exclusive("db")];
-    let old = granted(locks, "a", &claims).await;
-    let new = granted(locks, "a", &claims).await;
+    let mut wanted = request("a", &claims);
+    wanted.takes_over = true;
+    let old = locks.acquire(wanted.clone()).await.expect("it is free");
+    let new = locks.acquire(wanted).await.expect("it is theirs");
     assert!(new.fence() > old.fence(), "the old handle is superseded");
     assert_eq!(new.env(), old.env(), "the agent goes on with what it was given");
     drop(old);

@@ -393,8 +393,7 @@ impl Table {
 
 impl LeaseRecord {
     fn is_answer_to(&self, request: &LockRequest) -> bool {
-        let is_attempt = matches!(self.holder, LockHolder::Attempt { .. });
-        is_attempt
+        request.takes_over
             && !self.kept
             && self.holder == request.holder
             && self.locks.iter().map(|held| &held.claim).eq(&request.claims)
