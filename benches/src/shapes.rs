@@ -69,7 +69,7 @@ pub fn layered(tasks: usize, width: usize, seed: u64) -> PlanSpec {
 pub fn sharing_a_lock(mut spec: PlanSpec) -> PlanSpec {
     for task in &mut spec.tasks {
         let name = LockName::new("common").expect("a name");
-        task.locks.push(LockSpec { name, shared: true, counted: None });
+        task.locks.push(LockSpec { name, shared: true, counted: None, pool: None });
     }
     spec
 }
@@ -82,7 +82,7 @@ pub fn sharing_a_lock(mut spec: PlanSpec) -> PlanSpec {
 pub fn fighting_for_a_lock(mut spec: PlanSpec) -> PlanSpec {
     for task in &mut spec.tasks {
         let name = LockName::new("common").expect("a name");
-        task.locks.push(LockSpec { name, shared: false, counted: None });
+        task.locks.push(LockSpec { name, shared: false, counted: None, pool: None });
     }
     spec
 }

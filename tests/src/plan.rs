@@ -185,6 +185,18 @@ impl Task {
         self.add_lock(Table::from_iter(table).into())
     }
 
+    /// Adds values of a pool of numbers.
+    #[must_use]
+    pub fn pool_lock(self, name: &str, range: &str, count: u32, env: &str) -> Self {
+        let table = [
+            ("pool".into(), name.into()),
+            ("range".into(), range.into()),
+            ("count".into(), i64::from(count).into()),
+            ("env".into(), env.into()),
+        ];
+        self.add_lock(Table::from_iter(table).into())
+    }
+
     fn add_lock(mut self, lock: Value) -> Self {
         let locks = self.0.entry("locks").or_insert_with(|| Vec::<Value>::new().into());
         if let Value::Array(locks) = locks {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use orch_model::{RunId, TaskId};
+use orch_model::{LockName, RunId, TaskId, plan::PoolRange, time::Span};
 
 /// Runs coding agents, or any commands, in parallel on a plan of dependent tasks: each in a git
 /// worktree of its own, verified, then merged.
@@ -17,6 +17,8 @@ use orch_model::{RunId, TaskId};
         1    some task failed, conflicted, was cancelled or skipped\n  \
         2    the input is wrong; nothing was started\n  \
         3    the engine could not do its job\n  \
+        4    orch lock: not free in time\n  \
+        5    orch lock: refused to break a deadlock; release what you hold and ask again\n  \
         130  interrupted; `orch resume` continues the run\n\n\
         Begin with `orch init`, look at the plan with `orch plan`, then `orch run`."
 )]
@@ -74,6 +76,17 @@ pub enum Command {
     /// Remove what ended runs left behind and what is safe elsewhere
     #[command(after_help = "No commit is lost: what is on no other branch is kept, and said so.")]
     Gc(GcArgs),
+    /// Take, free or list locks, also from inside of a task
+    #[command(
+        after_help = "In a task the lock is held until `orch lock release` or the end of the \
+        attempt. Elsewhere it is held until `orch lock release` or the end of the process that \
+        called `orch`: a script, or a shell.\n\n\
+        Examples:\n  \
+        orch lock acquire db && ./migrate; orch lock release db\n  \
+        PORT=$(orch lock acquire ports --range 3000-3099)\n  \
+        orch lock list"
+    )]
+    Lock(LockArgs),
     /// Print a JSON Schema
     Schema(SchemaArgs),
     /// Write an example plan
@@ -284,6 +297,72 @@ pub struct GcArgs {
     /// List only
     #[arg(long)]
     pub dry_run: bool,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch lock`
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: LockCommand,
+}
+
+/// What to do with locks.
+#[derive(Debug, Subcommand)]
+#[non_exhaustive]
+pub enum LockCommand {
+    /// Take a lock, and wait until it is free; prints the values where it is a pool
+    Acquire(LockAcquireArgs),
+    /// Free a lock that was taken with `orch lock acquire`
+    Release(LockReleaseArgs),
+    /// Show who holds what, who waits, and which deadlocks were broken
+    List(LockListArgs),
+}
+
+/// `orch lock acquire`
+#[derive(Debug, Args)]
+pub struct LockAcquireArgs {
+    /// The lock
+    pub name: LockName,
+    /// Hold it together with other shared holders
+    #[arg(long, conflicts_with_all = ["count", "of", "range"])]
+    pub shared: bool,
+    /// How many units, or values of a pool [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: Option<u32>,
+    /// How many units there are
+    #[arg(long, value_name = "M", conflicts_with = "range")]
+    pub of: Option<u32>,
+    /// The values of a pool, such as 3000-3099
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub range: Option<PoolRange>,
+    /// How long to wait; 0s: not at all
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub timeout: Span,
+    /// From 0, the highest, to 4: who gives way in a deadlock [default: the task's, else 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=4))]
+    pub priority: Option<u8>,
+    /// Hold it for this process, not for the task or the calling process
+    #[arg(long)]
+    pub pid: Option<u32>,
+}
+
+/// `orch lock release`
+#[derive(Debug, Args)]
+pub struct LockReleaseArgs {
+    /// The lock
+    pub name: LockName,
+    /// It was taken with this --pid
+    #[arg(long)]
+    pub pid: Option<u32>,
+}
+
+/// `orch lock list`
+#[derive(Debug, Args)]
+pub struct LockListArgs {
     /// For programs
     #[arg(long)]
     pub json: bool,

@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod gc;
 mod init;
+mod lock;
 mod logs;
 mod pick;
 mod plan;
@@ -27,6 +28,9 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Init(args) => return init::init(&args),
         _ => {}
     }
+    if let Command::Lock(args) = app.command {
+        return lock::lock(app.repo.as_deref(), args.command).await;
+    }
     let workspace = Workspace::find(app.repo.as_deref())?;
     match app.command {
         Command::Run(args) => run::run(&workspace, args).await,
@@ -41,7 +45,9 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Kill(args) => ps::kill(&workspace, args).await,
         Command::Gc(args) => gc::gc(&workspace, &args).await,
         Command::Config(args) => config::config(&workspace, &args),
-        // They need no repository and were dealt with above.
-        Command::Completions { .. } | Command::Schema(_) | Command::Init(_) => Ok(Exit::Success),
+        // They were dealt with above.
+        Command::Completions { .. } | Command::Schema(_) | Command::Init(_) | Command::Lock(_) => {
+            Ok(Exit::Success)
+        }
     }
 }

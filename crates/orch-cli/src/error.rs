@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use orch_exec::EngineError;
-use orch_model::ports::{StoreError, WorktreeError};
+use orch_model::ports::{LockError, StoreError, WorktreeError};
 
 use crate::exit_code::Exit;
 
@@ -18,6 +18,11 @@ pub(crate) enum CliError {
     Report(String),
     #[error(transparent)]
     Engine(EngineError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A lock was not free in time.
+    #[error("{0}")]
+    Busy(String),
     #[error("{doing}: {source}")]
     Io { doing: String, source: std::io::Error },
 }
@@ -35,7 +40,9 @@ impl CliError {
         match self {
             Self::Input(_) | Self::Report(_) => Exit::Input,
             Self::Engine(error) => exit_of(error),
-            Self::Io { .. } => Exit::Engine,
+            Self::Lock(LockError::Deadlock { .. }) => Exit::Deadlock,
+            Self::Busy(_) => Exit::Busy,
+            Self::Io { .. } | Self::Lock(_) => Exit::Engine,
         }
     }
 }

@@ -16,6 +16,10 @@ pub enum Exit {
     Input = 2,
     /// The engine could not do its job.
     Engine = 3,
+    /// `orch lock acquire`: the lock was not free in time.
+    Busy = 4,
+    /// `orch lock acquire`: refused, because requests waited for one another.
+    Deadlock = 5,
     /// Stopped by Ctrl-C or SIGTERM; `orch resume` continues the run.
     Interrupted = 130,
 }
@@ -54,5 +58,6 @@ mod tests {
             assert_eq!(Exit::of_run(status) as u8, code, "{status:?}");
         }
         assert_eq!((Exit::Input as u8, Exit::Engine as u8), (2, 3));
+        assert_eq!((Exit::Busy as u8, Exit::Deadlock as u8), (4, 5));
     }
 }

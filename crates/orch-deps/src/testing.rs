@@ -51,6 +51,7 @@ fn set(task: &mut TaskSpec, word: &str) {
                 name: LockName::new(name).expect("a name"),
                 shared: mode == "shared",
                 counted: mode.split_once('/').map(|(count, of)| (number(count), number(of))),
+                pool: None,
             });
         }
         _ => panic!("what is {word:?}?"),

@@ -32,7 +32,7 @@ use crate::{
     internal::{Command, Input, UnitEnd, UnitReport},
     orchestrator::{EVENT_QUEUE, Ports},
     scheduler::Scheduler,
-    unit::{Adoption, Control, Unit},
+    unit::{Adoption, Control, Unit, lock_request},
 };
 
 /// How many messages one turn takes in at most, so that the first of them isn't kept waiting.
@@ -225,6 +225,7 @@ struct Turn {
 impl Dispatcher {
     async fn run(mut self) -> Result<Report, EngineError> {
         self.spawn_committer();
+        self.watch_for_deadlocks();
         let result = self.turns().await;
         if result.is_err() {
             // Nothing more can be written: end what runs, and tell nobody of it. Units that wait
@@ -295,6 +296,32 @@ impl Dispatcher {
                 tokio::select! {
                     () = tokio::time::sleep(SYNC_EVERY) => {}
                     () = last_call.notified() => {}
+                }
+            }
+        });
+    }
+
+    /// Tells observers of deadlocks between locks in which this run had a part.
+    fn watch_for_deadlocks(&mut self) {
+        let (locks, run) = (Arc::clone(&self.ports.locks), self.run.clone());
+        let messages = self.messages.clone();
+        self.helpers.spawn(async move {
+            let mut last = match locks.overview().await {
+                Ok(overview) => overview.deadlocks.last().map_or(0, |deadlock| deadlock.number),
+                Err(_) => 0,
+            };
+            loop {
+                let deadlock = match locks.next_deadlock(last).await {
+                    Ok(deadlock) => deadlock,
+                    // Who asks for a lock is told of it.
+                    Err(error) => return tracing::debug!(%error, "deadlocks can't be watched for"),
+                };
+                last = deadlock.number;
+                if deadlock.concerns(&run) {
+                    let victim = &deadlock.victim;
+                    let message =
+                        format!("deadlock: {deadlock}; the request of {victim} was refused");
+                    let _ = messages.send(Message::Input(Input::Warning(message), None));
                 }
             }
         });
@@ -446,6 +473,7 @@ impl Dispatcher {
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,
             adoption,
+            lease: None,
         };
         let id = self.units.spawn(unit.run()).id();
         self.unit_tasks.insert(id, task);
@@ -460,10 +488,11 @@ impl Dispatcher {
 
     fn await_locks(&mut self, task: TaskIndex) {
         let locks = Arc::clone(&self.ports.locks);
-        let claims = self.plan.task(task).locks.clone();
+        let attempt = self.scheduler.state().task(task).attempts + 1;
+        let request = lock_request(self.plan.task(task), &self.run, attempt);
         let messages = self.messages.clone();
         self.helpers.spawn(async move {
-            if let Err(error) = locks.released(&claims).await {
+            if let Err(error) = locks.released(&request).await {
                 // The next attempt to take the locks reports what is wrong with them.
                 tracing::warn!(%error, "locks can't be watched");
             }

@@ -52,6 +52,8 @@ pub(crate) struct Unit {
     pub(crate) grace: Duration,
     pub(crate) reporter: Reporter,
     pub(crate) control: watch::Receiver<Control>,
+    /// The locks of the task, from the time when they are held.
+    pub(crate) lease: Option<Box<dyn Lease>>,
     /// Where an attempt of an earlier orchestrator goes on; `None` for a new one.
     pub(crate) adoption: Option<Adoption>,
 }
@@ -64,6 +66,18 @@ pub(crate) struct Adoption {
     pub(crate) agent: Option<Box<dyn RunningAgent>>,
     /// When the agent was started.
     pub(crate) since: Timestamp,
+}
+
+/// What a task asks for before it begins.
+pub(crate) fn lock_request(task: &Task, run: &RunId, attempt: Attempt) -> LockRequest {
+    let mut request = LockRequest::new(holder(task, run, attempt), task.locks.clone());
+    request.priority = task.priority;
+    request.takes_over = true;
+    request
+}
+
+fn holder(task: &Task, run: &RunId, attempt: Attempt) -> LockHolder {
+    LockHolder::Attempt { run: run.clone(), task: task.id.clone(), attempt }
 }
 
 /// Why the way from lease to merge was left early.
@@ -101,18 +115,26 @@ pub(crate) enum Workplace {
 impl Unit {
     /// Goes the whole way and reports how it ended.
     pub(crate) async fn run(mut self) {
-        let lease = match self.lease().await {
-            Ok(Some(lease)) => lease,
+        match self.lease().await {
+            Ok(Some(lease)) => self.lease = lease,
             Ok(None) => return,
             Err(exit) => return self.end(exit.into_end()),
-        };
+        }
         let end = self.work_and_merge().await;
-        if let Some(lease) = lease
-            && let Err(error) = lease.release().await
-        {
+        self.release_locks().await;
+        self.end(end);
+    }
+
+    /// Frees the locks of the attempt: its lease, and what its agent took by `orch lock`.
+    async fn release_locks(&mut self) {
+        let holder = holder(self.task(), &self.run, self.attempt);
+        let mut results = vec![self.ports.locks.release_kept(&holder, None).await.map(drop)];
+        if let Some(lease) = self.lease.take() {
+            results.push(lease.release().await);
+        }
+        for error in results.into_iter().filter_map(Result::err) {
             self.warn(format!("its locks: {error}"));
         }
-        self.end(end);
     }
 
     fn task(&self) -> &Task {
@@ -133,15 +155,7 @@ impl Unit {
         if task.locks.is_empty() {
             return Ok(Some(None));
         }
-        let request = LockRequest {
-            holder: LockHolder {
-                pid: std::process::id(),
-                run: self.run.clone(),
-                task: task.id.clone(),
-                attempt: self.attempt,
-            },
-            claims: task.locks.clone(),
-        };
+        let request = lock_request(task, &self.run, self.attempt);
         match self.ports.locks.try_acquire(request).await {
             Ok(Acquired::Granted(lease)) => {
                 if self.adoption.is_none() {
@@ -337,11 +351,13 @@ impl Unit {
                 ("ORCH_RUN_ID", self.run.to_string()),
                 ("ORCH_TASK_ID", task.id.to_string()),
                 ("ORCH_ATTEMPT", self.attempt.to_string()),
+                ("ORCH_PRIORITY", task.priority.to_string()),
                 ("ORCH_WORKTREE", directory.to_string_lossy().into_owned()),
                 ("ORCH_REPO", repository.to_string_lossy().into_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        env.extend(self.lease.iter().flat_map(|lease| lease.env().clone()));
         AgentRequest {
             run: self.run.clone(),
             task: task.id.clone(),
@@ -363,6 +379,7 @@ impl Unit {
         agent: &dyn RunningAgent,
         elapsed: Duration,
     ) -> Result<AgentExit, Exit> {
+        self.bind_locks(agent).await;
         let limit = self.task().timeout;
         let mut watch = Stopwatch::new(limit.saturating_sub(elapsed));
         // What was said to an earlier agent of this unit holds for this one too.
@@ -419,6 +436,15 @@ impl Unit {
                     }
                 }
             }
+        }
+    }
+
+    /// Has the locks last for as long as the agent lives, should this process die before it.
+    async fn bind_locks(&self, agent: &dyn RunningAgent) {
+        if let (Some(lease), Some(process)) = (&self.lease, agent.identity())
+            && let Err(error) = lease.bind(&process).await
+        {
+            self.warn(format!("its locks: {error}"));
         }
     }
 

@@ -9,6 +9,7 @@ mod nearest;
 #[cfg(feature = "parse")]
 mod parse;
 mod path;
+mod pool;
 mod problem;
 #[cfg(feature = "schema")]
 mod schema;
@@ -21,6 +22,7 @@ mod validate;
 
 #[cfg(feature = "parse")]
 pub use parse::parse;
+pub use pool::{Pool, PoolRange, PoolRangeError, PoolValues};
 pub use problem::{Position, Problem, Problems};
 #[cfg(feature = "schema")]
 pub use schema::schema;

@@ -8,7 +8,10 @@ pub mod runner;
 pub mod store;
 pub mod worktree;
 
-pub use lock::{Acquired, Lease, LockError, LockHolder, LockRequest, ResourceLock};
+pub use lock::{
+    Acquired, Deadlock, DeadlockStep, HeldLock, Lease, LeaseInfo, LockError, LockHolder,
+    LockOverview, LockRequest, ResourceLock, WaiterInfo,
+};
 pub use runner::{
     AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent,
 };

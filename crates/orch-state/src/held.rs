@@ -12,10 +12,11 @@ use rustix::fs::OFlags;
 use self_cell::{MutBorrow, self_cell};
 
 /// Opens a file to be locked, and makes it if it is not there. A symbolic link in its place is
-/// refused: it would let whoever made it choose which file is written to.
+/// refused: it would let whoever made it choose which file is written to. Users who share a repository
+/// by a group, with a umask to match, share the file.
 pub(crate) fn open_lock_file(path: &Path, access: OFlags) -> io::Result<File> {
     let flags = access | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::from_raw_mode(0o644))?.into())
+    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::from_raw_mode(0o666))?.into())
 }
 
 /// How a file is locked.

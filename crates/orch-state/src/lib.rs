@@ -49,13 +49,13 @@
 //!
 //! // Its tasks hold locks against those of other orchestrators.
 //! let locks = FileLocks::open(store.dir().join("locks"))?;
-//! let request = LockRequest {
-//!     holder: LockHolder { pid: std::process::id(), run, task, attempt: 1 },
-//!     claims: vec![LockClaim { name: LockName::new("db")?, mode: LockMode::Exclusive }],
-//! };
-//! let Acquired::Granted(lease) = locks.try_acquire(request.clone()).await? else { panic!() };
+//! let claims = vec![LockClaim::new(LockName::new("db")?, LockMode::Exclusive)];
+//! let attempt = |attempt| LockHolder::Attempt { run: run.clone(), task: task.clone(), attempt };
+//! let request = LockRequest::new(attempt(1), claims.clone());
+//! let Acquired::Granted(lease) = locks.try_acquire(request).await? else { panic!() };
+//! let request = LockRequest::new(attempt(2), claims);
 //! let Acquired::Busy { holder, .. } = locks.try_acquire(request).await? else { panic!() };
-//! assert_eq!(holder.unwrap().to_string(), format!("task hello of run r1 (process {})", std::process::id()));
+//! assert_eq!(holder.unwrap().to_string(), "task hello of run r1");
 //! lease.release().await?;
 //! # Ok(())
 //! # }
@@ -72,6 +72,7 @@ mod journal;
 mod locks;
 mod memory;
 mod owner;
+mod process;
 mod published;
 mod reader;
 #[cfg(test)]

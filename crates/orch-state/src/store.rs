@@ -83,6 +83,20 @@ impl FileStore {
         self.layout.run(run)
     }
 
+    /// Makes the folder, as the first run would: it ignores itself.
+    ///
+    /// # Errors
+    /// Where that fails.
+    pub fn prepare(&self) -> Result<(), StoreError> {
+        self.layout.prepare()
+    }
+
+    /// The process that is at work on a run, if one is and it is known.
+    #[must_use]
+    pub fn owner(&self, run: &RunId) -> Option<u32> {
+        owner::current(&self.layout.owner(run)).map(|note| note.pid)
+    }
+
     /// Reads the published state; `None` where none was ever published. It may lag behind the
     /// journal by as much as the orchestrator limits its rate.
     ///
@@ -208,7 +222,8 @@ impl Layout {
         self.run(run).join("journal")
     }
 
-    fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError> {
+    /// Makes the folder, which ignores itself.
+    fn prepare(&self) -> Result<(), StoreError> {
         if let Some(parent) = self.dir.parent() {
             fs::create_dir_all(parent).map_err(io_error(parent, "making the folder"))?;
         }
@@ -217,6 +232,11 @@ impl Layout {
         if !ignore.exists() {
             disk::create(&ignore, b"*\n")?;
         }
+        Ok(())
+    }
+
+    fn create(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError> {
+        self.prepare()?;
         let (dir, path) = (self.run(run), self.journal(run));
         disk::create_dir(&self.runs())?;
         disk::create_dir(&dir)?;

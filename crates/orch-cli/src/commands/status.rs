@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use orch_exec::control::{Client, Request, Response};
 use orch_model::{Progress, Report, RunId};
 
-use super::pick;
+use super::{lock, pick};
 use crate::{
     app::{Overrides, StatusArgs},
     compose::Workspace,
@@ -20,6 +20,7 @@ pub(super) async fn status(workspace: &Workspace, args: StatusArgs) -> Result<Ex
     let summary = pick::any(store, args.run).await?;
     let progress = ask(workspace, &summary.run).await?;
     let state = pick::state(store, &summary.run).await?;
+    let deadlocks = lock::deadlocks_of(workspace, &summary.run).await?;
     if args.json {
         let document = serde_json::json!({
             "version": 1,
@@ -29,6 +30,7 @@ pub(super) async fn status(workspace: &Workspace, args: StatusArgs) -> Result<Ex
             "percent_complete": progress.as_ref().map(Progress::percent_complete),
             "progress": progress,
             "report": Report::of(&state),
+            "deadlocks": deadlocks,
         });
         render::print(&format!("{document:#}"))?;
         return Ok(Exit::Success);
@@ -38,6 +40,9 @@ pub(super) async fn status(workspace: &Workspace, args: StatusArgs) -> Result<Ex
         None => render::status::at_rest(&state, summary.owner, SystemTime::now().into(), args.all),
     };
     render::print(&text)?;
+    for deadlock in &deadlocks {
+        render::print(&lock::deadlock_line(deadlock, SystemTime::now().into()))?;
+    }
     let others = pick::live(store).await?;
     for other in others.iter().filter(|other| other.run != summary.run) {
         render::print(&format!("\nRun {} goes on too: `orch status {}`", other.run, other.run))?;

@@ -1,6 +1,6 @@
 //! Mocks of the four ports, by `mockall`.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mockall::mock;
@@ -8,7 +8,6 @@ use orch_model::{
     CommitId, Event, RunId, RunState,
     event::{AgentIdentity, Delivery, Place, RunBase},
     outcome::AgentExit,
-    plan::LockClaim,
     ports::{
         Acquired, AdoptRequest, Adopted, AgentRequest, AgentRunner, BeginRun, CommitMessage,
         EventReader, GcItem, GcRequest, Lease, LockError, LockRequest, MergeOutcome, MergeRequest,
@@ -106,7 +105,7 @@ mock! {
     impl ResourceLock for ResourceLock {
         fn name(&self) -> &str;
         async fn try_acquire(&self, request: LockRequest) -> Result<Acquired, LockError>;
-        async fn released(&self, claims: &[LockClaim]) -> Result<(), LockError>;
+        async fn released(&self, request: &LockRequest) -> Result<(), LockError>;
     }
 }
 
@@ -116,6 +115,9 @@ mock! {
     #[async_trait]
     impl Lease for Lease {
         fn fence(&self) -> u64;
+        fn env(&self) -> &BTreeMap<String, String>;
+        async fn bind(&self, process: &AgentIdentity) -> Result<(), LockError>;
+        async fn keep(self: Box<Self>) -> Result<(), LockError>;
         async fn release(self: Box<Self>) -> Result<(), LockError>;
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn task(name: &str) -> TaskSpec {
 pub(crate) fn locked(name: &str, lock: &str) -> TaskSpec {
     let mut task = task(name);
     let name = lock.parse().expect("a name");
-    task.locks = vec![LockSpec { name, shared: false, counted: None }];
+    task.locks = vec![LockSpec { name, shared: false, counted: None, pool: None }];
     task
 }
 

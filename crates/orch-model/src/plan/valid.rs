@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::Pool;
 use super::spec::{AgentStdin, CommandLine, Expects, Isolation, OnFailure, PlanSpec, Schedule};
 use crate::{
     id::{AgentName, EpicId, LockName, TaskId},
@@ -236,6 +237,23 @@ pub struct LockClaim {
     pub name: LockName,
     /// How it is held.
     pub mode: LockMode,
+    /// Where the units are values that are told apart; the mode is counted then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
+}
+
+impl LockClaim {
+    /// A claim to a lock.
+    #[must_use]
+    pub fn new(name: LockName, mode: LockMode) -> Self {
+        Self { name, mode, pool: None }
+    }
+
+    /// A claim to `count` values of a pool.
+    #[must_use]
+    pub fn pooled(name: LockName, count: u32, pool: Pool) -> Self {
+        Self { name, mode: LockMode::Counted { count, of: pool.values.len() }, pool: Some(pool) }
+    }
 }
 
 /// How a lock is held.

@@ -1,4 +1,4 @@
-//! The gate: one process at a time decides on claims.
+//! The gate: one process at a time looks at the table of leases and changes it.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use super::io_error;
 use crate::held::{HeldFile, Mode, open_lock_file};
 
-/// How long to wait before the gate. Behind it one only opens and locks a few files, so that
+/// How long to wait before the gate. Behind it one only reads and writes a small file, so that
 /// whoever stays longer is suspended.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
@@ -29,8 +29,6 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Goes in; `None` where the gate stays shut. Blocks for as long as `patience` at most.
-    ///
-    /// No name of a lock begins with `@`.
     pub(super) fn enter(dir: &Path, patience: Duration) -> Result<Option<Self>, LockError> {
         let path = dir.join("@gate");
         let deadline = Instant::now() + patience;

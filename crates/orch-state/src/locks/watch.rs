@@ -1,35 +1,56 @@
 //! Hearing of locks that are freed.
 //!
-//! Whoever holds a lock has its file open for writing, and closes it after the unlocking; where the
-//! holder is killed, the kernel closes it. inotify tells of such closes. One reader per folder hands
-//! the names on to all who wait, since a user may have only so many inotify instances.
+//! Whoever frees something closes a file of the folder that was open for writing, of which inotify
+//! tells; the end of a process is told by its pidfd. One reader per folder hands both on to all who
+//! wait, since a user may have only so many inotify instances.
 
 use std::{
-    io::{self, PipeReader, PipeWriter},
+    collections::HashMap,
+    io::{self, PipeReader, PipeWriter, Read, Write},
     mem::MaybeUninit,
     os::fd::OwnedFd,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
-use orch_model::plan::LockClaim;
+use orch_model::event::AgentIdentity;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
     io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 
-/// How many names may wait to be heard by one who waits; beyond that it looks without a name.
+/// The file that is closed when something was freed.
+pub(super) const FREED: &str = "@freed";
+/// The file that is closed when a deadlock was broken.
+pub(super) const DEADLOCK: &str = "@deadlock";
+
+/// How much may wait to be heard by one who waits; beyond that it looks without having heard.
 const BACKLOG: usize = 64;
 
-/// Reads what the kernel tells of a folder, on a thread that ends when this is dropped. So it
-/// belongs to no runtime, and outlives the one in which it was made.
+/// What is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// Something was freed, or a process has ended.
+    Freed,
+    /// A deadlock was broken.
+    Deadlock,
+    /// Perhaps either.
+    Lost,
+}
+
+type Pidfds = Mutex<HashMap<u32, (AgentIdentity, Option<OwnedFd>)>>;
+
+/// Reads what the kernel tells of a folder and of processes, on a thread that ends when this is
+/// dropped. So it belongs to no runtime, and outlives the one in which it was made.
 #[derive(Debug)]
 pub(super) struct Watch {
-    names: broadcast::Receiver<Arc<str>>,
-    _stop: PipeWriter,
+    signs: broadcast::Receiver<Sign>,
+    pidfds: Arc<Pidfds>,
+    nudge: PipeWriter,
 }
 
 impl Watch {
@@ -37,30 +58,58 @@ impl Watch {
     pub(super) fn start(dir: &Path) -> io::Result<Self> {
         let kernel = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         inotify::add_watch(&kernel, dir, WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR)?;
-        let (stopped, stop) = io::pipe()?;
-        let (sender, names) = broadcast::channel(BACKLOG);
+        let (nudged, nudge) = io::pipe()?;
+        let (sender, signs) = broadcast::channel(BACKLOG);
+        let pidfds = Arc::<Pidfds>::default();
+        let reader = Reader { kernel, nudged, sender, pidfds: Arc::clone(&pidfds) };
         thread::Builder::new().name("orch-locks".into()).spawn(move || {
-            if let Err(error) = read(&kernel, &stopped, &sender) {
+            if let Err(error) = reader.read() {
                 tracing::debug!(%error, "the locks are no longer watched");
             }
         })?;
-        Ok(Self { names, _stop: stop })
+        Ok(Self { signs, pidfds, nudge })
     }
 
     /// Whether nothing more is heard, as when the folder was deleted.
     pub(super) fn is_over(&self) -> bool {
-        self.names.is_closed()
+        self.signs.is_closed()
     }
 
     /// Listens from now on.
     pub(super) fn news(&self) -> News {
-        News(Some(self.names.resubscribe()))
+        News(Some(self.signs.resubscribe()))
     }
+
+    /// Has the end of these processes heard of.
+    pub(super) fn follow(&mut self, processes: Vec<AgentIdentity>) {
+        let mut has_new = false;
+        let mut pidfds = lock(&self.pidfds);
+        for process in processes {
+            if process.pid == std::process::id()
+                || pidfds.get(&process.pid).is_some_and(|(known, _)| *known == process)
+            {
+                continue;
+            }
+            has_new = true;
+            let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
+            // Where there is no such process, it has just ended.
+            let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+            pidfds.insert(process.pid, (process, pidfd));
+        }
+        drop(pidfds);
+        if has_new && let Err(error) = self.nudge.write_all(b".") {
+            tracing::debug!(%error, "the ends of processes are no longer watched");
+        }
+    }
+}
+
+fn lock(pidfds: &Pidfds) -> MutexGuard<'_, HashMap<u32, (AgentIdentity, Option<OwnedFd>)>> {
+    pidfds.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one who waits hears.
 #[derive(Debug)]
-pub(super) struct News(Option<broadcast::Receiver<Arc<str>>>);
+pub(super) struct News(Option<broadcast::Receiver<Sign>>);
 
 impl News {
     /// Where nothing can be heard.
@@ -68,13 +117,12 @@ impl News {
         Self(None)
     }
 
-    /// Waits until something may have been freed that one of the claims wants. For ever where
-    /// nothing can be heard.
-    pub(super) async fn of(&mut self, claims: &[LockClaim]) {
-        let Some(names) = &mut self.0 else { return std::future::pending().await };
+    /// Waits for a sign, or one that was lost. For ever where nothing can be heard.
+    pub(super) async fn of(&mut self, sign: Sign) {
+        let Some(signs) = &mut self.0 else { return std::future::pending().await };
         loop {
-            match names.recv().await {
-                Ok(name) if concerns(&name, claims) => return,
+            match signs.recv().await {
+                Ok(heard) if heard == sign || heard == Sign::Lost => return,
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => return,
                 Err(RecvError::Closed) => return std::future::pending().await,
@@ -83,92 +131,142 @@ impl News {
     }
 }
 
-/// Whether a file belongs to one of the claims; the empty name stands for any file.
-fn concerns(file: &str, claims: &[LockClaim]) -> bool {
-    if file.is_empty() {
-        return true;
-    }
-    let Some(stem) = file.strip_suffix(".lock") else { return false };
-    let name = stem.split_once('@').map_or(stem, |(name, _unit)| name);
-    claims.iter().any(|claim| claim.name.as_str() == name)
+/// What the thread works with.
+#[derive(Debug)]
+struct Reader {
+    kernel: OwnedFd,
+    nudged: PipeReader,
+    sender: broadcast::Sender<Sign>,
+    pidfds: Arc<Pidfds>,
 }
 
-/// Reads until the other end of the pipe is closed.
-fn read(
-    kernel: &OwnedFd,
-    stopped: &PipeReader,
-    names: &broadcast::Sender<Arc<str>>,
-) -> io::Result<()> {
-    loop {
-        let mut ready =
-            [PollFd::new(kernel, PollFlags::IN), PollFd::new(stopped, PollFlags::empty())];
-        match poll(&mut ready, None) {
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-            Ok(_) if !ready[1].revents().is_empty() => return Ok(()),
-            Ok(_) => hand_on(kernel, names)?,
+impl Reader {
+    /// Reads until the other end of the pipe is closed.
+    fn read(mut self) -> io::Result<()> {
+        loop {
+            let followed = self.take_ended();
+            let mut ready = vec![
+                PollFd::new(&self.kernel, PollFlags::IN),
+                PollFd::new(&self.nudged, PollFlags::IN),
+            ];
+            ready.extend(followed.iter().map(|(_, pidfd)| PollFd::new(pidfd, PollFlags::IN)));
+            match poll(&mut ready, None) {
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+            }
+            let ready: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
+            let mut ended =
+                followed.iter().zip(&ready[2..]).filter(|(_, ready)| **ready).peekable();
+            if ended.peek().is_some() {
+                let mut pidfds = lock(&self.pidfds);
+                for ((process, _), _) in ended {
+                    if pidfds.get(&process.pid).is_some_and(|(known, _)| known == process) {
+                        pidfds.remove(&process.pid);
+                    }
+                }
+                drop(pidfds);
+                self.say(Sign::Freed);
+            }
+            if ready[1] && self.nudged.read(&mut [0; 64])? == 0 {
+                return Ok(());
+            }
+            if ready[0] {
+                self.hand_on()?;
+            }
         }
     }
-}
 
-/// Hands all names on that are there.
-fn hand_on(kernel: &OwnedFd, names: &broadcast::Sender<Arc<str>>) -> io::Result<()> {
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut events = inotify::Reader::new(kernel, &mut buffer);
-    loop {
-        let event = match events.next() {
-            Ok(event) => event,
-            Err(Errno::INTR) => continue,
-            Err(Errno::AGAIN) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        if event.events().contains(ReadFlags::IGNORED) {
-            return Err(io::ErrorKind::NotFound.into());
+    /// The processes that are followed. Of those that had ended before is told at once.
+    fn take_ended(&self) -> Vec<(AgentIdentity, OwnedFd)> {
+        let mut pidfds = lock(&self.pidfds);
+        let before = pidfds.len();
+        pidfds.retain(|_, (_, pidfd)| pidfd.is_some());
+        let has_ended = pidfds.len() < before;
+        let followed = pidfds.values().filter_map(|(process, pidfd)| {
+            let copy = pidfd.as_ref()?.try_clone().ok()?;
+            Some((process.clone(), copy))
+        });
+        let followed = followed.collect();
+        drop(pidfds);
+        if has_ended {
+            self.say(Sign::Freed);
         }
-        // No name: the kernel's queue ran over.
-        let name = event.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        followed
+    }
+
+    fn say(&self, sign: Sign) {
         // Nobody listens: no harm.
-        let _ = names.send(name.as_ref().into());
+        let _ = self.sender.send(sign);
+    }
+
+    /// Hands on all that the kernel tells of the folder.
+    fn hand_on(&self) -> io::Result<()> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.kernel, &mut buffer);
+        loop {
+            let event = match events.next() {
+                Ok(event) => event,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            if event.events().contains(ReadFlags::IGNORED) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            match event.file_name().map(|name| name.to_bytes()) {
+                Some(name) if name == FREED.as_bytes() => self.say(Sign::Freed),
+                Some(name) if name == DEADLOCK.as_bytes() => self.say(Sign::Deadlock),
+                Some(_) => {}
+                // The kernel's queue ran over.
+                None => self.say(Sign::Lost),
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use orch_model::{id::LockName, plan::LockMode};
+    use std::process::Command;
 
     use super::*;
+    use crate::process::identify;
 
-    #[test]
-    fn names_of_files_are_told_apart() {
-        let claims = [LockClaim { name: LockName::new("a.b").unwrap(), mode: LockMode::Exclusive }];
-        for (file, expected) in [
-            ("a.b.lock", true),
-            ("a.b@3.lock", true),
-            ("", true),
-            ("a.lock", false),
-            ("a.b", false),
-            ("@gate", false),
-        ] {
-            assert_eq!(concerns(file, &claims), expected, "{file}");
+    #[tokio::test]
+    async fn what_happens_in_the_folder_is_heard_until_the_watch_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = Watch::start(dir.path()).unwrap();
+        let (mut freed, mut deadlock) = (watch.news(), watch.news());
+        for name in ["@gate", DEADLOCK, FREED] {
+            std::fs::write(dir.path().join(name), "").unwrap();
         }
+        freed.of(Sign::Freed).await;
+        deadlock.of(Sign::Deadlock).await;
+        for _ in 0..2 * BACKLOG {
+            std::fs::write(dir.path().join(FREED), "").unwrap();
+        }
+        let News(Some(signs)) = &mut freed else { panic!("it is watched") };
+        drop(watch);
+        while signs.recv().await != Err(RecvError::Closed) {}
     }
 
     #[tokio::test]
-    async fn closing_a_file_is_heard_until_the_watch_is_dropped() {
+    async fn the_end_of_a_process_is_heard() {
         let dir = tempfile::tempdir().unwrap();
-        let claims = [LockClaim { name: LockName::new("b").unwrap(), mode: LockMode::Shared }];
-        let watch = Watch::start(dir.path()).unwrap();
+        let mut watch = Watch::start(dir.path()).unwrap();
         let mut news = watch.news();
-        for name in ["a.lock", "b.lock"] {
-            std::fs::write(dir.path().join(name), "").unwrap();
-        }
-        news.of(&claims).await;
-        for number in 0..2 * BACKLOG {
-            std::fs::write(dir.path().join(format!("a@{number}.lock")), "").unwrap();
-        }
-        let News(Some(names)) = &mut news else { panic!("it is watched") };
-        drop(watch);
-        while names.recv().await != Err(RecvError::Closed) {}
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = identify(child.id()).unwrap();
+        let own = identify(std::process::id()).unwrap();
+        watch.follow(vec![process.clone(), own, process.clone()]);
+        assert_eq!(lock(&watch.pidfds).len(), 1);
+        child.kill().unwrap();
+        news.of(Sign::Freed).await;
+        child.wait().unwrap();
+        // It has ended before it was followed.
+        watch.follow(vec![AgentIdentity { pid: u32::MAX, ..process }]);
+        news.of(Sign::Freed).await;
+        assert!(lock(&watch.pidfds).is_empty());
     }
 
     #[tokio::test]
@@ -176,9 +274,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let watch = Watch::start(dir.path()).unwrap();
         assert!(!watch.is_over());
-        let News(Some(mut names)) = watch.news() else { panic!("it is watched") };
+        let News(Some(mut signs)) = watch.news() else { panic!("it is watched") };
         dir.close().unwrap();
-        assert_eq!(names.recv().await, Err(RecvError::Closed));
+        assert_eq!(signs.recv().await, Err(RecvError::Closed));
         assert!(watch.is_over());
         assert!(Watch::start(Path::new("/nonexistent")).is_err());
     }

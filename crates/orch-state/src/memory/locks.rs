@@ -1,108 +1,101 @@
 //! `MemoryLocks`: locks among the tasks of one process.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use orch_model::{
+    event::AgentIdentity,
     id::LockName,
-    plan::{LockClaim, LockMode},
-    ports::{Acquired, Lease, LockError, LockHolder, LockRequest, ResourceLock},
+    ports::{
+        Acquired, Deadlock, Lease, LockError, LockHolder, LockOverview, LockRequest, ResourceLock,
+    },
+    time::Timestamp,
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
-/// Locks in memory, with the meaning of [`FileLocks`](crate::FileLocks). Clones share them.
-#[derive(Debug, Clone, Default)]
+use crate::{
+    locks::{
+        table::{Answer, Now, Obstacle, Table},
+        variables,
+    },
+    process::Life,
+};
+
+/// How often one who waits shows that he is still there.
+const RENEWAL: Duration = Duration::from_secs(1);
+
+/// Locks in memory, with the meaning of [`FileLocks`](crate::FileLocks), except that the death of
+/// a process is noticed only when a lock is asked for. Clones share them.
+#[derive(Debug, Clone)]
 pub struct MemoryLocks {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    table: Mutex<Table>,
-    freed: Notify,
+impl Default for MemoryLocks {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
-#[derive(Debug, Default)]
-struct Table {
-    fence: u64,
-    locks: HashMap<LockName, Entry>,
-}
-
-/// Who holds one lock.
-#[derive(Debug, Default)]
-struct Entry {
-    exclusive: Option<LockHolder>,
-    shared: u32,
-    units: BTreeMap<u32, LockHolder>,
-}
-
-/// What a lease holds of one lock.
 #[derive(Debug)]
-enum Part {
-    Exclusive,
-    Shared,
-    Units(Vec<u32>),
+struct Inner {
+    state: Mutex<State>,
+    began: Mutex<Option<Instant>>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    table: Table,
+    fence: u64,
 }
 
 impl MemoryLocks {
     /// Locks that are all free.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        let state = Mutex::new(State { table: Table::new(), fence: 0 });
+        Self { inner: Arc::new(Inner { state, began: Mutex::new(None), changed: Notify::new() }) }
     }
 }
 
 impl Inner {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    fn is_free(&self) -> bool {
-        self.exclusive.is_none() && self.shared == 0 && self.units.is_empty()
-    }
-
-    /// What a claim would get; or who is in its way, where that is known.
-    fn part(&self, mode: LockMode) -> Result<Part, Option<LockHolder>> {
-        if let Some(holder) = &self.exclusive {
-            return Err(Some(holder.clone()));
+    fn with_table<T>(
+        &self,
+        act: impl FnOnce(&mut Table, Now, &mut dyn FnMut() -> Result<u64, LockError>) -> T,
+    ) -> T {
+        let now = self.now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { table, fence } = &mut *state;
+        table.sweep(now, Life::is_dead);
+        let result = act(table, now, &mut || {
+            *fence += 1;
+            Ok(*fence)
+        });
+        let changes = std::mem::take(&mut table.changes);
+        drop(state);
+        if changes.freed {
+            self.changed.notify_waiters();
         }
-        match mode {
-            LockMode::Exclusive if self.is_free() => Ok(Part::Exclusive),
-            LockMode::Shared => Ok(Part::Shared),
-            LockMode::Counted { count, of } => {
-                let free = (0..of).filter(|unit| !self.units.contains_key(unit));
-                let units: Vec<u32> = free.take(count as usize).collect();
-                if units.len() < count as usize {
-                    return Err(self.units.values().next().cloned());
-                }
-                Ok(Part::Units(units))
-            }
-            // Also a mode that a later version knows: nobody else, to be safe.
-            _ if self.is_free() => Ok(Part::Exclusive),
-            _ => Err(None),
-        }
+        result
     }
-}
 
-impl Table {
-    fn parts(&self, claims: &[LockClaim]) -> Result<Vec<(LockName, Part)>, Acquired> {
-        let nobody = Entry::default();
-        claims
-            .iter()
-            .map(|claim| {
-                let entry = self.locks.get(&claim.name).unwrap_or(&nobody);
-                match entry.part(claim.mode) {
-                    Ok(part) => Ok((claim.name.clone(), part)),
-                    Err(holder) => Err(Acquired::Busy { lock: claim.name.clone(), holder }),
-                }
-            })
-            .collect()
+    fn now(&self) -> Now {
+        let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        // Made when it is needed: the runtime's clock may stand still in tests.
+        let began = *began.get_or_insert_with(Instant::now);
+        let steady = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let millis = since.unwrap_or_default().as_millis();
+        Now { steady, wall: Timestamp::from_millis(millis.try_into().unwrap_or_default()) }
     }
 }
 
@@ -112,49 +105,91 @@ impl ResourceLock for MemoryLocks {
         "memory"
     }
 
-    async fn try_acquire(&self, request: LockRequest) -> Result<Acquired, LockError> {
-        let mut table = self.inner.table();
-        let parts = match table.parts(&request.claims) {
-            Ok(parts) => parts,
-            Err(busy) => return Ok(busy),
-        };
-        for (name, part) in &parts {
-            let entry = table.locks.entry(name.clone()).or_default();
-            match part {
-                Part::Exclusive => entry.exclusive = Some(request.holder.clone()),
-                Part::Shared => entry.shared += 1,
-                Part::Units(units) => {
-                    entry.units.extend(units.iter().map(|unit| (*unit, request.holder.clone())));
-                }
-            }
+    async fn try_acquire(&self, mut request: LockRequest) -> Result<Acquired, LockError> {
+        request.claims.sort_by(|a, b| a.name.cmp(&b.name));
+        let answer = self
+            .inner
+            .with_table(|table, now, fence| table.acquire(&request, &Life::own(), now, fence));
+        match answer? {
+            Answer::Granted(grant) => Ok(Acquired::Granted(Box::new(MemoryLease {
+                fence: grant.fence,
+                env: variables(&grant.locks),
+                inner: Arc::clone(&self.inner),
+                is_kept: false,
+            }))),
+            Answer::Busy(Obstacle { lock, holder }) => Ok(Acquired::Busy { lock, holder }),
+            Answer::Refused(deadlock) => Err(LockError::Deadlock { deadlock }),
         }
-        table.fence += 1;
-        let inner = Arc::clone(&self.inner);
-        Ok(Acquired::Granted(Box::new(MemoryLease { fence: table.fence, parts, inner })))
     }
 
-    async fn released(&self, claims: &[LockClaim]) -> Result<(), LockError> {
-        let mut freed = pin!(self.inner.freed.notified());
-        // Registered before the look, so that nothing freed in between is missed.
-        freed.as_mut().enable();
-        if self.inner.table().parts(claims).is_err() {
-            freed.await;
+    async fn released(&self, request: &LockRequest) -> Result<(), LockError> {
+        loop {
+            let mut changed = pin!(self.inner.changed.notified());
+            // Registered before the look, so that nothing freed in between is missed.
+            changed.as_mut().enable();
+            let look = self
+                .inner
+                .with_table(|table, now, fence| table.look(request, &Life::own(), now, fence));
+            match look? {
+                Answer::Granted(()) => return Ok(()),
+                Answer::Refused(deadlock) => return Err(LockError::Deadlock { deadlock }),
+                Answer::Busy(_) => drop(timeout(RENEWAL, changed).await),
+            }
         }
-        Ok(())
+    }
+
+    async fn release_kept(
+        &self,
+        holder: &LockHolder,
+        lock: Option<&LockName>,
+    ) -> Result<usize, LockError> {
+        Ok(self.inner.with_table(|table, _, _| table.free_kept(holder, lock)))
+    }
+
+    async fn overview(&self) -> Result<LockOverview, LockError> {
+        Ok(self.inner.with_table(|table, _, _| table.overview()))
+    }
+
+    async fn next_deadlock(&self, after: u64) -> Result<Deadlock, LockError> {
+        loop {
+            let mut changed = pin!(self.inner.changed.notified());
+            changed.as_mut().enable();
+            let found = self.inner.with_table(|table, _, _| table.deadlock_after(after).cloned());
+            match found {
+                Some(deadlock) => return Ok(deadlock),
+                None => changed.await,
+            }
+        }
     }
 }
 
 #[derive(Debug)]
 struct MemoryLease {
     fence: u64,
-    parts: Vec<(LockName, Part)>,
+    env: BTreeMap<String, String>,
     inner: Arc<Inner>,
+    is_kept: bool,
 }
 
 #[async_trait]
 impl Lease for MemoryLease {
     fn fence(&self) -> u64 {
         self.fence
+    }
+
+    fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
+    async fn bind(&self, process: &AgentIdentity) -> Result<(), LockError> {
+        self.inner.with_table(|table, _, _| table.bind(self.fence, Life::of(process.clone())));
+        Ok(())
+    }
+
+    async fn keep(mut self: Box<Self>) -> Result<(), LockError> {
+        self.is_kept = true;
+        self.inner.with_table(|table, _, _| table.keep(self.fence));
+        Ok(())
     }
 
     async fn release(self: Box<Self>) -> Result<(), LockError> {
@@ -165,19 +200,8 @@ impl Lease for MemoryLease {
 
 impl Drop for MemoryLease {
     fn drop(&mut self) {
-        let mut table = self.inner.table();
-        for (name, part) in &self.parts {
-            let Some(entry) = table.locks.get_mut(name) else { continue };
-            match part {
-                Part::Exclusive => entry.exclusive = None,
-                Part::Shared => entry.shared -= 1,
-                Part::Units(units) => entry.units.retain(|unit, _| !units.contains(unit)),
-            }
-            if entry.is_free() {
-                table.locks.remove(name);
-            }
+        if !self.is_kept {
+            self.inner.with_table(|table, _, _| table.free(self.fence));
         }
-        drop(table);
-        self.inner.freed.notify_waiters();
     }
 }

@@ -25,6 +25,8 @@ use tokio::time::timeout;
 
 /// Long beyond what any wake-up may take, and short enough to see a hang as a failure.
 const LONG: Duration = Duration::from_secs(60);
+/// How often each of the contending processes takes the lock.
+const TURNS: usize = 20;
 const DEED: &str = "ORCH_STATE_TEST_DEED";
 const PLACE: &str = "ORCH_STATE_TEST_PLACE";
 const DONE: &str = "it is done: ";
@@ -116,9 +118,13 @@ async fn other_process() {
             wait_for_the_end();
             lease.release().await.unwrap();
         }
+        "stay" => {
+            say("here");
+            wait_for_the_end();
+        }
         "contend" => {
             let locks = FileLocks::open(place.join("locks")).unwrap();
-            for _ in 0..20 {
+            for _ in 0..TURNS {
                 let lease = wait_for(&locks, "other").await;
                 take_the_place(place);
                 lease.release().await.unwrap();
@@ -148,7 +154,7 @@ fn take_the_place(place: &Path) {
 }
 
 fn claims() -> Vec<LockClaim> {
-    let claim = |name, mode| LockClaim { name: LockName::new(name).unwrap(), mode };
+    let claim = |name, mode| LockClaim::new(LockName::new(name).unwrap(), mode);
     vec![
         claim("db", LockMode::Exclusive),
         claim("gpu", LockMode::Counted { count: 1, of: 1 }),
@@ -156,26 +162,21 @@ fn claims() -> Vec<LockClaim> {
     ]
 }
 
+fn request(task: &str) -> LockRequest {
+    let task = TaskId::new(task).unwrap();
+    let attempt = std::process::id();
+    LockRequest::new(LockHolder::Attempt { run: run("r1"), task, attempt }, claims())
+}
+
 async fn acquire(locks: &FileLocks, task: &str) -> Result<Box<dyn Lease>, Option<LockHolder>> {
-    let holder = LockHolder {
-        pid: std::process::id(),
-        run: run("r1"),
-        task: TaskId::new(task).unwrap(),
-        attempt: 1,
-    };
-    match locks.try_acquire(LockRequest { holder, claims: claims() }).await.unwrap() {
+    match locks.try_acquire(request(task)).await.unwrap() {
         Acquired::Granted(lease) => Ok(lease),
         Acquired::Busy { holder, .. } => Err(holder),
     }
 }
 
 async fn wait_for(locks: &FileLocks, task: &str) -> Box<dyn Lease> {
-    loop {
-        match acquire(locks, task).await {
-            Ok(lease) => return lease,
-            Err(_) => locks.released(&claims()).await.unwrap(),
-        }
-    }
+    locks.acquire(request(task)).await.unwrap()
 }
 
 #[tokio::test]
@@ -231,7 +232,7 @@ async fn a_holder_that_ends_or_is_killed_wakes_the_waiter() {
         let mut other = Other::start("lock", dir.path());
         let fence: u64 = other.done().parse().unwrap();
         let holder = acquire(&locks, "mine").await.expect_err("the other holds it").unwrap();
-        assert_eq!((holder.pid, holder.task.as_str()), (other.process.id(), "other"));
+        assert_eq!(holder.to_string(), "task other of run r1");
         let waiter = {
             let locks = Arc::clone(&locks);
             tokio::spawn(async move { wait_for(&locks, "mine").await })
@@ -251,7 +252,7 @@ async fn processes_exclude_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let locks = FileLocks::open(dir.path().join("locks")).unwrap();
     let mut others: Vec<Other> = (0..3).map(|_| Other::start("contend", dir.path())).collect();
-    for _ in 0..20 {
+    for _ in 0..TURNS {
         let lease = timeout(LONG, wait_for(&locks, "mine")).await.expect("nobody starves");
         take_the_place(dir.path());
         lease.release().await.unwrap();
@@ -262,4 +263,57 @@ async fn processes_exclude_each_other() {
     for other in others {
         other.end();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_is_suspended_keeps_its_locks() {
+    let dir = tempfile::tempdir().unwrap();
+    let locks = FileLocks::open(dir.path()).unwrap();
+    let mut other = Other::start("lock", dir.path());
+    let fence: u64 = other.done().parse().unwrap();
+    let pid = rustix::process::Pid::from_child(&other.process);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let waiting = timeout(Duration::from_millis(1500), wait_for(&locks, "mine")).await;
+    assert!(waiting.is_err(), "it was taken from a living holder");
+    let overview = locks.overview().await.unwrap();
+    assert_eq!(overview.leases.len(), 1);
+    assert_eq!(
+        (overview.leases[0].fence, &overview.leases[0].pids[..]),
+        (fence, &[other.process.id()][..])
+    );
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    other.end();
+    timeout(LONG, wait_for(&locks, "mine")).await.expect("it was released");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_passes_from_one_process_to_the_next_and_ends_with_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let locks = FileLocks::open(dir.path()).unwrap();
+    let (mut first, mut second) =
+        (Other::start("stay", dir.path()), Other::start("stay", dir.path()));
+    first.done();
+    second.done();
+    let of = |other: &Other| FileLocks::identify(other.process.id()).unwrap();
+    let wanted = |other: &Other| {
+        let mut wanted = request("task");
+        wanted.lives = vec![of(other)];
+        wanted.takes_over = true;
+        wanted
+    };
+    // An orchestrator takes the locks, and binds them to its agent before it dies.
+    let lease = locks.acquire(wanted(&first)).await.unwrap();
+    lease.bind(&of(&second)).await.unwrap();
+    first.kill();
+    let error = acquire(&locks, "mine").await.expect_err("the agent lives");
+    assert_eq!(error.unwrap().to_string(), "task task of run r1");
+    // Its successor goes on with them when the agent is gone, too.
+    let mut third = Other::start("stay", dir.path());
+    third.done();
+    let successor = locks.acquire(wanted(&third)).await.unwrap();
+    assert!(successor.fence() > lease.fence());
+    second.kill();
+    assert!(acquire(&locks, "mine").await.is_err());
+    third.kill();
+    acquire(&locks, "mine").await.expect("nobody is left who could hold it");
 }

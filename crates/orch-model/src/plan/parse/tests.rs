@@ -416,3 +416,38 @@ proptest! {
         assert_sound(&chars.into_iter().collect::<String>())?;
     }
 }
+
+#[test]
+fn pools_are_read_in_every_format_or_refused() {
+    let toml = "version = 1\n[[task]]\nid = \"a\"\nrun = \"x\"\nlocks = [\"db\", \
+                { pool = \"ports\", range = \"3000-3099\", count = 2, env = \"PORT\" }, \
+                { pool = \"users\", values = [\"ann\", \"bob\"] }]\n";
+    let yaml = "version: 1\ntask:\n- id: a\n  run: x\n  locks:\n  - db\n  - {pool: ports, range: 3000-3099, \
+                count: 2, env: PORT}\n  - pool: users\n    values: [ann, bob]\n";
+    let plan = parse(toml, Format::Toml).unwrap();
+    assert_eq!(plan.spec(), parse(yaml, Format::Yaml).unwrap().spec());
+    let json = serde_json::to_string(&**plan.spec()).unwrap();
+    assert_eq!(plan.spec(), parse(&json, Format::Json).unwrap().spec());
+    let ports = plan.tasks()[0].locks[1].pool.as_ref().unwrap();
+    assert_eq!((ports.values.len(), ports.env.as_deref()), (100, Some("PORT")));
+
+    for (lock, expected) in [
+        ("pool = \"p\"", "a pool needs its values"),
+        ("pool = \"p\", name = \"n\", range = \"1-2\"", "either a `name` or a `pool`, not both"),
+        ("pool = \"p\", range = \"1-2\", values = [\"a\"]", "either `range` or `values`, not both"),
+        ("pool = \"p\", range = \"2-1\"", "ends before it begins"),
+        ("pool = \"p\", range = \"12\"", "`12` is no range: write the first and the last number"),
+        ("pool = \"p\", range = \"1-2\", of = 2", "neither `shared` nor `of`"),
+        ("pool = \"p\", range = \"1-2\", shared = true", "neither `shared` nor `of`"),
+        ("name = \"p\", range = \"1-2\"", "`range`, `values` and `env` belong to a pool"),
+        ("shared = true", "`name` is missing"),
+        ("pool = \"p\", rang = \"1-2\"", "unknown key `rang`"),
+        ("pool = \"p\", range = \"1-2\", count = 3", "3 values of 2 can't be held"),
+    ] {
+        let text =
+            format!("version = 1\n[[task]]\nid = \"a\"\nrun = \"x\"\nlocks = [{{ {lock} }}]\n");
+        let problems = parse(&text, Format::Toml).unwrap_err().to_string();
+        assert!(problems.contains(expected), "{lock}: {problems}");
+        assert!(problems.contains("locks[0]"), "{lock}: {problems}");
+    }
+}

@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     id::{AgentName, LockName},
     plan::{
-        Agent, LockClaim, LockMode, Prompt, Work,
-        spec::{AgentSpec, AgentStdin, EpicSpec, LockSpec},
+        Agent, LockClaim, LockMode, Pool, PoolValues, Prompt, Work,
+        spec::{AgentSpec, AgentStdin, EpicSpec, LockSpec, PoolSpec},
     },
 };
 
@@ -236,13 +236,14 @@ fn locks_are_sorted_and_their_amounts_checked() {
         name: LockName::new(name).unwrap(),
         shared,
         counted,
+        pool: None,
     };
     let mut spec = plan("a\nb");
     spec.tasks[0].locks =
         vec![lock("z", false, None), lock("s", true, None), lock("c", false, Some((1, 2)))];
     spec.tasks[1].locks = vec![lock("c", false, Some((2, 2))), lock("s", false, None)];
     let plan = ValidPlan::new(spec.clone()).unwrap();
-    let claim = |name: &str, mode| LockClaim { name: LockName::new(name).unwrap(), mode };
+    let claim = |name: &str, mode| LockClaim::new(LockName::new(name).unwrap(), mode);
     assert_eq!(
         plan.tasks()[0].locks,
         [
@@ -259,6 +260,56 @@ fn locks_are_sorted_and_their_amounts_checked() {
             "task[0].locks[3]: 0 units of 3 can't be held (`count` must be at least 1 and at most `of`)",
             "task[0].locks[3]: a lock is either `shared` or counted, not both (leave out `shared`, or `count` and `of`)",
             "task[1].locks[2]: `n` is a counted lock of 4, and elsewhere a counted lock of 3 (count it in the same way in every task)",
+        ],
+    );
+}
+
+#[test]
+fn pools_are_checked_with_a_cure() {
+    let list = |values: &[&str]| PoolValues::List(values.iter().map(ToString::to_string).collect());
+    let range = |text: &str| PoolValues::Range(text.parse().unwrap());
+    let lock = |name: &str, values: PoolValues, count, env: Option<&str>| {
+        let pool = Pool { values, env: env.map(Into::into) };
+        LockSpec {
+            pool: Some(PoolSpec { pool, count }),
+            ..LockSpec::new(LockName::new(name).unwrap())
+        }
+    };
+    let mut spec = plan("a\nb");
+    spec.tasks[0].locks = vec![lock("ports", range("1-4"), 2, Some("PORT"))];
+    spec.tasks[1].locks = vec![lock("ports", range("1-4"), 4, Some("OTHER"))];
+    let valid = ValidPlan::new(spec.clone()).unwrap();
+    let claim = &valid.tasks()[0].locks[0];
+    assert_eq!(claim.mode, LockMode::Counted { count: 2, of: 4 });
+    assert_eq!(claim.pool.as_ref().unwrap().values, range("1-4"));
+
+    spec.defaults.env.insert("SET".into(), "1".into());
+    spec.tasks[0].locks = vec![
+        lock("ports", range("1-4"), 5, Some("PORT")),
+        lock("none", list(&[]), 1, None),
+        lock("zero", list(&["a"]), 0, Some("A=B")),
+        lock("twice", list(&["a", "b", "a"]), 1, Some("ORCH_X")),
+        lock("nul", list(&["\0"]), 1, Some("PORT_2")),
+        lock("set", list(&["a"]), 1, Some("SET")),
+    ];
+    spec.tasks[1].locks = vec![
+        lock("ports", range("1-5"), 1, Some("P")),
+        LockSpec::new(LockName::new("set").unwrap()),
+    ];
+    check_plan(
+        spec,
+        &[
+            "task[0].locks[0]: 5 values of 4 can't be held (`count` must be at least 1 and at most the pool's size)",
+            "task[0].locks[1]: the pool has no values (write for example `values = [\"a\", \"b\"]`)",
+            "task[0].locks[2]: 0 values of 1 can't be held (`count` must be at least 1 and at most the pool's size)",
+            "task[0].locks[2]: the name of a variable can't contain '=' (write for example `env = \"PORT\"`)",
+            "task[0].locks[3]: the value \"a\" is in the pool twice (keep one of the two)",
+            "task[0].locks[3]: `ORCH_X` is reserved: orch sets the variables `ORCH_...` itself (choose another name)",
+            "task[0].locks[4]: the value \"\\0\" contains a NUL character (remove it: no program can be given one)",
+            "task[0].locks[4]: `PORT_2` is given by the pool `nul` and by the pool `ports` (choose another name for one of them)",
+            "task[0].locks[5]: `SET` is given by the pool `set` and by `env` (choose another name for one of them)",
+            "task[1].locks[0]: `ports` is a pool of 1-5, and elsewhere a pool of 1-4 (give it the same values in every task, or use two pools)",
+            "task[1].locks[1]: `set` is a plain lock, and elsewhere a pool of a (count it in the same way in every task)",
         ],
     );
 }
