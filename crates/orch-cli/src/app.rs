@@ -69,6 +69,12 @@ pub enum Command {
     /// Remove what ended runs left behind and what is safe elsewhere
     #[command(after_help = "No commit is lost: what is on no other branch is kept, and said so.")]
     Gc(GcArgs),
+    /// Check that what is recorded, git and the running processes agree
+    #[command(after_help = "Exit codes:\n  \
+        0    all is well\n  \
+        1    something was found (after --repair: is left)\n\n\
+        It changes nothing without --repair, and with it nothing that could be lost.")]
+    Doctor(DoctorArgs),
     /// Print a JSON Schema
     Schema(SchemaArgs),
     /// Write an example plan
@@ -258,6 +264,17 @@ pub struct GcArgs {
     /// List only
     #[arg(long)]
     pub dry_run: bool,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Put right what can be put right without losing anything
+    #[arg(long)]
+    pub repair: bool,
     /// For programs
     #[arg(long)]
     pub json: bool,

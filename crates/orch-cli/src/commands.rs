@@ -9,6 +9,7 @@ use crate::{
 
 mod config;
 mod control;
+mod doctor;
 mod gc;
 mod init;
 mod logs;
@@ -36,6 +37,7 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Pause(args) => control::pause(&workspace, args).await,
         Command::Resume(args) => control::resume(&workspace, args).await,
         Command::Cancel(args) => control::cancel(&workspace, args).await,
+        Command::Doctor(args) => doctor::doctor(&workspace, &args).await,
         Command::Gc(args) => gc::gc(&workspace, &args).await,
         Command::Config(args) => config::config(&workspace, &args),
         // They need no repository and were dealt with above.

@@ -44,6 +44,8 @@ mod unit;
 pub mod control;
 #[cfg(feature = "defaults")]
 mod defaults;
+#[cfg(feature = "defaults")]
+pub mod doctor;
 #[cfg(feature = "process")]
 pub mod logs;
 #[cfg(feature = "process")]

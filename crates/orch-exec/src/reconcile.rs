@@ -4,8 +4,8 @@ use orch_model::{
     Event, EventKind, RunState, TaskState, ValidPlan,
     event::TaskChange,
     outcome::{Failure, StopReason},
-    plan::TaskIndex,
-    ports::{CommitMessage, MergeOutcome, MergeRequest},
+    plan::{TaskIndex, spec::Isolation},
+    ports::{CommitMessage, MergeOutcome, MergeRequest, Release, WorktreeError, WorktreeRequest},
     state::Merged,
 };
 
@@ -44,9 +44,36 @@ pub(crate) async fn reconcile(
         }
         let change = fate(state, plan, index, ports).await?;
         let task = state.task(index).id.clone();
-        record(state, EventKind::Task { task, change })?;
+        let is_merged = matches!(change, TaskChange::Merged { .. });
+        record(state, EventKind::Task { task: task.clone(), change })?;
+        if is_merged && let Err(error) = tidy(state, plan, index, ports).await {
+            let message = error.to_string();
+            record(state, EventKind::Warning { task: Some(task), message })?;
+        }
     }
     Ok(journal)
+}
+
+/// Takes away the worktree of a task whose merge outlived its orchestrator.
+async fn tidy(
+    state: &RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+) -> Result<(), WorktreeError> {
+    let task = plan.task(index);
+    let (Some(worktrees), Some(attempt)) = (&ports.worktrees, state.task(index).state.attempt())
+    else {
+        return Ok(());
+    };
+    let shared_by = match task.isolation {
+        Isolation::None => return Ok(()),
+        Isolation::Epic => task.epic.map(|epic| plan.epics()[epic.get()].id.clone()),
+        _ => None,
+    };
+    let (run, id) = (state.run().clone(), task.id.clone());
+    let release = if task.verify.is_empty() { Release::Done } else { Release::Verified };
+    worktrees.tidy(WorktreeRequest { run, task: id, attempt, shared_by }, release).await
 }
 
 async fn fate(

@@ -69,9 +69,10 @@ impl FileJournal {
         (seq, chain): (u64, u32),
         owner: Ownership,
     ) -> Result<Self, StoreError> {
-        outlet.claim()?;
         let file =
             OpenOptions::new().append(true).open(&path).map_err(io_error(&path, "opening"))?;
+        // Last, so that a run that can't be written does not become the current one.
+        outlet.claim()?;
         let tail = Tail { buffer: Vec::new(), chain, seq, synced: 0, stopped: None };
         Ok(Self(Arc::new(Shared {
             path,
@@ -187,7 +188,7 @@ pub(crate) fn cut_torn_tail(path: &Path, torn: &[u8], end: u64) -> Result<(), St
     let mut aside = path.to_path_buf();
     for number in 1.. {
         aside.set_file_name(format!("journal.torn-{number}"));
-        if disk::create(&aside, torn)? {
+        if disk::create(&aside, path.parent().unwrap_or(path), torn)? {
             break;
         }
     }

@@ -86,6 +86,12 @@ pub(crate) fn current(path: &Path) -> Option<Note> {
     }
 }
 
+/// Whether somebody is at work now, be it known who or not.
+pub(crate) fn is_held(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    matches!(HeldFile::try_lock(file, Mode::Shared), Ok(None))
+}
+
 fn read(path: &Path) -> Option<Note> {
     let mut text = String::new();
     File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;

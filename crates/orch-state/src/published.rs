@@ -142,17 +142,26 @@ pub(crate) struct Outlet {
 impl Outlet {
     /// Makes the run the current one.
     pub(crate) fn claim(&self) -> Result<(), StoreError> {
-        disk::replace(&self.current, &self.run_dir, |file| {
-            file.write_all(self.run.as_str().as_bytes())
-        })
+        disk::replace(
+            &self.current,
+            &self.run_dir,
+            |file| file.write_all(self.run.as_str().as_bytes()),
+            || true,
+        )
     }
 
     /// Publishes the state, unless another run has become the current one.
     pub(crate) fn write(&self, state: &RunState) -> Result<(), StoreError> {
-        if current(&self.current).is_some_and(|run| run != self.run) {
+        if !self.is_current() {
             return Ok(());
         }
-        disk::replace(&self.path, &self.run_dir, |file| PublishedState::from(state).write_to(file))
+        let write = |file: &mut dyn Write| PublishedState::from(state).write_to(file);
+        // Asked again at the end: writing takes a while, and another run may have begun.
+        disk::replace(&self.path, &self.run_dir, write, || self.is_current())
+    }
+
+    fn is_current(&self) -> bool {
+        current(&self.current).is_none_or(|run| run == self.run)
     }
 }
 

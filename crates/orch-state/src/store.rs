@@ -41,7 +41,7 @@ use crate::{
 /// [`create`]: StateStore::create
 #[derive(Debug, Clone)]
 pub struct FileStore {
-    layout: Arc<Layout>,
+    pub(crate) layout: Arc<Layout>,
 }
 
 impl FileStore {
@@ -107,7 +107,7 @@ impl FileStore {
     pub async fn rebuild_state(&self, run: &RunId) -> Result<RunState, StoreError> {
         let path = self.layout.journal(run);
         self.layout.reader(run, 1)?;
-        let _owner = Ownership::take(&self.layout.owner(run), run)?;
+        let owner = Ownership::take(&self.layout.owner(run), run)?;
         let state = self.state(run).await?.ok_or_else(|| StoreError::Damaged {
             path,
             offset: 0,
@@ -117,6 +117,7 @@ impl FileStore {
         blocking(move || {
             outlet.claim()?;
             outlet.write(&state)?;
+            drop(owner);
             Ok(state)
         })
         .await
@@ -170,12 +171,12 @@ impl StateStore for FileStore {
 
 /// Where things are.
 #[derive(Debug)]
-struct Layout {
+pub(crate) struct Layout {
     dir: PathBuf,
 }
 
 impl Layout {
-    fn owner(&self, run: &RunId) -> PathBuf {
+    pub(crate) fn owner(&self, run: &RunId) -> PathBuf {
         self.run(run).join("owner.lock")
     }
 
@@ -196,15 +197,15 @@ impl Layout {
         self.dir.join("parallel-state.json")
     }
 
-    fn runs(&self) -> PathBuf {
+    pub(crate) fn runs(&self) -> PathBuf {
         self.dir.join("runs")
     }
 
-    fn run(&self, run: &RunId) -> PathBuf {
+    pub(crate) fn run(&self, run: &RunId) -> PathBuf {
         self.runs().join(run.as_str())
     }
 
-    fn journal(&self, run: &RunId) -> PathBuf {
+    pub(crate) fn journal(&self, run: &RunId) -> PathBuf {
         self.run(run).join("journal")
     }
 
@@ -213,10 +214,6 @@ impl Layout {
             fs::create_dir_all(parent).map_err(io_error(parent, "making the folder"))?;
         }
         disk::create_dir(&self.dir)?;
-        let ignore = self.dir.join(".gitignore");
-        if !ignore.exists() {
-            disk::create(&ignore, b"*\n")?;
-        }
         let (dir, path) = (self.run(run), self.journal(run));
         disk::create_dir(&self.runs())?;
         disk::create_dir(&dir)?;
@@ -225,8 +222,12 @@ impl Layout {
         }
         let owner = Ownership::take(&self.owner(run), run)?;
         disk::remove_temporaries(&dir);
+        let ignore = self.dir.join(".gitignore");
+        if !ignore.exists() {
+            disk::create(&ignore, &dir, b"*\n")?;
+        }
         let (header, chain) = Header::new(run.clone()).encode();
-        if !disk::create(&path, header.as_bytes())? {
+        if !disk::create(&path, &dir, header.as_bytes())? {
             return Err(StoreError::Exists { run: run.clone() });
         }
         Ok(Box::new(FileJournal::open(path, self.outlet(run), (0, chain), owner)?))
@@ -248,7 +249,7 @@ impl Layout {
         Ok(Box::new(FileJournal::open(path, self.outlet(run), (end.seq - 1, end.chain), owner)?))
     }
 
-    fn run_ids(&self) -> Result<HashSet<RunId>, StoreError> {
+    pub(crate) fn run_ids(&self) -> Result<HashSet<RunId>, StoreError> {
         let dir = self.runs();
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
@@ -267,7 +268,7 @@ impl Layout {
         Ok(runs)
     }
 
-    fn reader(&self, run: &RunId, from: u64) -> Result<JournalReader, StoreError> {
+    pub(crate) fn reader(&self, run: &RunId, from: u64) -> Result<JournalReader, StoreError> {
         let path = self.journal(run);
         JournalReader::open(&path, from).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => self.no_such_run(run),

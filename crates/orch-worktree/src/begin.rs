@@ -17,6 +17,8 @@ impl Repo {
     pub(crate) async fn begin(&self, request: BeginRun) -> Result<RunBase, WorktreeError> {
         let id = request.run;
         if let Some(run) = self.recall(&id).await? {
+            // A git that was killed together with the last orchestrator would stop this one.
+            self.break_abandoned_locks().await?;
             let run = self.remember(run);
             return Ok(RunBase { target: run.target.clone(), commit: run.base.clone() });
         }

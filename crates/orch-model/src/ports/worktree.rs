@@ -56,6 +56,17 @@ pub trait WorktreeProvider: Debug + Send + Sync {
     /// A dropped call has either moved the results or not; a repetition finds out which.
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError>;
 
+    /// Takes away what is left of a task's worktree and branch after its work was merged, for an
+    /// orchestrator that was killed before it could: as [`Worktree::release`] does, from the names
+    /// alone. Where nothing is left it does nothing.
+    ///
+    /// # Errors
+    /// Where it can't be removed, or where removing it would lose work.
+    async fn tidy(&self, request: WorktreeRequest, release: Release) -> Result<(), WorktreeError> {
+        let _ = (request, release);
+        Ok(())
+    }
+
     /// Brings the results to the target branch at the end of a run, as far as that is possible
     /// without touching anybody's work.
     ///
