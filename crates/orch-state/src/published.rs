@@ -182,6 +182,10 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<PublishedState<'static>,
         detail: error.to_string(),
     };
     let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if version == 0 {
+        let detail = "there was no version 0".into();
+        return Err(StoreError::Damaged { path: path.into(), offset: 0, detail });
+    }
     if version > STATE_VERSION {
         return Err(StoreError::Newer { path: path.into(), found: version, known: STATE_VERSION });
     }

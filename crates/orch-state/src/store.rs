@@ -106,7 +106,7 @@ impl FileStore {
     /// work, or the file can't be written.
     pub async fn rebuild_state(&self, run: &RunId) -> Result<RunState, StoreError> {
         let path = self.layout.journal(run);
-        self.layout.reader(run, 1)?;
+        self.layout.reader(run, 1)?.check_version()?;
         let owner = Ownership::take(&self.layout.owner(run), run)?;
         let state = self.state(run).await?.ok_or_else(|| StoreError::Damaged {
             path,
@@ -238,6 +238,8 @@ impl Layout {
         if !path.exists() {
             return Err(self.no_such_run(run));
         }
+        // Before anything is written: what a newer version wrote is left alone.
+        self.reader(run, 1)?.check_version()?;
         let owner = Ownership::take(&self.owner(run), run)?;
         disk::remove_temporaries(&self.run(run));
         // Only now: until the lock was taken somebody may have been writing.

@@ -38,6 +38,15 @@ impl FileStore {
             .then(|| owner::current(&self.layout.owner(run)).map_or(0, |note| note.pid))
     }
 
+    /// Refuses a run whose journal was written by a newer version: it may be read as far as it is
+    /// understood, and is never written.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] there; or where there is no such run or its header can't be read.
+    pub fn check_version(&self, run: &RunId) -> Result<(), StoreError> {
+        self.layout.reader(run, 1)?.check_version()
+    }
+
     /// The files whose locks say who is at work, one per run.
     ///
     /// # Errors
@@ -101,7 +110,7 @@ impl FileStore {
     /// its journal can't be read, or the folder can't be removed.
     pub async fn remove(&self, run: &RunId) -> Result<(), StoreError> {
         let dir = self.layout.run(run);
-        self.layout.reader(run, 1)?;
+        self.layout.reader(run, 1)?.check_version()?;
         let owner = Ownership::take(&self.layout.owner(run), run)?;
         let status = self.state(run).await?.map(|state| state.status);
         if !status.is_some_and(|s| s.is_ended() && s != RunStatus::Interrupted) {

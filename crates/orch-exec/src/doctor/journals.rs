@@ -21,7 +21,11 @@ pub(super) async fn check(
     for run in store.runs()? {
         // Before the journal: one who ends in between has written all by then.
         let owner = store.owner(&run);
-        match read(store, &run, findings).await {
+        let read = match store.check_version(&run) {
+            Ok(()) => read(store, &run, findings).await,
+            Err(error) => Err(error),
+        };
+        match read {
             Ok(Some(state)) => {
                 runs.insert(run, Known { state, owner });
             }
@@ -30,6 +34,12 @@ pub(super) async fn check(
         }
     }
     for path in store.leftovers()? {
+        // Whoever takes a run up again removes what is left in its folder.
+        let folder = path.parent().and_then(|folder| folder.file_name()).unwrap_or_default();
+        let run = folder.to_str().and_then(|name| runs.get(&RunId::new(name).ok()?));
+        if run.is_some_and(Known::may_go_on) {
+            continue;
+        }
         findings.push(
             Finding::new(
                 Invariant::RecordsAgree,
