@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What a repository holds of runs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Inspection {
     /// Those of the commits asked for that can't be read, with their trees.
@@ -34,6 +34,9 @@ pub struct Inspection {
     pub branches: Vec<FoundBranch>,
     /// Lock files of git.
     pub locks: Vec<GitLock>,
+    /// What git could not read, for one because an object of a reference is missing; what should
+    /// have been found there is left out.
+    pub troubles: Vec<WorktreeError>,
 }
 
 /// A worktree below the root.
@@ -66,12 +69,15 @@ impl Repo {
     pub(crate) async fn inspect(&self, commits: &[CommitId]) -> Result<Inspection, WorktreeError> {
         let unreadable = self.unreadable(commits).await?;
         let readable: Vec<_> = commits.iter().filter(|c| !unreadable.contains(c)).collect();
-        let unreachable = self.unreachable(&readable).await?;
+        let mut troubles = Vec::new();
+        let unreachable = self.unreachable(&readable).await;
+        let unreachable = unreachable.map_err(|error| troubles.push(error)).unwrap_or_default();
         let bare = self.git.call(["config", "--type=bool", "core.bare"]).answer().await?;
         let is_bare = self.top_admin == *self.checkouts.common()
             && bare.code == Some(0)
             && bare.stdout.starts_with(b"true");
-        let branches = self.refs(&[OURS.trim_end_matches('/')]).await?;
+        let branches = self.refs(&[OURS.trim_end_matches('/')]).await;
+        let branches = branches.map_err(|error| troubles.push(error)).unwrap_or_default();
         let branches = branches.into_values().filter_map(|reference| {
             let (run, last) = names::split_ours(&reference.name)?;
             Some(FoundBranch { run, last: last.to_owned(), commit: reference.commit })
@@ -84,6 +90,7 @@ impl Repo {
             worktrees: self.found_worktrees(),
             branches: branches.collect(),
             locks: locks::find(self.checkouts.common(), &[&self.top, &self.root]),
+            troubles,
         })
     }
 

@@ -242,3 +242,83 @@ pub(super) fn keeps_its_place(state: &TaskState) -> bool {
             | TaskState::Skipped { .. }
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use orch_model::{
+        Event, TaskId, Timestamp,
+        event::{EVENT_VERSION, RunHeader, RunSettings},
+        plan::spec::PlanSpec,
+        ports::RunJournal,
+    };
+
+    use super::*;
+
+    /// What is found in a journal in which tasks are leased and cancelled in this order.
+    async fn check_history(plan: &str, most: u32, history: &[(&str, TaskChange)]) -> Vec<String> {
+        let spec: PlanSpec = serde_json::from_str(plan).unwrap();
+        let header = RunHeader {
+            run: RunId::new("r1").unwrap(),
+            version: EVENT_VERSION,
+            plan: spec.into(),
+            settings: RunSettings { max_concurrency: most, ..RunSettings::default() },
+            repository: "/repo".into(),
+            base: None,
+            pid: 1,
+        };
+        let mut kinds = vec![EventKind::RunStarted { header: Box::new(header) }];
+        for (task, change) in history {
+            let task = TaskId::new(*task).unwrap();
+            if matches!(change, TaskChange::Leased { .. }) {
+                for change in [TaskChange::Unblocked, TaskChange::Queued] {
+                    kinds.push(EventKind::Task { task: task.clone(), change });
+                }
+            }
+            kinds.push(EventKind::Task { task, change: change.clone() });
+        }
+        let events: Vec<Event> = (1..)
+            .zip(kinds)
+            .map(|(seq, kind)| Event { seq, at: Timestamp::from_millis(seq), kind })
+            .collect();
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileStore::open(dir.path().join(".orch")).unwrap();
+        let journal: Box<dyn RunJournal> = store.create(&RunId::new("r1").unwrap()).await.unwrap();
+        journal.append(&events).await.unwrap();
+        drop(journal);
+        let mut findings = Vec::new();
+        check(&store, &mut findings).await.unwrap();
+        assert!(findings.iter().all(|finding| finding.invariant == Invariant::LimitsHold));
+        findings.into_iter().map(|finding| finding.what).collect()
+    }
+
+    const PLAN: &str = r#"{"version": 1, "task": [
+        {"id": "a", "run": "true", "locks": ["db"]},
+        {"id": "b", "run": "true", "locks": [{"name": "db", "shared": true}]},
+        {"id": "c", "run": "true", "locks": [{"name": "db", "shared": true}]},
+        {"id": "d", "run": "true", "locks": [{"name": "gpu", "count": 2, "of": 3}]},
+        {"id": "e", "run": "true", "locks": [{"name": "gpu", "count": 2, "of": 3}]}
+    ]}"#;
+
+    #[tokio::test]
+    async fn every_exceeded_limit_is_found_and_nothing_else() {
+        let begin = || TaskChange::Leased { attempt: 1 };
+        let end = || TaskChange::Cancelled;
+        let none: [&str; 0] = [];
+        let histories = [
+            (2, vec![("a", begin()), ("d", begin())], none.to_vec()),
+            (1, vec![("a", begin()), ("a", end()), ("b", begin())], none.to_vec()),
+            (9, vec![("b", begin()), ("c", begin())], none.to_vec()),
+            (1, vec![("a", begin()), ("d", begin())], vec!["2 tasks at a time, and 1 are allowed"]),
+            (9, vec![("a", begin()), ("b", begin())], vec!["lock db was given while a held it"]),
+            (9, vec![("b", begin()), ("a", begin())], vec!["lock db was given while b held it"]),
+            (
+                9,
+                vec![("d", begin()), ("e", begin())],
+                vec!["4 units of lock gpu were given, and there are 3"],
+            ),
+        ];
+        for (most, history, expected) in histories {
+            assert_eq!(check_history(PLAN, most, &history).await, expected, "{history:?}");
+        }
+    }
+}

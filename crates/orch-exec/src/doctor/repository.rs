@@ -6,8 +6,12 @@ use std::{
 };
 
 use orch_model::{
-    CommitId, RunId, RunState, TaskState, ValidPlan, event::Delivery, plan::spec::Isolation,
-    ports::WorktreeError, run::TaskRun, state::Merged,
+    CommitId, RunId, RunState, TaskState, ValidPlan,
+    event::Delivery,
+    plan::spec::Isolation,
+    ports::{WorktreeError, WorktreeProvider as _},
+    run::TaskRun,
+    state::Merged,
 };
 use orch_worktree::{FoundWorktree, GitWorktrees, Inspection};
 
@@ -34,6 +38,10 @@ pub(super) async fn check(
     let works = works(runs);
     let commits: Vec<CommitId> = works.iter().flat_map(|work| work.commits.clone()).collect();
     let found = git.inspect(&commits).await?;
+    findings.extend(found.troubles.iter().map(|error| {
+        Finding::new(Invariant::WorkIsKept, git.repository().display(), error.to_string())
+            .cure("git fsck --full names what is missing")
+    }));
     check_work(&works, &found, findings);
     check_locks(&found, findings);
     check_checkout(git, &found, findings);
@@ -111,7 +119,6 @@ fn check_locks(found: &Inspection, findings: &mut Vec<Finding>) {
 }
 
 fn check_checkout(git: &GitWorktrees, found: &Inspection, findings: &mut Vec<Finding>) {
-    use orch_model::ports::WorktreeProvider as _;
     let place = git.repository();
     if found.is_bare {
         let what = "the repository is marked as bare although it has a checkout";
