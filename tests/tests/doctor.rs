@@ -120,7 +120,7 @@ fn work_that_is_lost() {
     fs::remove_file(&object).expect("an object can be removed");
     let findings = repo.doctor();
     assert!(findings.iter().any(|f| f["invariant"] == "work_is_kept"), "{findings:#?}");
-    assert!(!findings.iter().any(|f| f["run"] == Value::from(run.clone())), "{findings:#?}");
+    assert!(!findings.iter().any(|f| f["run"] == *run), "{findings:#?}");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_live_run_is_in_order_at_any_moment() {
     let (held, go) = (repo.signal("held"), repo.signal("go"));
     let mut plan = Plan::new().set("max_concurrency", 4);
     for number in 0..8 {
-        plan = plan.task(&format!("t{number}"), |t| {
+        plan = plan.task(format!("t{number}"), |t| {
             t.script(format!("write t{number}.txt 1; commit t{number}"))
         });
     }

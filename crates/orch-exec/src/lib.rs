@@ -36,6 +36,8 @@ mod events;
 pub mod internal;
 mod orchestrator;
 mod reconcile;
+#[cfg(feature = "defaults")]
+pub mod retention;
 pub mod scheduler;
 pub mod time;
 mod unit;

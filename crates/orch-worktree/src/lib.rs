@@ -55,6 +55,7 @@ mod begin;
 mod checkouts;
 mod config;
 mod deliver;
+mod durable;
 mod error;
 mod gc;
 mod git;

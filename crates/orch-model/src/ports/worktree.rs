@@ -94,8 +94,9 @@ pub trait Worktree: Debug + Send + Sync {
     /// The commit that it was made from.
     fn base(&self) -> &CommitId;
 
-    /// Commits what the task left uncommitted and finds the tip of its work. What git ignores is
-    /// not committed. May be called again, after further changes too.
+    /// Commits what the task left uncommitted and finds the tip of its work, which survives a power
+    /// cut from then on. What git ignores is not committed. May be called again, after further
+    /// changes too.
     ///
     /// # Errors
     /// Where git failed.
