@@ -84,7 +84,9 @@ impl World {
         let checkout = self.repo.checkout();
         let mut killed = 0;
         while !self.has_ended() {
-            let life = (killed < kills).then(|| random.u64(0..LONGEST.as_millis() as u64));
+            // Half of the kills hit the beginning, which is the recovery of a run.
+            let longest = if random.bool() { LONGEST / 8 } else { LONGEST };
+            let life = (killed < kills).then(|| random.u64(0..longest.as_millis() as u64));
             let outcome = self.go_on(life);
             match outcome.signal {
                 Some(_) => killed += 1,
@@ -131,8 +133,12 @@ impl World {
     #[track_caller]
     fn check(&mut self, outcome: &Outcome, killed: u32) {
         self.witness.see(outcome);
-        if self.has_ended() && outcome.signal.is_some() {
-            // It was killed between the end of the run and its last file for people.
+        if outcome.signal.is_some() && !has_begun(&self.repo) {
+            // It was killed between the making of its branch and the first record.
+            self.repo.orch(["gc"]).run().assert_code(0);
+        }
+        if outcome.signal.is_some() && (self.has_ended() || !has_begun(&self.repo)) {
+            // It was killed before the first record, or before the last file for people.
             let _ = self.repo.orch(["doctor", "--repair"]).run();
         }
         let findings = self.repo.doctor();

@@ -157,6 +157,20 @@ fn places_that_belong_to_nobody() {
     assert_found(&repo, "places_match", &["stray", "no task of the run"]);
     fs::remove_dir_all(root.join("stray")).expect("a folder can be removed");
 
+    // The orchestrator was killed after it had made the branch, and before or after the folder.
+    repo.git(["branch", "orch/killed/target", "main"]);
+    assert_found(&repo, "places_match", &["no run is recorded", "orch gc"]);
+    repo.orch(["gc"]).run().assert_code(0);
+    let folder = repo.path().join(".orch/runs/killed");
+    fs::create_dir(&folder).expect("a folder can be made");
+    assert_eq!(repo.doctor(), Vec::<Value>::new(), "a folder without a journal is no run");
+    let journal = folder.with_file_name(&run).join("journal");
+    let header = fs::read_to_string(journal).expect("the journal");
+    fs::write(folder.join("journal"), header.lines().next().expect("a header").to_owned() + "\n")
+        .expect("a journal can be written");
+    assert_repaired(&repo, "records_agree");
+    assert!(!folder.exists());
+
     // What a failed task left is for a person, and no fault.
     assert!(root.join("bad/bad.txt").exists());
     assert_eq!(repo.doctor(), Vec::<Value>::new());

@@ -92,6 +92,7 @@ enum Remedy {
     BreakLocks,
     Tidy { run: RunId, task: TaskId },
     RemoveEmptyFolder(PathBuf),
+    ForgetRun(RunId),
 }
 
 impl Finding {
@@ -196,11 +197,10 @@ impl World {
     /// Nothing is changed.
     pub async fn check(&self) -> Result<Vec<Finding>, EngineError> {
         let first = self.look().await?;
-        let is_moving = self.store.runs()?.iter().any(|run| self.store.owner(run).is_some());
-        if first.is_empty() || !is_moving {
+        if first.is_empty() {
             return Ok(first);
         }
-        // What was caught in the middle of a step of a live run is gone at the second look.
+        // What was caught in the middle of a step of somebody at work is gone at the second look.
         let second = self.look().await?;
         Ok(first.into_iter().filter(|finding| second.contains(finding)).collect())
     }
@@ -212,7 +212,10 @@ impl World {
         processes::check_orphans(&self.top, &runs, &mut findings);
         processes::check_locks(&self.store, &mut findings)?;
         match &self.git {
-            Ok(Some(git)) => repository::check(git, &runs, &mut findings).await?,
+            Ok(Some(git)) => {
+                let recorded = self.store.runs()?;
+                repository::check(git, &runs, &recorded, &mut findings).await?;
+            }
             Ok(None) => {}
             Err(error) => findings.push(repository::unusable(&self.top, error)),
         }

@@ -101,7 +101,8 @@ impl FileStore {
         Ok(())
     }
 
-    /// Removes all that is recorded of a run that has ended: journal, output, prompts. Its work in
+    /// Removes all that is recorded of a run that has ended, or of which no event is recorded:
+    /// journal, output, prompts. Its work in
     /// git is not touched. A kill in between leaves the run there or gone, and a leftover that
     /// [`FileStore::remove_leftovers`] removes.
     ///
@@ -113,7 +114,7 @@ impl FileStore {
         self.layout.reader(run, 1)?.check_version()?;
         let owner = Ownership::take(&self.layout.owner(run), run)?;
         let status = self.state(run).await?.map(|state| state.status);
-        if !status.is_some_and(|s| s.is_ended() && s != RunStatus::Interrupted) {
+        if !status.is_none_or(|s| s.is_ended() && s != RunStatus::Interrupted) {
             let error = format!("run {run} has not ended, so what is recorded of it is kept");
             return Err(StoreError::Other { source: error.into() });
         }

@@ -6,7 +6,7 @@
 //! locks long before it lets go of them). Age proves nothing.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -93,13 +93,15 @@ fn git_is_at_work(places: &[&Path]) -> bool {
         return true;
     }
     processes().any(|process| {
-        // One that has ended meanwhile, or is a zombie, holds nothing.
+        // One that has ended meanwhile holds nothing.
         let Ok(name) = fs::read_to_string(process.join("comm")) else { return false };
         if !name.starts_with("git") {
             return false;
         }
-        let Ok(folder) = fs::read_link(process.join("cwd")) else {
-            return process.exists() && !is_zombie(&process);
+        let folder = match fs::read_link(process.join("cwd")) {
+            Ok(folder) => folder,
+            // Somebody else's. Where there is none, it is ending and has let go of all.
+            Err(error) => return error.kind() == io::ErrorKind::PermissionDenied,
         };
         let mentions = |file: &str| {
             let text = fs::read(process.join(file)).unwrap_or_default();
@@ -110,11 +112,6 @@ fn git_is_at_work(places: &[&Path]) -> bool {
             || mentions("cmdline")
             || mentions("environ")
     })
-}
-
-fn is_zombie(process: &Path) -> bool {
-    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 fn is_open(file: &Path) -> bool {
@@ -139,7 +136,7 @@ impl Repo {
                     tracing::warn!(path = %lock.path.display(), "removed a lock that a killed git left behind");
                     broken.push(lock.path);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     return Err(io_error(format!("removing {}", lock.path.display()))(error));
                 }

@@ -29,6 +29,15 @@ pub(super) async fn check(
             Ok(Some(state)) => {
                 runs.insert(run, Known { state, owner });
             }
+            Ok(None) if owner.is_none() => findings.push(
+                Finding::new(
+                    Invariant::RecordsAgree,
+                    store.run_dir(&run).display(),
+                    "its orchestrator was killed before the run began; nothing is recorded of it",
+                )
+                .of(&run, None)
+                .repairable(Remedy::ForgetRun(run.clone())),
+            ),
             Ok(None) => {}
             Err(error) => findings.push(unreadable(store, &run, error)?),
         }

@@ -35,6 +35,7 @@ impl World {
             Remedy::RebuildState(run) => {
                 self.store.rebuild_state(run).await?;
             }
+            Remedy::ForgetRun(run) => self.store.remove(run).await?,
             Remedy::RemoveLeftovers => self.store.remove_leftovers()?,
             Remedy::BreakLocks => {
                 if let Ok(Some(git)) = &self.git {

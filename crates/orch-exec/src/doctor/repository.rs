@@ -33,6 +33,7 @@ pub(super) fn unusable(top: &Path, error: &WorktreeError) -> Finding {
 pub(super) async fn check(
     git: &GitWorktrees,
     runs: &Runs,
+    recorded: &[RunId],
     findings: &mut Vec<Finding>,
 ) -> Result<(), WorktreeError> {
     let works = works(runs);
@@ -47,7 +48,23 @@ pub(super) async fn check(
     check_checkout(git, &found, findings);
     check_worktrees(runs, &found, findings);
     check_branches(runs, &found, findings);
+    check_unrecorded(recorded, &found, findings);
     Ok(())
+}
+
+/// What is left of runs of which there is no record: their orchestrator was killed before it made
+/// one, or somebody removed it.
+fn check_unrecorded(recorded: &[RunId], found: &Inspection, findings: &mut Vec<Finding>) {
+    let worktrees = found.worktrees.iter().map(|w| (&w.run, w.path.display().to_string()));
+    let branches = found.branches.iter().map(|branch| (&branch.run, format!("branch {branch}")));
+    for (run, place) in worktrees.chain(branches).filter(|(run, _)| !recorded.contains(run)) {
+        let what = "no run is recorded that it belongs to";
+        findings.push(
+            Finding::new(Invariant::PlacesMatch, place, what)
+                .of(run, None)
+                .cure("orch gc; it removes what is safe elsewhere and says why it keeps the rest"),
+        );
+    }
 }
 
 /// A merged task whose work the engine answers for.
@@ -157,7 +174,7 @@ fn check_worktrees(runs: &Runs, found: &Inspection, findings: &mut Vec<Finding>)
         by_run.entry(&worktree.run).or_default().push(worktree);
     }
     for (run, worktrees) in by_run {
-        // Runs whose journal can't be read, or was removed, are for `orch gc`.
+        // A journal that can't be read is named by itself.
         let Some(known) = runs.get(run) else { continue };
         let folders = tasks_by_folder(&known.state);
         for worktree in worktrees {
