@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use orch_exec::retention::{FileStore, Retention, RunRecords};
 use orch_model::{
-    RunStatus,
+    RunId, RunStatus,
     ports::{GcItem, GcItemKind, GcRequest},
 };
 
@@ -25,14 +25,15 @@ pub(super) async fn gc(workspace: &Workspace, args: &GcArgs) -> Result<Exit, Cli
         )));
     };
     let runs = engine.store().list().await?;
-    // What can be resumed is not garbage.
-    let live = runs
-        .into_iter()
-        .filter(|run| {
-            run.owner.is_some() || !run.status.is_ended() || run.status == RunStatus::Interrupted
+    // What can be resumed is not garbage, and neither is what can't be read: it may go on.
+    let has_ended = |run: &RunId| {
+        let summary = runs.iter().find(|summary| summary.run == *run);
+        summary.is_some_and(|run| {
+            run.owner.is_none() && run.status.is_ended() && run.status != RunStatus::Interrupted
         })
-        .map(|run| run.run)
-        .collect();
+    };
+    let recorded = FileStore::open(&workspace.state_dir)?.runs()?;
+    let live = recorded.into_iter().filter(|run| !has_ended(run)).collect();
     let items = worktrees.gc(GcRequest { live, dry_run: args.dry_run }).await?;
     let records = if args.runs { records(workspace, args, &items).await? } else { Vec::new() };
     if args.json {
