@@ -64,13 +64,20 @@ impl Retention {
             if self.older_than.is_some_and(|age| now.since(run.updated_at) < age) {
                 continue;
             }
-            let kept = if current.as_ref() == Some(&run.run) {
+            let mut kept = if current.as_ref() == Some(&run.run) {
                 Some("it is the current one, which parallel-state.json speaks of".into())
             } else {
                 why_kept(&run, garbage)
             };
             if kept.is_none() && !self.dry_run {
-                store.remove(&run.run).await?;
+                kept = match store.remove(&run.run).await {
+                    Ok(()) => None,
+                    // Somebody has taken it up meanwhile, or a newer version wrote it.
+                    Err(error @ (StoreError::Busy { .. } | StoreError::Newer { .. })) => {
+                        Some(error.to_string())
+                    }
+                    Err(error) => return Err(error),
+                };
             }
             records.push(RunRecords { run: run.run, kept });
         }

@@ -43,6 +43,12 @@ impl Repo {
         Ok(())
     }
 
+    /// Syncs a reference that others wrote, where it lies in a file of its own.
+    pub(crate) fn sync_ref(&self, name: &str) -> Result<(), WorktreeError> {
+        let file = self.checkouts.common().join(name);
+        sync_if_there(&file).map_err(io_error(format!("syncing {name}")))
+    }
+
     fn packs_synced(&self) -> HashSet<PathBuf> {
         self.packs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -198,7 +198,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// What it writes survives a power cut when it has ended: objects and references.
+    /// What it writes survives a power cut when it has ended: objects, references, the index.
     pub(crate) fn durable(mut self) -> Self {
         self.durable = true;
         self
@@ -281,7 +281,12 @@ impl Call<'_> {
             command.args(["-c", setting]);
         }
         if self.durable {
-            command.args(["-c", "core.fsync=objects,reference", "-c", "core.fsyncMethod=fsync"]);
+            command.args([
+                "-c",
+                "core.fsync=objects,reference,index",
+                "-c",
+                "core.fsyncMethod=fsync",
+            ]);
         }
         command
             .args(&self.git.place)

@@ -62,6 +62,7 @@ mod git;
 mod inspect;
 mod lock;
 mod locks;
+mod mend;
 mod merge;
 mod names;
 mod parse;

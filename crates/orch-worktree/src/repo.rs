@@ -256,7 +256,8 @@ impl Repo {
         let Some(base) = refs.get(&base_ref) else { return Ok(None) };
         // Asked for by itself: the branch that it stands for may be gone.
         let answer = self.git.call(["symbolic-ref", "-q", &target_ref]).answer().await?;
-        if answer.code == Some(1) {
+        // Nothing is there, or what a power cut left of it.
+        if answer.code != Some(0) {
             return Ok(None);
         }
         let target = String::from_utf8_lossy(&answer.success()?).trim_end().to_owned();

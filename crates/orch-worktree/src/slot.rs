@@ -53,6 +53,7 @@ impl Worktree for Slot {
             let sealed = slot.seal_now(&message).await?;
             if let Some(tip) = &sealed.tip {
                 slot.repo.sync_objects(tip, &slot.base).await?;
+                slot.repo.sync_ref(&names::head(&slot.branch))?;
             }
             Ok(sealed)
         })
