@@ -1,5 +1,7 @@
 //! Begins a run: finds the target branch and where it stands.
 
+use std::fs;
+
 use orch_model::{
     CommitId,
     event::RunBase,
@@ -7,7 +9,7 @@ use orch_model::{
 };
 
 use crate::{
-    error::target_error,
+    error::{io_error, target_error},
     names::{self, HEADS},
     parse::listed,
     repo::{Repo, Run},
@@ -19,6 +21,7 @@ impl Repo {
         if self.checkouts.common().join(names::run_ref(&id, "base")).exists() {
             // A git that was killed together with the last orchestrator would stop this one.
             self.break_abandoned_locks().await?;
+            self.drop_empty_objects()?;
         }
         if let Some(run) = self.recall(&id).await? {
             let run = self.remember(run);
@@ -95,6 +98,12 @@ impl Repo {
     /// last: without it the run has not begun.
     async fn record(&self, run: &Run, has_base: bool) -> Result<(), WorktreeError> {
         let target = names::run_ref(&run.id, "target");
+        let emptied = self.checkouts.common().join(&target);
+        if has_base && emptied.is_file() {
+            // Git refuses to write a reference that it can't read.
+            let doing = format!("removing {}", emptied.display());
+            fs::remove_file(&emptied).map_err(io_error(doing))?;
+        }
         self.git.run(["symbolic-ref", "-m", "orch: begin", &target, &run.target_ref()]).await?;
         let results = run.results_ref();
         // Git does not sync symbolic references, whatever it is told.

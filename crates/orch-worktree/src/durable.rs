@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     fs::{self, File},
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::PoisonError,
 };
@@ -67,11 +67,15 @@ fn sync(store: &Path, list: &str, synced: &HashSet<PathBuf>) -> io::Result<Vec<P
         let folder = store.join(folder);
         match File::open(folder.join(name)) {
             Ok(file) => {
+                if file.metadata()?.len() == 0 {
+                    let error = format!("object {name} in {} is empty", folder.display());
+                    return Err(io::Error::new(ErrorKind::InvalidData, error));
+                }
                 file.sync_data()?;
                 folders.insert(folder);
             }
             // In a pack, perhaps since a moment ago, or in an alternate, which is not ours.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => is_packed = true,
+            Err(error) if error.kind() == ErrorKind::NotFound => is_packed = true,
             Err(error) => return Err(error),
         }
     }
@@ -96,7 +100,7 @@ fn sync(store: &Path, list: &str, synced: &HashSet<PathBuf>) -> io::Result<Vec<P
 
 fn new_packs(folder: &Path, synced: &HashSet<PathBuf>) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
     let is_pack =
@@ -109,7 +113,10 @@ fn new_packs(folder: &Path, synced: &HashSet<PathBuf>) -> io::Result<Vec<PathBuf
 fn sync_if_there(path: &Path) -> io::Result<()> {
     match File::open(path) {
         Ok(file) => file.sync_all(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Also where references are no files: `refs/heads` is none in a reftable repository.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

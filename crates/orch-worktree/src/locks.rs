@@ -71,6 +71,10 @@ fn is_of_engine(common: &Path, lock: &Path, places: &[&Path]) -> bool {
     let is_worktree_of_ours = || {
         let admin = name.components().take(2).collect::<PathBuf>();
         let link = fs::read_to_string(common.join(admin).join("gitdir")).unwrap_or_default();
+        // Of an entry that was cut off when it was made nothing can be used.
+        if link.trim().is_empty() {
+            return true;
+        }
         // The last place before the common folder is the root of the worktrees.
         places.iter().rev().nth(1).is_some_and(|root| Path::new(link.trim()).starts_with(root))
     };

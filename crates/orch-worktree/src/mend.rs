@@ -29,6 +29,32 @@ impl Repo {
         Ok(true)
     }
 
+    /// Removes loose objects without content. No git makes such a file; a power cut does, of one
+    /// that was not synced. Git takes it for the object, so that a repetition of the work would
+    /// not write the object again.
+    pub(crate) fn drop_empty_objects(&self) -> Result<(), WorktreeError> {
+        let store = self.checkouts.common().join("objects");
+        let doing = || format!("looking for empty objects in {}", store.display());
+        for folder in fs::read_dir(&store).map_err(io_error(doing()))? {
+            let folder = folder.map_err(io_error(doing()))?;
+            if folder.file_name().len() != 2 {
+                continue;
+            }
+            for object in fs::read_dir(folder.path()).map_err(io_error(doing()))? {
+                let object = object.map_err(io_error(doing()))?;
+                let is_empty = object.metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
+                // What is being written has another name until it is whole.
+                if is_empty && !object.file_name().to_string_lossy().starts_with("tmp_") {
+                    let path = object.path();
+                    tracing::warn!(path = %path.display(), "removed an object that a power cut had emptied");
+                    fs::remove_file(&path)
+                        .map_err(io_error(format!("removing {}", path.display())))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Moves the folder of a worktree that git can't read out of the way: what is in it stays,
     /// beside its place.
     pub(crate) async fn give_up(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use orch_model::ports::{Release, Worktree, WorktreeError, WorktreeRequest};
 
-use crate::{error::would_lose, names, preserve::Site, repo::Repo, slot::Slot};
+use crate::{mend::set_aside, names, preserve::Site, repo::Repo, slot::Slot};
 
 impl Repo {
     /// Releases a worktree of which nothing but the names is known. What of it is gone already is
@@ -19,7 +19,10 @@ impl Repo {
         let path = self.root.join(request.run.as_str()).join(names::folder(&request));
         let admin = self.checkouts.admin_of(&path);
         if admin.is_none() && path.exists() {
-            return Err(would_lose(&path, "it is not a worktree of this repository"));
+            // A power cut took git's entry away, or brought the folder back: what is in it may be
+            // more than what was merged.
+            set_aside(&path)?;
+            self.remove(&Site { path: path.clone(), admin: None }).await?;
         }
         let name = names::head(&branch);
         if admin.is_none() && self.refs(&[&name]).await?.is_empty() {
