@@ -9,6 +9,7 @@ use crate::{
 
 mod config;
 mod control;
+mod doctor;
 mod gc;
 mod init;
 mod lock;
@@ -43,6 +44,7 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Cancel(args) => control::cancel(&workspace, args).await,
         Command::Ps(args) => ps::ps(&workspace, args).await,
         Command::Kill(args) => ps::kill(&workspace, args).await,
+        Command::Doctor(args) => doctor::doctor(&workspace, &args).await,
         Command::Gc(args) => gc::gc(&workspace, &args).await,
         Command::Config(args) => config::config(&workspace, &args),
         // They were dealt with above.

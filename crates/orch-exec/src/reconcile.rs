@@ -8,8 +8,8 @@ use orch_model::{
     outcome::{Failure, StopReason},
     plan::{TaskIndex, spec::Isolation},
     ports::{
-        AdoptRequest, Adopted, CommitMessage, MergeOutcome, MergeRequest, Purpose, RunningAgent,
-        WorktreeRequest,
+        AdoptRequest, Adopted, CommitMessage, MergeOutcome, MergeRequest, Purpose, Release,
+        RunningAgent, WorktreeError, WorktreeRequest,
     },
     state::Merged,
 };
@@ -61,6 +61,12 @@ pub(crate) async fn reconcile(
             let kind = EventKind::Task { task: task.clone(), change };
             record(state, ports, &mut found, kind)?;
         }
+        if matches!(state.task(index).state, TaskState::Merged { .. })
+            && let Err(error) = tidy(state, plan, index, ports).await
+        {
+            let kind = EventKind::Warning { task: Some(task), message: error.to_string() };
+            record(state, ports, &mut found, kind)?;
+        }
         found.adoptions.extend(adoption.map(|adoption| (index, adoption)));
     }
     Ok(found)
@@ -94,6 +100,27 @@ fn begun(state: &RunState, index: TaskIndex, adoption: &Adoption) -> Vec<TaskCha
         TaskState::Preparing { .. } => vec![TaskChange::Started { agent }],
         _ => Vec::new(),
     }
+}
+
+/// Takes away the worktree of a task whose merge outlived its orchestrator.
+async fn tidy(
+    state: &RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+) -> Result<(), WorktreeError> {
+    let task = plan.task(index);
+    let (Some(worktrees), Some(attempt)) = (&ports.worktrees, state.task(index).state.attempt())
+    else {
+        return Ok(());
+    };
+    if task.isolation == Isolation::None {
+        return Ok(());
+    }
+    let shared_by = shared_by(plan, index);
+    let (run, id) = (state.run().clone(), task.id.clone());
+    let release = if task.verify.is_empty() { Release::Done } else { Release::Verified };
+    worktrees.tidy(WorktreeRequest { run, task: id, attempt, shared_by }, release).await
 }
 
 async fn fate(

@@ -67,6 +67,17 @@ pub trait WorktreeProvider: Debug + Send + Sync {
     /// A dropped call has either moved the results or not; a repetition finds out which.
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError>;
 
+    /// Takes away what is left of a task's worktree and branch after its work was merged, for an
+    /// orchestrator that was killed before it could: as [`Worktree::release`] does, from the names
+    /// alone. Where nothing is left it does nothing.
+    ///
+    /// # Errors
+    /// Where it can't be removed, or where removing it would lose work.
+    async fn tidy(&self, request: WorktreeRequest, release: Release) -> Result<(), WorktreeError> {
+        let _ = (request, release);
+        Ok(())
+    }
+
     /// Brings the results to the target branch at the end of a run, as far as that is possible
     /// without touching anybody's work.
     ///
@@ -94,8 +105,9 @@ pub trait Worktree: Debug + Send + Sync {
     /// The commit that it was made from.
     fn base(&self) -> &CommitId;
 
-    /// Commits what the task left uncommitted and finds the tip of its work. What git ignores is
-    /// not committed. May be called again, after further changes too.
+    /// Commits what the task left uncommitted and finds the tip of its work, which survives a power
+    /// cut from then on. What git ignores is not committed. May be called again, after further
+    /// changes too.
     ///
     /// # Errors
     /// Where git failed.
