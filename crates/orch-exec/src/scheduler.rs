@@ -26,6 +26,7 @@ use crate::{
     internal::{Command, Decision, Input, UnitEnd, UnitReport},
 };
 
+mod breaker;
 mod holdings;
 mod progress;
 
@@ -54,6 +55,10 @@ pub struct Scheduler {
     told: BTreeMap<TaskIndex, StopReason>,
     /// The failed task because of which nothing new is started.
     stopped_by: Option<TaskIndex>,
+    /// By kind whose breaker is open: the one task that tries whether the trouble is over.
+    probes: BTreeMap<String, TaskIndex>,
+    /// How many agents succeeded since the concurrency changed last.
+    successes: u32,
     /// By wave: how many of its tasks have not ended.
     wave_left: Vec<usize>,
     /// The first wave that has not ended.
@@ -91,6 +96,8 @@ impl Scheduler {
             foreign: BTreeMap::new(),
             told: BTreeMap::new(),
             stopped_by: None,
+            probes: BTreeMap::new(),
+            successes: 0,
             observed: (0, Duration::ZERO),
             ending: false,
             out: Decision::default(),
@@ -144,6 +151,7 @@ impl Scheduler {
         if !self.ending {
             self.end_pauses(now);
             self.open_waves(now);
+            self.wake_for_breakers(now);
             self.fill_slots(now);
             self.check_end(now);
         }
@@ -159,8 +167,10 @@ impl Scheduler {
         {
             return false;
         }
-        let charged = self.state.task(task).charged + u32::from(failure.is_charged());
-        failure.is_retryable() && charged <= self.plan.task(task).retries
+        let run = self.state.task(task);
+        let failed = run.failures.get(failure.class()).map_or(0, |count| *count) + 1;
+        let charged = run.charged + u32::from(failure.is_charged());
+        failed < failure.policy().bound && charged <= self.plan.task(task).retries
     }
 
     /// Why a unit of work must not go on; `None` where it may.
@@ -297,7 +307,7 @@ impl Scheduler {
     // --- starting ---
 
     fn fill_slots(&mut self, now: Timestamp) {
-        let max = self.settings().max_concurrency as usize;
+        let max = self.state.concurrency.unwrap_or(self.settings().max_concurrency) as usize;
         if self.state.status != RunStatus::Running || self.stopped_by.is_some() {
             return;
         }
@@ -305,7 +315,9 @@ impl Scheduler {
         while self.slots.len() < max {
             let startable = self.queue.range((from, Bound::Unbounded)).copied().find(|rank| {
                 let task = self.ranks.task(*rank);
-                !self.is_behind_wave(task, now) && self.holdings.obstacle(task).is_none()
+                !self.is_behind_wave(task, now)
+                    && self.holdings.obstacle(task).is_none()
+                    && self.breaker(task, now).is_none()
             });
             let Some(rank) = startable else { break };
             from = Bound::Excluded(rank);
@@ -316,6 +328,12 @@ impl Scheduler {
 
     fn start(&mut self, task: TaskIndex, now: Timestamp) {
         let attempt = self.state.task(task).attempts + 1;
+        if !self.state.breakers.is_empty() {
+            let key = self.plan.task(task).runner_key();
+            if self.state.breakers.contains_key(&key) {
+                self.probes.insert(key, task);
+            }
+        }
         self.slots.insert(task, now);
         self.holdings.take(task);
         if self.plan.task(task).locks.is_empty() {
@@ -365,6 +383,7 @@ impl Scheduler {
             UnitReport::Started(agent) => self.change(task, TaskChange::Started { agent }, now),
             UnitReport::AgentEnded { exit, usage } => {
                 self.change(task, TaskChange::AgentEnded { exit, usage }, now);
+                self.agent_succeeded(task, now);
             }
             UnitReport::Verified { commit } => {
                 self.change(task, TaskChange::Verified { commit }, now);
@@ -376,6 +395,7 @@ impl Scheduler {
     }
 
     fn free_slot(&mut self, task: TaskIndex) {
+        self.probes.retain(|_, probe| *probe != task);
         self.slots.remove(&task);
         self.told.remove(&task);
         self.holdings.release(task);
@@ -425,13 +445,32 @@ impl Scheduler {
                 self.retry(task, failure, now, now);
             }
             UnitEnd::Stopped(_) => self.change(task, TaskChange::Cancelled, now),
-            UnitEnd::Failed(failure) if self.will_retry(task, &failure) => {
-                let failures = self.state.task(task).charged + 1;
-                let id = &self.state.task(task).id;
-                let until = now + backoff::pause(self.settings(), id, failures);
-                self.retry(task, failure, until, now);
+            UnitEnd::Failed(failure) => {
+                let retried = self.will_retry(task, &failure);
+                if failure.policy().opens_breaker {
+                    self.open_breaker(task, &failure, now);
+                }
+                if retried {
+                    let until = self.next_attempt(task, &failure, now);
+                    self.retry(task, failure, until, now);
+                } else {
+                    self.change(task, TaskChange::Failed { failure }, now);
+                }
             }
-            UnitEnd::Failed(failure) => self.change(task, TaskChange::Failed { failure }, now),
+        }
+    }
+
+    fn next_attempt(&self, task: TaskIndex, failure: &Failure, now: Timestamp) -> Timestamp {
+        let key = self.plan.task(task).runner_key();
+        match self.state.breakers.get(&key) {
+            // The breaker holds it up.
+            Some(_) if failure.policy().opens_breaker => now,
+            _ => {
+                let run = self.state.task(task);
+                let failed = run.failures.get(failure.class()).map_or(0, |count| *count);
+                let failures = run.charged.max(failed) + 1;
+                now + backoff::pause(self.settings(), &run.id, failures)
+            }
         }
     }
 

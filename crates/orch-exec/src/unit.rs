@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use crate::{
+    classify::classify,
     dispatcher::Reporter,
     internal::{UnitEnd, UnitReport},
     orchestrator::Ports,
@@ -252,10 +253,7 @@ impl Unit {
         };
         if let Some(exit) = exit {
             if !exit.status.is_success() {
-                return Err(Exit::Failed(Failure::Agent {
-                    exit: exit.status,
-                    output_tail: exit.output_tail,
-                }));
+                return Err(Exit::Failed(self.failure_of(exit)));
             }
             self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
         }
@@ -265,6 +263,14 @@ impl Unit {
         }
         self.verify(place).await?;
         self.merge(place, sealed).await
+    }
+
+    fn failure_of(&self, exit: AgentExit) -> Failure {
+        let is_agent = matches!(self.task().work, Work::Prompt { .. });
+        let now = self.ports.clock.now();
+        exit.failure
+            .or_else(|| classify(&exit.output_tail, is_agent, now))
+            .unwrap_or(Failure::Agent { exit: exit.status, output_tail: exit.output_tail })
     }
 
     fn go_on(&self) -> Result<(), Exit> {

@@ -78,6 +78,27 @@ pub enum EventKind {
         /// One sentence.
         message: String,
     },
+    /// No more agents of a kind are started for now.
+    BreakerOpened {
+        /// The kind, [`crate::plan::Task::runner_key`].
+        key: String,
+        /// Until when.
+        until: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// Agents of a kind are started again.
+    BreakerClosed {
+        /// The kind.
+        key: String,
+    },
+    /// More or fewer tasks may run at a time from now on.
+    ConcurrencyChanged {
+        /// How many.
+        limit: u32,
+        /// Why.
+        reason: String,
+    },
     /// The run has ended (or stopped, if `Interrupted`).
     RunEnded {
         /// How.

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{time::Span, usage::Usage};
+use crate::{
+    time::{Span, Timestamp},
+    usage::Usage,
+};
 
 /// How an agent's process ended, and what is known of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +25,9 @@ pub struct AgentExit {
     /// How many processes it left behind that had to be ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_behind: usize,
+    /// Why it failed, where the runner knows more than the status tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
@@ -40,6 +46,7 @@ impl AgentExit {
             leaked_output: false,
             usage: None,
             left_behind: 0,
+            failure: None,
         }
     }
 }
@@ -130,19 +137,91 @@ pub enum Failure {
         /// What happened.
         message: String,
     },
+    /// Whoever the agent asks took no more requests for now.
+    RateLimit {
+        /// From when on it does again, where that is known.
+        reset: Option<Timestamp>,
+        /// What it said.
+        message: String,
+    },
+    /// What the agent may use is used up.
+    Quota {
+        /// From when on there is more, where that is known.
+        reset: Option<Timestamp>,
+        /// What was said.
+        message: String,
+    },
+    /// The agent is not logged in, or not allowed.
+    Authentication {
+        /// What was said.
+        message: String,
+    },
 }
 
+/// What an attempt that fails like this means; see [`Failure::policy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailurePolicy {
+    /// Whether it counts against the task's retries.
+    pub is_charged: bool,
+    /// How many attempts of a task may fail like this before it has failed, besides what its retries
+    /// allow: nothing is repeated for ever.
+    pub bound: u32,
+    /// Whether nothing more of the same kind is started until it is over.
+    pub opens_breaker: bool,
+    /// What a person can do about it.
+    pub hint: &'static str,
+}
+
+/// Nothing but the task's retries bounds it.
+const UNBOUNDED: u32 = u32::MAX;
+
 impl Failure {
+    /// What it means: the one table of all classes.
+    #[must_use]
+    pub fn policy(&self) -> FailurePolicy {
+        let charged =
+            |hint| FailurePolicy { is_charged: true, bound: UNBOUNDED, opens_breaker: false, hint };
+        let free = |bound, opens_breaker, hint| FailurePolicy {
+            is_charged: false,
+            bound,
+            opens_breaker,
+            hint,
+        };
+        let hopeless = |hint| FailurePolicy { bound: 1, ..charged(hint) };
+        match self {
+            Self::Agent { .. } => charged("look at its output"),
+            Self::Timeout { .. } => charged("give it a longer `timeout`, or less to do"),
+            Self::Verification { .. } => charged("look at the output of the verification"),
+            Self::NoChanges => charged("look at its output, or drop `expects`"),
+            Self::Infrastructure { .. } => charged("`orch doctor` may tell more"),
+            Self::Spawn { .. } => hopeless("install the program, or mend its name in the plan"),
+            Self::Authentication { .. } => hopeless("log the agent in, then run the plan again"),
+            Self::Interrupted { .. } => free(20, false, "nothing: it is run again"),
+            Self::RateLimit { .. } => free(50, true, "nothing: it is run again after the limit"),
+            Self::Quota { .. } => free(10, true, "wait for the reset, or buy more"),
+        }
+    }
+
     /// Whether a further attempt may end otherwise, so that the task's retries apply.
     #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Spawn { .. })
+    pub fn is_retryable(&self) -> bool {
+        self.policy().bound > 1
     }
 
     /// Whether the attempt counts against the task's retries.
     #[must_use]
-    pub const fn is_charged(&self) -> bool {
-        !matches!(self, Self::Interrupted { .. })
+    pub fn is_charged(&self) -> bool {
+        self.policy().is_charged
+    }
+
+    /// From when on an attempt may succeed, where that is known.
+    #[must_use]
+    pub const fn reset(&self) -> Option<Timestamp> {
+        match self {
+            Self::RateLimit { reset, .. } | Self::Quota { reset, .. } => *reset,
+            _ => None,
+        }
     }
 
     /// The name of the class, as stored files write it.
@@ -156,6 +235,9 @@ impl Failure {
             Self::NoChanges => "no_changes",
             Self::Interrupted { .. } => "interrupted",
             Self::Infrastructure { .. } => "infrastructure",
+            Self::RateLimit { .. } => "rate_limit",
+            Self::Quota { .. } => "quota",
+            Self::Authentication { .. } => "authentication",
         }
     }
 
@@ -184,6 +266,9 @@ impl fmt::Display for Failure {
             }
             Self::Interrupted { message } => write!(f, "interrupted: {message}"),
             Self::Infrastructure { message } => f.write_str(message),
+            Self::RateLimit { message, .. } => write!(f, "rate limited: {message}"),
+            Self::Quota { message, .. } => write!(f, "quota used up: {message}"),
+            Self::Authentication { message } => write!(f, "not logged in: {message}"),
         }
     }
 }

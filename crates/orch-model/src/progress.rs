@@ -160,6 +160,15 @@ pub enum WaitReason {
         /// What went wrong.
         failure: String,
     },
+    /// Agents of its kind are not started for now.
+    Breaker {
+        /// The kind.
+        key: String,
+        /// Until when.
+        until: Timestamp,
+        /// Why.
+        reason: String,
+    },
     /// The run is paused.
     Paused,
     /// The run is ending.
@@ -187,6 +196,7 @@ impl fmt::Display for WaitReason {
             Self::Backoff { until, failure } => {
                 write!(f, "the next attempt at {until} ({failure})")
             }
+            Self::Breaker { key, until, reason } => write!(f, "{key} until {until} ({reason})"),
             Self::Paused => f.write_str("`orch resume`: the run is paused"),
             Self::Stopping => f.write_str("nothing: the run is ending"),
         }

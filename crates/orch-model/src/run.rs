@@ -1,6 +1,9 @@
 //! The whole state of a run: what its events add up to.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,8 +76,26 @@ pub struct RunState {
     pub delivery: Option<Delivery>,
     /// Its tasks, in plan order.
     pub tasks: Vec<TaskRun>,
+    /// How many tasks may run at a time for now; `None`: as many as the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Kinds of agents that are not started for now, by [`crate::plan::Task::runner_key`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub breakers: BTreeMap<String, Breaker>,
     #[serde(skip)]
     by_id: Arc<HashMap<TaskId, TaskIndex>>,
+}
+
+/// A breaker that is open: nothing of its kind is started. From [`Breaker::until`] on one task may try
+/// whether the trouble is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breaker {
+    /// Until when nothing is started.
+    pub until: Timestamp,
+    /// How often in a row it was opened.
+    pub opened: u32,
+    /// Why.
+    pub reason: String,
 }
 
 /// The state of one task of a run.
@@ -91,6 +112,9 @@ pub struct TaskRun {
     pub attempts: Attempt,
     /// How many of them count against its retries.
     pub charged: u32,
+    /// How many failed by each class, [`Failure::class`](crate::outcome::Failure::class).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<String, u32>,
     /// When its first agent was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -127,6 +151,7 @@ impl RunState {
                 entered_at: event.at,
                 attempts: 0,
                 charged: 0,
+                failures: BTreeMap::new(),
                 started_at: None,
                 place: None,
                 agent: None,
@@ -143,6 +168,8 @@ impl RunState {
             pid: header.pid,
             delivery: None,
             tasks,
+            concurrency: None,
+            breakers: BTreeMap::new(),
             by_id: Arc::default(),
         };
         state.index();
@@ -246,6 +273,18 @@ impl RunState {
             EventKind::RunInterrupting => self.status = RunStatus::Interrupting,
             EventKind::Delivered { delivery } => self.delivery = Some(delivery.clone()),
             EventKind::Warning { .. } => {}
+            EventKind::BreakerOpened { key, until, reason } => {
+                let opened = self.breakers.get(key).map_or(0, |breaker| breaker.opened) + 1;
+                let breaker = Breaker { until: *until, opened, reason: reason.clone() };
+                self.breakers.insert(key.clone(), breaker);
+            }
+            EventKind::BreakerClosed { key } => {
+                self.breakers.remove(key);
+            }
+            EventKind::ConcurrencyChanged { limit, .. } => {
+                let full = self.header.settings.max_concurrency;
+                self.concurrency = (*limit < full).then_some(*limit);
+            }
             EventKind::RunEnded { status } => self.status = *status,
         }
         self.seq = event.seq;
@@ -269,10 +308,9 @@ impl TaskRun {
                 self.agent.clone_from(agent);
             }
             TaskChange::AgentEnded { usage: Some(usage), .. } => self.usage += *usage,
-            TaskChange::Retry { failure, .. } | TaskChange::Failed { failure }
-                if failure.is_charged() =>
-            {
-                self.charged += 1;
+            TaskChange::Retry { failure, .. } | TaskChange::Failed { failure } => {
+                self.charged += u32::from(failure.is_charged());
+                *self.failures.entry(failure.class().to_owned()).or_default() += 1;
             }
             _ => {}
         }

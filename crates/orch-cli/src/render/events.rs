@@ -68,6 +68,15 @@ impl Lines {
             }
             EventKind::RunResumed => "resumed".into(),
             EventKind::RunCancelling => format!("{WARN}cancelling{WARN:#}"),
+            EventKind::BreakerOpened { key, until, reason } => {
+                let pause = time(until.since(event.at));
+                let reason = one_line(reason);
+                format!("{WARN}{}{WARN:#} is not started for {pause}: {reason}", one_line(key))
+            }
+            EventKind::BreakerClosed { key } => format!("{} is started again", one_line(key)),
+            EventKind::ConcurrencyChanged { limit, reason } => {
+                format!("{limit} at a time from now on: {}", one_line(reason))
+            }
             EventKind::Warning { task: None, message } => {
                 format!("{WARN}warning{WARN:#}: {}", one_line(message))
             }

@@ -62,7 +62,10 @@ impl Scheduler {
             seq: self.state.seq,
             started_at: self.state.started_at,
             counts,
-            max_concurrency: self.state.header.settings.max_concurrency,
+            max_concurrency: self
+                .state
+                .concurrency
+                .unwrap_or(self.state.header.settings.max_concurrency),
             current_wave: (self.wave + 1).min(self.waves.len()),
             waves: self.waves.len(),
             running,
@@ -97,6 +100,7 @@ impl Scheduler {
                     self.is_behind_wave(task, now)
                         .then(|| WaitReason::Wave { wave: self.waves.wave_of(task) + 1 })
                 })
+                .or_else(|| self.breaker(task, now))
                 .or_else(|| self.holdings.obstacle(task))
                 .unwrap_or(WaitReason::Slot),
         }

@@ -78,6 +78,8 @@ pub(super) struct World {
     frozen: bool,
     pub(super) ended: bool,
     /// What the scheduler was told since it was made, and what it answered.
+    /// When units were started.
+    begun: BTreeMap<TaskIndex, Timestamp>,
     /// Units whose orchestrator died and that can be taken up.
     adoptable: BTreeMap<TaskIndex, Unit>,
     told: Vec<(Input, Timestamp, Decision)>,
@@ -105,6 +107,7 @@ impl World {
             delivering: false,
             frozen: false,
             ended: false,
+            begun: BTreeMap::new(),
             adoptable: BTreeMap::new(),
             told: Vec::new(),
             first: state,
@@ -224,6 +227,11 @@ impl World {
                     Place { path: "/w".into(), branch: "b".into(), base: CommitId::new("c0") };
                 self.report(task, UnitReport::Prepared(place));
                 self.go_on(task, Phase::Running, UnitReport::Started(None));
+            }
+            (Phase::Running, None) if goes_wrong && self.chance.once_in(4) => {
+                let known = self.chance.once_in(2);
+                let reset = known.then(|| self.now + Duration::from_millis(40));
+                self.fail(task, Failure::RateLimit { reset, message: "too much".into() });
             }
             (Phase::Running, None) if goes_wrong => match self.chance.below(3) {
                 0 => self.fail(
@@ -393,7 +401,22 @@ impl World {
         assert_eq!(state.status, RunStatus::Running, "{task:?}");
         assert!(!self.over.contains(&task), "{task:?} was cancelled");
         assert!(oracle::may_start(&self.plan, state, task), "{task:?} starts too early");
-        assert!(self.units.len() < settings.max_concurrency as usize);
+        let limit = state.concurrency.unwrap_or(settings.max_concurrency);
+        assert!((1..=settings.max_concurrency).contains(&limit));
+        let alone = self.units.len();
+        assert!(alone < limit as usize, "{task:?} is one too many");
+        let key = self.plan.task(task).runner_key();
+        if let Some(breaker) = state.breakers.get(&key) {
+            assert!(self.now >= breaker.until, "{task:?} starts while {key} is limited");
+            let since = breaker.until;
+            let probing = self.begun.iter().any(|(other, at)| {
+                *at >= since
+                    && self.units.contains_key(other)
+                    && self.plan.task(*other).runner_key() == key
+            });
+            assert!(!probing, "{task:?} is the second to try");
+        }
+        self.begun.insert(task, self.now);
         let beside = self.units.keys().map(|task| self.plan.task(*task));
         assert!(oracle::fits(self.plan.task(task), beside), "{task:?} must not run beside others");
         if settings.on_failure == OnFailure::Stop {
@@ -432,7 +455,8 @@ impl World {
         if state.status != RunStatus::Running || self.ended || stopped {
             return;
         }
-        let free = self.units.len() < state.header.settings.max_concurrency as usize;
+        let limit = state.concurrency.unwrap_or(state.header.settings.max_concurrency);
+        let free = self.units.len() < limit as usize && state.breakers.is_empty();
         let beside = self.units.keys().map(|task| self.plan.task(*task));
         for task in self.plan.indices().filter(|task| !self.units.contains_key(task)) {
             match &state.task(task).state {

@@ -1,0 +1,93 @@
+//! Rate limits: a circuit breaker per kind of agent, and a concurrency that gives way.
+//!
+//! A *circuit breaker* (M. Nygard, *Release It!*, 2007) is closed while all goes well. A rate limit opens
+//! it: nothing of its kind is started until the limit's reset, or, where that is not known, for a pause
+//! that doubles from time to time. Then it is half open: one task tries. Its success closes the breaker,
+//! and another rate limit opens it again.
+//!
+//! The concurrency is halved when a breaker opens, and raised by one after as many successes as tasks
+//! may run at a time: additive increase, multiplicative decrease, which converges on what is there
+//! (D.-M. Chiu and R. Jain, *Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in
+//! Computer Networks*, 1989).
+
+use orch_model::{EventKind, Timestamp, outcome::Failure, plan::TaskIndex, progress::WaitReason};
+
+use super::Scheduler;
+use crate::{backoff, internal::Command};
+
+impl Scheduler {
+    /// Why a task may not be started for a rate limit's sake; `None` where it may.
+    pub(super) fn breaker(&self, task: TaskIndex, now: Timestamp) -> Option<WaitReason> {
+        if self.state.breakers.is_empty() {
+            return None;
+        }
+        let key = self.plan.task(task).runner_key();
+        let breaker = self.state.breakers.get(&key)?;
+        if now >= breaker.until && !self.probes.contains_key(&key) {
+            return None;
+        }
+        Some(WaitReason::Breaker { key, until: breaker.until, reason: breaker.reason.clone() })
+    }
+
+    /// Opens the breaker of a task's kind, or keeps it open for longer.
+    pub(super) fn open_breaker(&mut self, task: TaskIndex, failure: &Failure, now: Timestamp) {
+        let key = self.plan.task(task).runner_key();
+        let known = self.state.breakers.get(&key);
+        // What was started before the breaker opened tells nothing new, unless the reset is later.
+        let is_news = known.is_none_or(|breaker| {
+            now >= breaker.until || failure.reset().is_some_and(|reset| reset > breaker.until)
+        });
+        if !is_news {
+            return;
+        }
+        let is_first = known.is_none();
+        let opened = known.map_or(0, |breaker| breaker.opened) + 1;
+        let id = &self.state.task(task).id;
+        let pause = now + backoff::pause(self.settings(), id, opened);
+        let until = failure.reset().filter(|reset| *reset > now).unwrap_or(pause);
+        let reason = failure.to_string();
+        self.record(EventKind::BreakerOpened { key: key.clone(), until, reason }, now);
+        if is_first {
+            self.slow_down(&key, now);
+        }
+    }
+
+    /// Has the scheduler look again when a breaker is half open.
+    pub(super) fn wake_for_breakers(&mut self, now: Timestamp) {
+        let closed = self.state.breakers.values().filter(|breaker| breaker.until > now);
+        let wakes: Vec<_> = closed.map(|breaker| Command::WakeAt(breaker.until)).collect();
+        self.out.commands.extend(wakes);
+    }
+
+    /// An agent has ended well: its kind is no longer limited, if it was the one that tried.
+    pub(super) fn agent_succeeded(&mut self, task: TaskIndex, now: Timestamp) {
+        if self.state.breakers.is_empty() && self.state.concurrency.is_none() {
+            return;
+        }
+        let key = self.plan.task(task).runner_key();
+        if self.probes.get(&key) == Some(&task) {
+            self.probes.remove(&key);
+            self.record(EventKind::BreakerClosed { key }, now);
+        }
+        if let Some(limit) = self.state.concurrency {
+            self.successes += 1;
+            if self.successes >= limit {
+                let reason = format!("{} agents succeeded in a row", self.successes);
+                self.limit(limit + 1, reason, now);
+            }
+        }
+    }
+
+    fn slow_down(&mut self, key: &str, now: Timestamp) {
+        let limit = self.state.concurrency.unwrap_or(self.settings().max_concurrency);
+        if limit > 1 {
+            self.limit(limit / 2, format!("{key} is rate limited"), now);
+        }
+        self.successes = 0;
+    }
+
+    fn limit(&mut self, limit: u32, reason: String, now: Timestamp) {
+        self.successes = 0;
+        self.record(EventKind::ConcurrencyChanged { limit, reason }, now);
+    }
+}
