@@ -134,7 +134,9 @@ impl World {
     fn check(&mut self, outcome: &Outcome, killed: u32) {
         self.witness.see(outcome);
         if outcome.signal.is_some() && !has_begun(&self.repo) {
-            // It was killed between the making of its branch and the first record.
+            // It was killed between the making of its branch, which its git finishes all the same,
+            // and the first record.
+            self.repo.wait_until_quiet();
             self.repo.orch(["gc"]).run().assert_code(0);
         }
         if outcome.signal.is_some() && (self.has_ended() || !has_begun(&self.repo)) {

@@ -17,6 +17,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use orch_model::{RunId, RunState, TaskId, ports::WorktreeError};
@@ -164,6 +165,9 @@ impl Known {
 
 type Runs = BTreeMap<RunId, Known>;
 
+/// How long a step may take that is between two states of the workspace.
+const STEP: Duration = Duration::from_millis(300);
+
 impl World {
     /// Takes a workspace as an orchestrator with the same settings would. `worktree_root` as in
     /// [`EngineConfig`](crate::EngineConfig).
@@ -201,6 +205,9 @@ impl World {
             return Ok(first);
         }
         // What was caught in the middle of a step of somebody at work is gone at the second look.
+        // Nothing tells when such a step is over: a run that begins has its branch before it has
+        // its journal.
+        tokio::time::sleep(STEP).await;
         let second = self.look().await?;
         Ok(first.into_iter().filter(|finding| second.contains(finding)).collect())
     }
@@ -213,8 +220,7 @@ impl World {
         processes::check_locks(&self.store, &mut findings)?;
         match &self.git {
             Ok(Some(git)) => {
-                let recorded = self.store.runs()?;
-                repository::check(git, &runs, &recorded, &mut findings).await?;
+                repository::check(git, &self.store, &runs, &mut findings).await?;
             }
             Ok(None) => {}
             Err(error) => findings.push(repository::unusable(&self.top, error)),

@@ -13,7 +13,10 @@ use orch_model::{
     run::TaskRun,
     state::Merged,
 };
+use orch_state::FileStore;
 use orch_worktree::{FoundWorktree, GitWorktrees, Inspection};
+
+use crate::error::EngineError;
 
 use super::{Finding, Invariant, Known, Remedy, Runs, journals::keeps_its_place};
 
@@ -32,10 +35,10 @@ pub(super) fn unusable(top: &Path, error: &WorktreeError) -> Finding {
 
 pub(super) async fn check(
     git: &GitWorktrees,
+    store: &FileStore,
     runs: &Runs,
-    recorded: &[RunId],
     findings: &mut Vec<Finding>,
-) -> Result<(), WorktreeError> {
+) -> Result<(), EngineError> {
     let works = works(runs);
     let commits: Vec<CommitId> = works.iter().flat_map(|work| work.commits.clone()).collect();
     let found = git.inspect(&commits).await?;
@@ -48,7 +51,8 @@ pub(super) async fn check(
     check_checkout(git, &found, findings);
     check_worktrees(runs, &found, findings);
     check_branches(runs, &found, findings);
-    check_unrecorded(recorded, &found, findings);
+    // After the look at git: what had been made by then may have been recorded since.
+    check_unrecorded(&store.runs()?, &found, findings);
     Ok(())
 }
 
