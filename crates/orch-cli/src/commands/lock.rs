@@ -79,7 +79,6 @@ async fn acquire(
     FileStore::open(&workspace.state_dir)?.prepare()?;
     let of_task = env::var("ORCH_PRIORITY").ok().and_then(|text| text.parse().ok());
     let mut request = LockRequest::new(holder, vec![claim]);
-    request.lives = lives;
     request.priority = args.priority.or(of_task).unwrap_or(request.priority);
     // First without waiting, which a time of zero would not let happen.
     let lease = match locks.try_acquire(request.clone()).await? {
@@ -90,7 +89,7 @@ async fn acquire(
         },
     };
     let fence = lease.fence();
-    lease.keep().await?;
+    lease.keep(lives).await?;
     for held in locks.overview().await?.leases.iter().filter(|lease| lease.fence == fence) {
         for value in held.locks.iter().flat_map(|held| &held.values) {
             render::print(value)?;
