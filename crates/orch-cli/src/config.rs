@@ -75,6 +75,7 @@ keys! {
     Backoff "backoff" "the pause before the first retry; doubled for each further one",
     BackoffMax "backoff_max" "the longest pause before a retry",
     WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
+    LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
 }
 
@@ -151,12 +152,19 @@ impl Config {
         let mut config = EngineConfig::default();
         config.defaults = defaults;
         config.worktree_root = (!root.is_empty()).then(|| root.into());
+        config.lock_dir = self.lock_dir();
         config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
         config.schedule = overrides.schedule.map(|schedule| match schedule {
             ScheduleArg::Ready => Schedule::Ready,
             ScheduleArg::Waves => Schedule::Waves,
         });
         config
+    }
+
+    /// Where locks are kept, if anywhere else than by custom.
+    pub(crate) fn lock_dir(&self) -> Option<PathBuf> {
+        let dir = &self.get(Key::LockDir).value;
+        (!dir.is_empty()).then(|| dir.into())
     }
 
     /// The settings as a plan and flags change them, for people.
@@ -201,7 +209,7 @@ fn built_in(key: Key) -> String {
         Key::Grace => settings.grace.to_string(),
         Key::Backoff => settings.backoff.to_string(),
         Key::BackoffMax => settings.backoff_max.to_string(),
-        Key::WorktreeRoot => String::new(),
+        Key::WorktreeRoot | Key::LockDir => String::new(),
         Key::Live => "auto".into(),
     }
 }
@@ -224,7 +232,7 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
         Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
         Key::Live => one_of(parse_live(value).is_some(), "auto, always, never"),
-        Key::WorktreeRoot => Ok(()),
+        Key::WorktreeRoot | Key::LockDir => Ok(()),
     }
 }
 
@@ -281,7 +289,7 @@ mod tests {
         let config = Config::built_in().engine(&Overrides::default());
         assert_eq!(config.defaults, RunSettings::default());
         assert_eq!((config.max_concurrency, config.schedule), (None, None));
-        assert_eq!(config.worktree_root, None);
+        assert_eq!((config.worktree_root, config.lock_dir), (None, None));
     }
 
     #[test]
@@ -297,6 +305,7 @@ mod tests {
             (Key::Backoff, "3s"),
             (Key::BackoffMax, "9s"),
             (Key::WorktreeRoot, "/trees"),
+            (Key::LockDir, "/locks"),
             (Key::Live, "never"),
         ] {
             config.set(key, value, file()).unwrap();
@@ -317,6 +326,7 @@ mod tests {
         };
         assert_eq!(engine.defaults, expected);
         assert_eq!(engine.worktree_root, Some("/trees".into()));
+        assert_eq!(engine.lock_dir, Some("/locks".into()));
     }
 
     #[test]

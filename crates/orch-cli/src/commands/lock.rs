@@ -33,7 +33,7 @@ pub(super) async fn lock(repo: Option<&Path>, command: LockCommand) -> Result<Ex
     // An agent works in a worktree, and its locks are those of the repository.
     let of_task = env::var_os("ORCH_REPO").map(PathBuf::from);
     let workspace = Workspace::find(repo.or(of_task.as_deref()))?;
-    let locks = FileLocks::open(workspace.state_dir.join("locks"))?;
+    let locks = workspace.locks()?;
     match command {
         LockCommand::Acquire(args) => acquire(&workspace, &locks, args).await,
         LockCommand::Release(args) => release(&locks, args).await,
@@ -56,7 +56,7 @@ pub(super) async fn deadlocks_of(
     workspace: &Workspace,
     run: &RunId,
 ) -> Result<Vec<Deadlock>, CliError> {
-    let locks = FileLocks::open(workspace.state_dir.join("locks"))?;
+    let locks = workspace.locks()?;
     let mut deadlocks = locks.overview().await?.deadlocks;
     deadlocks.retain(|deadlock| deadlock.concerns(run));
     Ok(deadlocks)
