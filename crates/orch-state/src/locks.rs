@@ -3,6 +3,8 @@
 mod deadlock;
 mod file;
 mod gate;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod table;
 mod watch;
 
