@@ -7,6 +7,7 @@
 //!   ([`RunningOrch`]), whose events can be awaited.
 //! - [`Signal`] is a file on which an agent and a test wait for one another, so that no test needs
 //!   to guess how long something takes.
+//! - [`TestRepo::doctor`] and [`Witness`] are the oracle: what has to hold after every fault.
 //! - [`agent`] is the inside of the `fake-agent` binary.
 //!
 //! A test reads like this:
@@ -33,16 +34,19 @@ pub mod agent;
 pub mod binary;
 mod checkout;
 mod events;
+mod oracle;
 mod orch;
 mod outcome;
 mod plan;
 mod repo;
 mod running;
 mod signal;
+mod supervisors;
 mod wait;
 
 pub use checkout::Checkout;
 pub use events::{Interval, intervals, is_run, is_task};
+pub use oracle::Witness;
 pub use orch::Orch;
 pub use outcome::{Outcome, Report};
 pub use plan::{Plan, Task};

@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Checkout, Orch, Outcome, Plan, RunningOrch, Signal};
+use crate::{Checkout, Orch, Outcome, Plan, RunningOrch, Signal, supervisors::Supervisors};
 
 /// A git repository in a temporary folder that goes away with it.
 ///
@@ -19,6 +19,8 @@ use crate::{Checkout, Orch, Outcome, Plan, RunningOrch, Signal};
 /// and the worktrees that orch makes.
 #[derive(Debug)]
 pub struct TestRepo {
+    /// Dropped before the folder.
+    _supervisors: Supervisors,
     folder: TempDir,
     path: PathBuf,
     counter: Cell<u32>,
@@ -62,7 +64,8 @@ impl RepoBuilder {
         // git prints real paths.
         let top = folder.path().canonicalize().expect("the temporary folder is there");
         let path = top.join("repo");
-        let repo = TestRepo { folder, path, counter: Cell::new(0) };
+        let supervisors = Supervisors { runs: path.join(".orch/runs") };
+        let repo = TestRepo { _supervisors: supervisors, folder, path, counter: Cell::new(0) };
         for folder in [&repo.path, &repo.beside("home"), &repo.beside("signals")] {
             fs::create_dir_all(folder).expect("a folder can be made");
         }

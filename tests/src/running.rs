@@ -74,6 +74,15 @@ impl<'r> RunningOrch<'r> {
         self.child.id()
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// Where that can't be found out.
+    #[must_use]
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be looked at").is_some()
+    }
+
     /// Waits for the next event, after those that were looked at, that `is_wanted` takes. Those
     /// before it are passed over. Needs `--json`.
     ///

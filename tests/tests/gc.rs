@@ -41,3 +41,48 @@ fn gc_keeps_out_of_a_run_in_progress() {
     run.wait().assert_code(0);
     assert_eq!(repo.show("main", "a.txt"), "1\n");
 }
+
+#[test]
+fn records_go_only_where_no_work_depends_on_them() {
+    let repo = TestRepo::new();
+    let good = |name: &str| {
+        let script = format!("write {name}.txt 1; commit {name}");
+        let outcome = repo.run(&Plan::new().task(name, |t| t.script(script)));
+        outcome.assert_code(0);
+        outcome.report().run_id()
+    };
+    let delivered = good("one");
+    let failed = repo.run(&Plan::new().task("bad", |t| t.script("write b 1; commit b; exit 1")));
+    let failed = failed.assert_code(1).report().run_id();
+    repo.write("src/file0.txt", "mine\n");
+    let waiting = good("two");
+    repo.git(["checkout", "--quiet", "src/file0.txt"]);
+    let newest = good("three");
+    let folder = |run: &str| repo.path().join(".orch/runs").join(run);
+
+    let all = [&delivered, &failed, &waiting, &newest];
+    for arguments in [
+        &["--dry-run", "--keep", "0"][..],
+        &["--keep", "4"],
+        &["--keep", "0", "--older-than", "1h"],
+        &[],
+    ] {
+        repo.orch(["gc", "--runs"]).args(arguments).run().assert_code(0);
+        assert!(all.iter().all(|run| folder(run).exists()), "{arguments:?}");
+    }
+    let outcome = repo.orch(["gc", "--runs", "--keep", "0"]).run();
+    outcome.assert_code(0).assert_stdout(&[
+        "it is the current one",
+        &format!("{failed}/bad is kept"),
+        &format!("orch/{waiting}/target is kept"),
+    ]);
+    let left: Vec<bool> = all.iter().map(|run| folder(run).exists()).collect();
+    assert_eq!(left, [false, true, true, true], "{outcome}");
+    assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new());
+
+    // Once it is taken, nothing depends on the records any more.
+    repo.git(["merge", "--quiet", "--no-edit", &format!("orch/{waiting}/target")]);
+    repo.orch(["gc", "--runs", "--keep", "0"]).run().assert_code(0);
+    assert!(!folder(&waiting).exists() && folder(&failed).exists());
+    assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new());
+}

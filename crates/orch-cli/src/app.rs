@@ -68,8 +68,18 @@ pub enum Command {
         orch cancel login   ends one task; those that need it are skipped\n  \
         orch cancel         ends everything; what was merged is delivered")]
     Cancel(CancelArgs),
+    /// Show the processes of agents
+    #[command(after_help = "The same, for scripts: .orch/runs/<run>/processes.json")]
+    Ps(PsArgs),
+    /// End the agent of a task at once, without grace; the task is cancelled
+    Kill(KillArgs),
     /// Remove what ended runs left behind and what is safe elsewhere
-    #[command(after_help = "No commit is lost: what is on no other branch is kept, and said so.")]
+    #[command(
+        after_help = "No commit is lost: what is on no other branch is kept, and said so.\n\n\
+        Examples:\n  \
+        orch gc --dry-run                  what would go\n  \
+        orch gc --runs --older-than 30d    old journals and output too"
+    )]
     Gc(GcArgs),
     /// Take, free or list locks, also from inside of a task
     #[command(
@@ -82,6 +92,12 @@ pub enum Command {
         orch lock list"
     )]
     Lock(LockArgs),
+    /// Check that what is recorded, git and the running processes agree
+    #[command(after_help = "Exit codes:\n  \
+        0    all is well\n  \
+        1    something was found (after --repair: is left)\n\n\
+        It changes nothing without --repair, and with it nothing that could be lost.")]
+    Doctor(DoctorArgs),
     /// Print a JSON Schema
     Schema(SchemaArgs),
     /// Write an example plan
@@ -265,12 +281,53 @@ pub struct CancelArgs {
     pub run: Option<RunId>,
 }
 
+/// `orch ps`
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// The run [default: every run whose agents are at work]
+    #[arg(long)]
+    pub run: Option<RunId>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch kill`
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// The task
+    pub task: TaskId,
+    /// The run [default: the one that goes on]
+    #[arg(long)]
+    pub run: Option<RunId>,
+}
+
 /// `orch gc`
 #[derive(Debug, Args)]
 pub struct GcArgs {
     /// List only
     #[arg(long)]
     pub dry_run: bool,
+    /// Remove the records (journal, output) of ended runs too, where no work depends on them
+    #[arg(long)]
+    pub runs: bool,
+    /// How many of the newest runs keep their records
+    #[arg(long, value_name = "N", requires = "runs", default_value_t = orch_exec::retention::KEEP)]
+    pub keep: usize,
+    /// Only runs that ended longer ago: 30d, 12h
+    #[arg(long, value_name = "TIME", requires = "runs", value_parser = humantime::parse_duration)]
+    pub older_than: Option<std::time::Duration>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Put right what can be put right without losing anything
+    #[arg(long)]
+    pub repair: bool,
     /// For programs
     #[arg(long)]
     pub json: bool,

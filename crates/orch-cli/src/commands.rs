@@ -9,12 +9,14 @@ use crate::{
 
 mod config;
 mod control;
+mod doctor;
 mod gc;
 mod init;
 mod lock;
 mod logs;
 mod pick;
 mod plan;
+mod ps;
 mod run;
 mod runs;
 mod status;
@@ -40,6 +42,9 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Pause(args) => control::pause(&workspace, args).await,
         Command::Resume(args) => control::resume(&workspace, args).await,
         Command::Cancel(args) => control::cancel(&workspace, args).await,
+        Command::Ps(args) => ps::ps(&workspace, args).await,
+        Command::Kill(args) => ps::kill(&workspace, args).await,
+        Command::Doctor(args) => doctor::doctor(&workspace, &args).await,
         Command::Gc(args) => gc::gc(&workspace, &args).await,
         Command::Config(args) => config::config(&workspace, &args),
         // They were dealt with above.

@@ -74,6 +74,8 @@ keys! {
     Grace "grace" "how long an agent that is asked to end may take before it is killed",
     Backoff "backoff" "the pause before the first retry; doubled for each further one",
     BackoffMax "backoff_max" "the longest pause before a retry",
+    Silence "silence" "how long an agent may do nothing before that is told",
+    PassEnv "pass_env" "variables that agents inherit besides the usual ones: NAME, PREFIX_* or *",
     WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
@@ -151,6 +153,9 @@ impl Config {
 
         let mut config = EngineConfig::default();
         config.defaults = defaults;
+        config.silence = Some(self.value::<Span>(Key::Silence).0);
+        let names = self.get(Key::PassEnv).value.split([',', ' ']);
+        config.pass_env = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
         config.worktree_root = (!root.is_empty()).then(|| root.into());
         config.lock_dir = self.lock_dir();
         config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
@@ -209,7 +214,8 @@ fn built_in(key: Key) -> String {
         Key::Grace => settings.grace.to_string(),
         Key::Backoff => settings.backoff.to_string(),
         Key::BackoffMax => settings.backoff_max.to_string(),
-        Key::WorktreeRoot | Key::LockDir => String::new(),
+        Key::Silence => "10m".into(),
+        Key::PassEnv | Key::WorktreeRoot | Key::LockDir => String::new(),
         Key::Live => "auto".into(),
     }
 }
@@ -226,13 +232,13 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::MaxPerWave => {
             value.parse::<u32>().map(|_| ()).map_err(|_| format!("`{value}` is not a whole number"))
         }
-        Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax => {
+        Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax | Key::Silence => {
             value.parse::<Span>().map(|_| ())
         }
         Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
         Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
         Key::Live => one_of(parse_live(value).is_some(), "auto, always, never"),
-        Key::WorktreeRoot | Key::LockDir => Ok(()),
+        Key::PassEnv | Key::WorktreeRoot | Key::LockDir => Ok(()),
     }
 }
 
@@ -304,6 +310,8 @@ mod tests {
             (Key::Grace, "1m"),
             (Key::Backoff, "3s"),
             (Key::BackoffMax, "9s"),
+            (Key::Silence, "5m"),
+            (Key::PassEnv, "AWS_*, DATABASE_URL"),
             (Key::WorktreeRoot, "/trees"),
             (Key::LockDir, "/locks"),
             (Key::Live, "never"),
@@ -325,6 +333,8 @@ mod tests {
             ..RunSettings::default()
         };
         assert_eq!(engine.defaults, expected);
+        assert_eq!(engine.pass_env, ["AWS_*", "DATABASE_URL"]);
+        assert_eq!(engine.silence, Some(std::time::Duration::from_secs(300)));
         assert_eq!(engine.worktree_root, Some("/trees".into()));
         assert_eq!(engine.lock_dir, Some("/locks".into()));
     }

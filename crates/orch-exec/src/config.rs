@@ -1,6 +1,6 @@
 //! How the engine is set up.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use orch_model::{ValidPlan, event::RunSettings, plan::spec::Schedule};
 
@@ -17,6 +17,11 @@ pub struct EngineConfig {
     pub max_concurrency: Option<u32>,
     /// Replaces the plan's `schedule`.
     pub schedule: Option<Schedule>,
+    /// How long an agent may do nothing before that is told. Default: 10 minutes.
+    pub silence: Option<Duration>,
+    /// Which variables of the environment agents inherit, besides those that programs commonly need;
+    /// a `*` at the end of a name stands for any rest.
+    pub pass_env: Vec<String>,
     /// Where worktrees are made. Default: beside the repository, in `<repository>.worktrees`.
     pub worktree_root: Option<PathBuf>,
     /// Where locks are kept. Repositories that share a folder exclude one another by name, as is

@@ -3,25 +3,22 @@
 
 use std::{
     fs, io,
-    os::{fd::AsRawFd, unix::fs::PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use orch_model::{Progress, RunId, TaskId};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
     task::{AbortHandle, JoinSet},
 };
 
-use crate::{error::EngineError, orchestrator::Run};
+use crate::{error::EngineError, orchestrator::Run, socket};
 
 /// The version of the protocol.
 pub const CONTROL_VERSION: u32 = 1;
-
-/// The longest request or answer, in bytes: a [`Progress`] of 100,000 waiting tasks fits.
-const LONGEST: u64 = 64 << 20;
 
 /// What is asked of an orchestrator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +38,11 @@ pub enum Request {
     Cancel {
         /// The task.
         task: Option<TaskId>,
+    },
+    /// Cancel a task without grace for its agent.
+    Kill {
+        /// The task.
+        task: TaskId,
     },
 }
 
@@ -81,15 +83,6 @@ pub fn socket_path(state_dir: &Path, run: &RunId) -> PathBuf {
 
 const SOCKET: &str = "control.sock";
 
-/// The address of a socket may have 107 bytes only, and a repository may lie deeper than that. So
-/// the folder is opened and the socket is addressed through it; the handle must live as long as
-/// the address is used.
-fn address(socket: &Path) -> io::Result<(fs::File, PathBuf)> {
-    let folder = fs::File::open(socket.parent().unwrap_or(socket))?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()));
-    Ok((folder, path))
-}
-
 /// Answers requests for a run until it is dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -113,7 +106,7 @@ impl Server {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let (_folder, short) = address(&path).map_err(failed)?;
+        let (_folder, short) = socket::address(&path).map_err(failed)?;
         let listener = UnixListener::bind(short).map_err(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         let accepting = tokio::spawn(accept(listener, run)).abort_handle();
@@ -156,7 +149,7 @@ async fn accept(listener: UnixListener, run: Run) {
 
 async fn serve(stream: UnixStream, run: &Run) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
-    while let Some(line) = read_line(&mut stream).await? {
+    while let Some(line) = socket::read_line(&mut stream).await? {
         let response = match serde_json::from_slice::<Envelope<Request>>(&line) {
             Ok(envelope) if envelope.version == CONTROL_VERSION => answer(envelope.body, run).await,
             Ok(envelope) => Response::Refused {
@@ -185,6 +178,7 @@ async fn answer(request: Request, run: &Run) -> Response {
         Request::Resume => run.resume().await,
         Request::Cancel { task: None } => run.cancel().await,
         Request::Cancel { task: Some(task) } => run.cancel_task(&task).await,
+        Request::Kill { task } => run.kill_task(&task).await,
     };
     match result {
         Ok(()) => Response::Done { run: run.id().clone() },
@@ -209,7 +203,7 @@ impl Client {
     pub async fn connect(state_dir: &Path, run: &RunId) -> Result<Option<Self>, EngineError> {
         let path = socket_path(state_dir, run);
         let connect = async {
-            let (_folder, short) = address(&path)?;
+            let (_folder, short) = socket::address(&path)?;
             UnixStream::connect(short).await
         };
         match connect.await {
@@ -238,7 +232,7 @@ impl Client {
     pub async fn request(&mut self, request: &Request) -> Result<Response, EngineError> {
         let exchange = async {
             write_line(self.stream.get_mut(), request).await?;
-            let line = read_line(&mut self.stream).await?;
+            let line = socket::read_line(&mut self.stream).await?;
             let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
             let envelope: Envelope<Response> = serde_json::from_slice(&line)?;
             Ok(envelope.body)
@@ -251,21 +245,6 @@ impl Client {
 }
 
 async fn write_line(stream: &mut UnixStream, body: impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&Envelope { version: CONTROL_VERSION, body })?;
-    line.push(b'\n');
+    let line = socket::line(&Envelope { version: CONTROL_VERSION, body })?;
     stream.write_all(&line).await
-}
-
-/// A line without its end; `None` at the end of the stream.
-async fn read_line(stream: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<u8>>> {
-    use tokio::io::AsyncReadExt;
-    let mut line = Vec::new();
-    let read = stream.take(LONGEST).read_until(b'\n', &mut line).await?;
-    if read == 0 {
-        return Ok(None);
-    }
-    if line.pop() != Some(b'\n') {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without an end"));
-    }
-    Ok(Some(line))
 }

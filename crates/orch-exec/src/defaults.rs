@@ -6,7 +6,7 @@ use orch_model::ports::WorktreeError;
 use orch_state::{FileLocks, FileStore};
 use orch_worktree::{GitWorktrees, GitWorktreesConfig};
 
-use crate::{error::EngineError, orchestrator::Builder, process::CommandRunner, workspace};
+use crate::{error::EngineError, orchestrator::Builder, process::CommandRunner, shim, workspace};
 
 /// Gives the builder the stock part for each port that has none.
 pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
@@ -17,7 +17,15 @@ pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
         .clone()
         .unwrap_or_else(|| workspace::state_dir(&builder.workspace));
     if builder.runner.is_none() {
-        builder.runner = Some(Arc::new(CommandRunner::new(&state_dir)));
+        builder.runner = Some(if shim::is_ready() {
+            let runner = shim::SupervisedRunner::new(&state_dir).pass_env(&builder.config.pass_env);
+            Arc::new(match builder.config.silence {
+                Some(silence) => runner.silence(silence),
+                None => runner,
+            })
+        } else {
+            Arc::new(CommandRunner::new(&state_dir).pass_env(&builder.config.pass_env))
+        });
     }
     if builder.store.is_none() {
         builder.store = Some(Arc::new(FileStore::open(&state_dir)?));

@@ -32,7 +32,7 @@ use crate::{
     internal::{Command, Input, UnitEnd, UnitReport},
     orchestrator::{EVENT_QUEUE, Ports},
     scheduler::Scheduler,
-    unit::{Control, Unit, lock_request},
+    unit::{Adoption, Control, Unit, lock_request},
 };
 
 /// How many messages one turn takes in at most, so that the first of them isn't kept waiting.
@@ -61,6 +61,8 @@ pub(crate) enum Message {
     Refresh(oneshot::Sender<()>),
     /// Give running agents no more grace.
     Kill,
+    /// Cancel a task without grace; the answer comes after that has been written.
+    KillTask(TaskIndex, oneshot::Sender<()>),
     /// Everything up to this event survives a power cut.
     Durable(Result<u64, StoreError>),
 }
@@ -76,6 +78,14 @@ impl Reporter {
     pub(crate) fn tell(&self, report: UnitReport) {
         // Where the dispatcher is gone, nobody is left to be told.
         let _ = self.messages.send(Message::Input(Input::Unit { task: self.task, report }, None));
+    }
+
+    /// Reports something and waits until it is written.
+    pub(crate) async fn write(&self, report: UnitReport) {
+        let (reply, written) = oneshot::channel();
+        let input = Input::Unit { task: self.task, report };
+        let _ = self.messages.send(Message::Input(input, Some(reply)));
+        let _ = written.await;
     }
 
     /// Reports that the work may be merged; returns when that is written, or why it must not be.
@@ -116,6 +126,8 @@ pub(crate) struct Parts {
     /// Events that are recorded already and not yet in the journal: `run_started`, or what the
     /// reconciliation of a resumed run found.
     pub(crate) first_events: Vec<Event>,
+    /// Attempts of an earlier orchestrator that go on.
+    pub(crate) adoptions: HashMap<TaskIndex, Adoption>,
     pub(crate) outlets: Outlets,
 }
 
@@ -136,6 +148,7 @@ pub(crate) fn spawn(
         messages,
         inbox,
         decided: parts.first_events,
+        adoptions: parts.adoptions,
         undurable: VecDeque::new(),
         appended_seq: 0,
         commit: Arc::new(Notify::new()),
@@ -188,6 +201,7 @@ struct Dispatcher {
     units: JoinSet<()>,
     unit_tasks: HashMap<Id, TaskIndex>,
     controls: HashMap<TaskIndex, watch::Sender<Control>>,
+    adoptions: HashMap<TaskIndex, Adoption>,
     frozen: bool,
     killing: bool,
     wakes: BTreeSet<Timestamp>,
@@ -224,6 +238,7 @@ impl Dispatcher {
             while self.units.join_next().await.is_some() {}
         }
         self.helpers.shutdown().await;
+        self.ports.runner.finish(&self.run).await;
         if let Some(publishing) = self.publishing.take() {
             let _ = publishing.await;
         }
@@ -342,6 +357,13 @@ impl Dispatcher {
                 self.killing = true;
                 self.tell_all(|control| control.kill = true);
             }
+            Message::KillTask(task, done) => {
+                if let Some(control) = self.controls.get(&task) {
+                    control.send_modify(|control| control.kill = true);
+                }
+                self.step(Input::CancelTask(task), turn);
+                turn.done.push(done);
+            }
             Message::Durable(result) => self.durable(result?),
         }
         Ok(())
@@ -411,7 +433,11 @@ impl Dispatcher {
 
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Start { task, attempt } => self.start(task, attempt),
+            Command::Start { task, attempt } => self.start(task, attempt, None),
+            Command::Adopt { task, attempt } => {
+                let adoption = self.adoptions.remove(&task);
+                self.start(task, attempt, adoption);
+            }
             Command::Stop { task, reason } => {
                 if let Some(control) = self.controls.get(&task) {
                     control.send_modify(|control| control.stop = Some(reason));
@@ -433,8 +459,9 @@ impl Dispatcher {
         }
     }
 
-    fn start(&mut self, task: TaskIndex, attempt: Attempt) {
-        let control = Control { stop: None, kill: self.killing, frozen: self.frozen };
+    fn start(&mut self, task: TaskIndex, attempt: Attempt, adoption: Option<Adoption>) {
+        let stop = self.scheduler.stop_reason(task);
+        let control = Control { stop, kill: self.killing, frozen: self.frozen };
         let (control, receiver) = watch::channel(control);
         let unit = Unit {
             plan: Arc::clone(&self.plan),
@@ -445,6 +472,7 @@ impl Dispatcher {
             grace: self.scheduler.state().header.settings.grace.0,
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,
+            adoption,
             lease: None,
         };
         let id = self.units.spawn(unit.run()).id();

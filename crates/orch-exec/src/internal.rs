@@ -122,6 +122,13 @@ pub enum Command {
         /// The attempt.
         attempt: Attempt,
     },
+    /// Go on with the unit of work of an attempt that an earlier orchestrator began.
+    Adopt {
+        /// Of this task.
+        task: TaskIndex,
+        /// The attempt.
+        attempt: Attempt,
+    },
     /// End a unit of work.
     Stop {
         /// Of this task.

@@ -36,6 +36,8 @@ mod events;
 pub mod internal;
 mod orchestrator;
 mod reconcile;
+#[cfg(feature = "defaults")]
+pub mod retention;
 pub mod scheduler;
 pub mod time;
 mod unit;
@@ -44,10 +46,16 @@ mod unit;
 pub mod control;
 #[cfg(feature = "defaults")]
 mod defaults;
+#[cfg(feature = "defaults")]
+pub mod doctor;
 #[cfg(feature = "process")]
 pub mod logs;
 #[cfg(feature = "process")]
 pub mod process;
+#[cfg(feature = "process")]
+pub mod shim;
+#[cfg(feature = "process")]
+mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "defaults")]

@@ -24,7 +24,7 @@ use crate::{
     error::EngineError,
     events::EventStream,
     internal::Input,
-    reconcile,
+    reconcile::{self, Found},
     scheduler::Scheduler,
     time::{Clock, SystemClock},
 };
@@ -216,7 +216,8 @@ impl ParallelOrchestrator {
         };
         let state =
             RunState::begin(&started).map_err(|error| EngineError::Internal(error.to_string()))?;
-        Ok(self.launch(plan, state, journal, vec![started], &recorded))
+        let found = Found { events: vec![started], ..Found::default() };
+        Ok(self.launch(plan, state, journal, found, &recorded))
     }
 
     /// Takes a run up again that was stopped, or whose orchestrator died. Its plan and settings are
@@ -249,8 +250,8 @@ impl ParallelOrchestrator {
         self.check_repository(&plan)?;
         let target = state.header.base.as_ref().map(|base| base.target.clone());
         self.begin(run, &plan, target).await?;
-        let first = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
-        Ok(self.launch(plan, state, journal, first, &durations))
+        let found = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
+        Ok(self.launch(plan, state, journal, found, &durations))
     }
 
     fn check_repository(&self, plan: &ValidPlan) -> Result<(), EngineError> {
@@ -300,7 +301,7 @@ impl ParallelOrchestrator {
         plan: Arc<ValidPlan>,
         state: RunState,
         journal: Box<dyn RunJournal>,
-        first_events: Vec<Event>,
+        found: Found,
         recorded: &Durations,
     ) -> Run {
         let (id, started) = (state.run().clone(), Arc::new(state.started()));
@@ -316,7 +317,7 @@ impl ParallelOrchestrator {
         };
         let run = Run {
             id,
-            first_event: first_events.first().map_or(1, |event| event.seq),
+            first_event: found.events.first().map_or(1, |event| event.seq),
             started,
             plan: Arc::clone(&plan),
             store: Arc::clone(&self.ports.store),
@@ -328,7 +329,8 @@ impl ParallelOrchestrator {
             ports: Arc::clone(&self.ports),
             scheduler,
             journal: Arc::from(journal),
-            first_events,
+            first_events: found.events,
+            adoptions: found.adoptions,
             outlets,
         };
         dispatcher::spawn(parts, messages, inbox);
@@ -455,6 +457,18 @@ impl Run {
         let index =
             self.plan.index_of(task).ok_or_else(|| EngineError::NoSuchTask(task.clone()))?;
         self.ask(Input::CancelTask(index)).await
+    }
+
+    /// Like [`Run::cancel_task`], without grace for its agent.
+    ///
+    /// # Errors
+    /// Where the plan has no such task, or the run has ended.
+    pub async fn kill_task(&self, task: &TaskId) -> Result<(), EngineError> {
+        let index =
+            self.plan.index_of(task).ok_or_else(|| EngineError::NoSuchTask(task.clone()))?;
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::KillTask(index, reply)).map_err(|_| EngineError::Ended)?;
+        answer.await.map_err(|_| EngineError::Ended)
     }
 
     /// Ends running agents, with grace, and then the run, so that it can be resumed later. Their

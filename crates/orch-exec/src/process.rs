@@ -1,13 +1,20 @@
 //! Processes: the stock [`AgentRunner`](orch_model::ports::AgentRunner), which runs commands and
 //! agents as process groups of this machine. Linux only: it needs `pidfd_open` (5.3) and `/proc`.
 //!
-//! Agents end with the orchestrator only where it ends them: one that is killed leaves them running
-//! until they write to their output, which is a pipe to the orchestrator.
+//! Agents are children of the orchestrator here, and what one that was killed left running is ended by
+//! the next one. Where they are to outlive it, `crate::shim` puts a supervisor between.
 
+mod activity;
+pub(crate) mod child;
 mod command;
+pub(crate) mod environment;
 mod group;
-mod identity;
+pub(crate) mod identity;
+pub(crate) mod launch;
+pub(crate) mod leftovers;
+pub(crate) mod orphans;
 mod output;
+pub(crate) mod redact;
 mod runner;
 
 pub use command::Invocation;

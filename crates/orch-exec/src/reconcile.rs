@@ -1,24 +1,43 @@
 //! What became of the tasks that were under way when an earlier orchestrator stopped.
 
+use std::collections::HashMap;
+
 use orch_model::{
-    Event, EventKind, RunState, TaskState, ValidPlan,
+    Event, EventKind, RunState, TaskState, Timestamp, ValidPlan,
     event::TaskChange,
     outcome::{Failure, StopReason},
-    plan::TaskIndex,
-    ports::{CommitMessage, MergeOutcome, MergeRequest},
+    plan::{TaskIndex, spec::Isolation},
+    ports::{
+        AdoptRequest, Adopted, CommitMessage, MergeOutcome, MergeRequest, Purpose, Release,
+        RunningAgent, WorktreeError, WorktreeRequest,
+    },
     state::Merged,
 };
 
-use crate::{error::EngineError, orchestrator::Ports, unit::merge_subject};
+use crate::{
+    error::EngineError,
+    orchestrator::Ports,
+    unit::{Adoption, Workplace, merge_subject, shared_by},
+};
 
-/// Finds out what became of each task under way and brings the state up to date. Gives the events
-/// that say so, for the journal; the first is `run_reopened`.
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Events that say so, for the journal; the first is `run_reopened`.
+    pub(crate) events: Vec<Event>,
+    /// Attempts that go on.
+    pub(crate) adoptions: HashMap<TaskIndex, Adoption>,
+}
+
+/// Finds out what became of each task under way and brings the state up to date.
 ///
-/// - Before its agent was started: nothing has happened, it is queued again.
-/// - With an agent: where that still runs, the task needs attention, since its end can't be
-///   observed; where it is gone, what it left is preserved and the task is run again, uncharged,
-///   unless it was being cancelled.
-/// - In the middle of its merge: the merge is repeated, which finds out whether it had been done.
+/// - Its agent runs or has ended meanwhile, and its worktree is there: the attempt goes on where it
+///   was, under the time limit that began when the agent was started.
+/// - It was being verified: the verification is repeated.
+/// - It was being merged: the merge is repeated, which finds out whether it had been done.
+/// - Nothing of its agent is left, and nobody saw how it ended: what it left is preserved and the task
+///   is run again, uncharged, unless it was being cancelled.
+/// - It can't be known: the task needs attention.
 ///
 /// # Errors
 /// Where the world can't be asked.
@@ -26,30 +45,204 @@ pub(crate) async fn reconcile(
     state: &mut RunState,
     plan: &ValidPlan,
     ports: &Ports,
-) -> Result<Vec<Event>, EngineError> {
-    let mut journal = Vec::new();
-    let mut record = |state: &mut RunState, kind| {
-        let at = ports.clock.now().max(state.updated_at);
-        let event = Event { seq: state.seq + 1, at, kind };
-        state
-            .apply(&event)
-            .map_err(|error| EngineError::Internal(format!("reconciliation: {error}")))?;
-        journal.push(event);
-        Ok::<_, EngineError>(())
-    };
-    record(state, EventKind::RunReopened { pid: std::process::id() })?;
+) -> Result<Found, EngineError> {
+    let mut found = Found::default();
+    record(state, ports, &mut found, EventKind::RunReopened { pid: std::process::id() })?;
     for index in plan.indices() {
         if !state.task(index).state.is_active() {
             continue;
         }
-        let change = fate(state, plan, index, ports).await?;
+        let (changes, adoption) = match fate(state, plan, index, ports).await? {
+            Fate::Becomes(change) => (vec![change], None),
+            Fate::GoesOn(adoption) => (begun(state, index, &adoption), Some(adoption)),
+        };
         let task = state.task(index).id.clone();
-        record(state, EventKind::Task { task, change })?;
+        for change in changes {
+            let kind = EventKind::Task { task: task.clone(), change };
+            record(state, ports, &mut found, kind)?;
+        }
+        if matches!(state.task(index).state, TaskState::Merged { .. })
+            && let Err(error) = tidy(state, plan, index, ports).await
+        {
+            let kind = EventKind::Warning { task: Some(task), message: error.to_string() };
+            record(state, ports, &mut found, kind)?;
+        }
+        found.adoptions.extend(adoption.map(|adoption| (index, adoption)));
     }
-    Ok(journal)
+    Ok(found)
+}
+
+fn record(
+    state: &mut RunState,
+    ports: &Ports,
+    found: &mut Found,
+    kind: EventKind,
+) -> Result<(), EngineError> {
+    let at = ports.clock.now().max(state.updated_at);
+    let event = Event { seq: state.seq + 1, at, kind };
+    state
+        .apply(&event)
+        .map_err(|error| EngineError::Internal(format!("reconciliation: {error}")))?;
+    found.events.push(event);
+    Ok(())
+}
+
+enum Fate {
+    Becomes(TaskChange),
+    GoesOn(Adoption),
+}
+
+/// What is yet to be written of an agent that was started just before its orchestrator died.
+fn begun(state: &RunState, index: TaskIndex, adoption: &Adoption) -> Vec<TaskChange> {
+    let agent = adoption.agent.as_ref().and_then(|agent| agent.identity());
+    match &state.task(index).state {
+        TaskState::Leased { .. } => vec![TaskChange::Preparing, TaskChange::Started { agent }],
+        TaskState::Preparing { .. } => vec![TaskChange::Started { agent }],
+        _ => Vec::new(),
+    }
+}
+
+/// Takes away the worktree of a task whose merge outlived its orchestrator.
+async fn tidy(
+    state: &RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+) -> Result<(), WorktreeError> {
+    let task = plan.task(index);
+    let (Some(worktrees), Some(attempt)) = (&ports.worktrees, state.task(index).state.attempt())
+    else {
+        return Ok(());
+    };
+    if task.isolation == Isolation::None {
+        return Ok(());
+    }
+    let shared_by = shared_by(plan, index);
+    let (run, id) = (state.run().clone(), task.id.clone());
+    let release = if task.verify.is_empty() { Release::Done } else { Release::Verified };
+    worktrees.tidy(WorktreeRequest { run, task: id, attempt, shared_by }, release).await
 }
 
 async fn fate(
+    state: &RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+) -> Result<Fate, EngineError> {
+    let task = state.task(index);
+    let again = |message: &str| {
+        Fate::Becomes(TaskChange::Retry {
+            failure: Failure::Interrupted { message: message.into() },
+            until: state.updated_at,
+        })
+    };
+    let lost = |known: String| {
+        let place = task.place.as_ref().map(|place| place.path.display().to_string());
+        let place = place.unwrap_or_else(|| "the repository".into());
+        let hint = format!("end what still runs of it, then look at its work in {place}");
+        Fate::Becomes(TaskChange::Lost { known, hint })
+    };
+    Ok(match &task.state {
+        TaskState::Merging { .. } => Fate::Becomes(merged(state, plan, index, ports).await?),
+        TaskState::Verifying { .. } => {
+            for verification in 0..plan.task(index).verify.len() {
+                let purpose = Purpose::Verify { index: verification };
+                match ask(state, index, purpose, ports).await? {
+                    Adopted::Agent(agent) => end(agent.as_ref()).await,
+                    Adopted::Unknown { known } => return Ok(lost(known)),
+                    _ => {}
+                }
+            }
+            match workplace(state, plan, index, ports).await? {
+                Some(place) => {
+                    Fate::GoesOn(Adoption { place, agent: None, since: task.entered_at })
+                }
+                None => again("its worktree is gone"),
+            }
+        }
+        _ => match ask(state, index, Purpose::Work, ports).await? {
+            Adopted::Agent(agent) => match workplace(state, plan, index, ports).await? {
+                Some(place) => {
+                    let since = began(state, index);
+                    Fate::GoesOn(Adoption { place, agent: Some(agent), since })
+                }
+                None => {
+                    end(agent.as_ref()).await;
+                    again("its worktree is gone")
+                }
+            },
+            Adopted::Unknown { known } => lost(known),
+            _ if matches!(
+                task.state,
+                TaskState::Stopping { reason: StopReason::Cancelled, .. }
+            ) =>
+            {
+                Fate::Becomes(TaskChange::Cancelled)
+            }
+            _ if matches!(task.state, TaskState::Leased { .. } | TaskState::Preparing { .. }) => {
+                again("the orchestrator ended before the agent was started")
+            }
+            _ => again("the orchestrator ended while the agent ran"),
+        },
+    })
+}
+
+/// When the agent was started, as near as the journal tells.
+fn began(state: &RunState, index: TaskIndex) -> Timestamp {
+    let task = state.task(index);
+    match task.state {
+        TaskState::Stopping { .. } => task.started_at.unwrap_or(task.entered_at),
+        _ => task.entered_at,
+    }
+}
+
+async fn ask(
+    state: &RunState,
+    index: TaskIndex,
+    purpose: Purpose,
+    ports: &Ports,
+) -> Result<Adopted, EngineError> {
+    let task = state.task(index);
+    let request = AdoptRequest {
+        run: state.run().clone(),
+        task: task.id.clone(),
+        attempt: task.attempts,
+        purpose,
+        identity: task.agent.clone(),
+    };
+    Ok(ports.runner.adopt(request).await?)
+}
+
+/// Ends an agent whose result nobody needs.
+async fn end(agent: &dyn RunningAgent) {
+    if let Err(error) = agent.stop(std::time::Duration::ZERO).await {
+        tracing::warn!(%error, "an agent of an earlier orchestrator can't be ended");
+    }
+}
+
+/// Where the attempt works; `None` where that is gone.
+async fn workplace(
+    state: &RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+) -> Result<Option<Workplace>, EngineError> {
+    let task = state.task(index);
+    if plan.task(index).isolation == Isolation::None {
+        return Ok(Some(Workplace::Repository));
+    }
+    let Some(place) = &task.place else { return Ok(None) };
+    let request = WorktreeRequest {
+        run: state.run().clone(),
+        task: task.id.clone(),
+        attempt: task.attempts,
+        shared_by: shared_by(plan, index),
+    };
+    Ok(ports.worktrees()?.reopen(request, place).await?.map(Workplace::Worktree))
+}
+
+/// Repeats a merge.
+async fn merged(
     state: &RunState,
     plan: &ValidPlan,
     index: TaskIndex,
@@ -60,57 +253,29 @@ async fn fate(
         failure: Failure::Interrupted { message: message.into() },
         until: state.updated_at,
     };
-    Ok(match &task.state {
-        TaskState::Merging { commit: None, .. } => TaskChange::Merged { result: Merged::Nothing },
-        TaskState::Merging { commit: Some(commit), attempt } => {
-            let Some(place) = &task.place else {
-                return Ok(again("the place of its work is not recorded"));
-            };
-            let request = MergeRequest {
-                commit: commit.clone(),
-                branch: place.branch.clone(),
-                message: CommitMessage {
-                    subject: merge_subject(plan.task(index)),
-                    run: state.run().clone(),
-                    task: task.id.clone(),
-                    attempt: *attempt,
-                },
-            };
-            match ports.worktrees()?.merge(request).await? {
-                MergeOutcome::Merged { merge_commit } => TaskChange::Merged {
-                    result: Merged::Commit { commit: commit.clone(), merge_commit },
-                },
-                MergeOutcome::Conflicted { files } => TaskChange::Conflicted {
-                    commit: commit.clone(),
-                    branch: place.branch.clone(),
-                    files,
-                },
-                _ => again("the merge ended in an unknown way"),
-            }
-        }
-        TaskState::Leased { .. } | TaskState::Preparing { .. } => {
-            again("the orchestrator ended before the agent was started")
-        }
-        _ => match &task.agent {
-            Some(agent) if ports.runner.is_alive(agent).await? => TaskChange::Lost {
-                known: format!("its agent (process {}) outlived the orchestrator", agent.pid),
-                hint: format!(
-                    "wait for it or end it with `kill -- -{}`, then look at {}",
-                    agent.pid,
-                    task.place.as_ref().map_or_else(
-                        || "the repository".into(),
-                        |place| place.path.display().to_string()
-                    ),
-                ),
-            },
-            _ if matches!(
-                task.state,
-                TaskState::Stopping { reason: StopReason::Cancelled, .. }
-            ) =>
-            {
-                TaskChange::Cancelled
-            }
-            _ => again("the orchestrator ended while the agent ran"),
+    let TaskState::Merging { commit: Some(commit), attempt } = &task.state else {
+        return Ok(TaskChange::Merged { result: Merged::Nothing });
+    };
+    let Some(place) = &task.place else {
+        return Ok(again("the place of its work is not recorded"));
+    };
+    let request = MergeRequest {
+        commit: commit.clone(),
+        branch: place.branch.clone(),
+        message: CommitMessage {
+            subject: merge_subject(plan.task(index)),
+            run: state.run().clone(),
+            task: task.id.clone(),
+            attempt: *attempt,
         },
+    };
+    Ok(match ports.worktrees()?.merge(request).await? {
+        MergeOutcome::Merged { merge_commit } => {
+            TaskChange::Merged { result: Merged::Commit { commit: commit.clone(), merge_commit } }
+        }
+        MergeOutcome::Conflicted { files } => {
+            TaskChange::Conflicted { commit: commit.clone(), branch: place.branch.clone(), files }
+        }
+        _ => again("the merge ended in an unknown way"),
     })
 }

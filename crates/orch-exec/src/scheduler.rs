@@ -225,12 +225,24 @@ impl Scheduler {
                     self.queue.insert(self.ranks.rank(task));
                 }
                 TaskState::Backoff { until, .. } => self.pause_until(task, until),
-                _ => {}
+                _ => self.adopt(task),
             }
         }
         if let Some(by) = self.stopped_by {
             self.skip_rest(by, now);
         }
+    }
+
+    /// Goes on with an attempt that an earlier orchestrator began.
+    fn adopt(&mut self, task: TaskIndex) {
+        let run = self.state.task(task);
+        let Some(attempt) = run.state.attempt().filter(|_| run.state.is_active()) else { return };
+        if let TaskState::Stopping { reason, .. } = &run.state {
+            self.told.insert(task, reason.clone());
+        }
+        self.slots.insert(task, run.entered_at);
+        self.holdings.take(task);
+        self.out.commands.push(Command::Adopt { task, attempt });
     }
 
     fn unblock(&mut self, task: TaskIndex, now: Timestamp) {

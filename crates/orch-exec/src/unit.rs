@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use orch_model::{
-    CommitId, RunId, Span,
+    CommitId, EpicId, RunId, Span, Timestamp,
     event::Place,
     outcome::{AgentExit, Failure, StopReason},
     plan::{
@@ -54,6 +54,18 @@ pub(crate) struct Unit {
     pub(crate) control: watch::Receiver<Control>,
     /// The locks of the task, from the time when they are held.
     pub(crate) lease: Option<Box<dyn Lease>>,
+    /// Where an attempt of an earlier orchestrator goes on; `None` for a new one.
+    pub(crate) adoption: Option<Adoption>,
+}
+
+/// An attempt that an earlier orchestrator began.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    pub(crate) place: Workplace,
+    /// Its agent; `None` where that has ended, with success.
+    pub(crate) agent: Option<Box<dyn RunningAgent>>,
+    /// When the agent was started.
+    pub(crate) since: Timestamp,
 }
 
 /// What a task asks for before it begins.
@@ -87,6 +99,7 @@ impl From<RunnerError> for Exit {
             RunnerError::Spawn { .. } | RunnerError::Unsupported(_) => {
                 Failure::Spawn { message: error.to_string() }
             }
+            RunnerError::Lost(message) => Failure::Interrupted { message },
             _ => Failure::Infrastructure { message: error.to_string() },
         })
     }
@@ -94,7 +107,7 @@ impl From<RunnerError> for Exit {
 
 /// Where the task works.
 #[derive(Debug)]
-enum Workplace {
+pub(crate) enum Workplace {
     Repository,
     Worktree(Box<dyn Worktree>),
 }
@@ -145,8 +158,15 @@ impl Unit {
         let request = lock_request(task, &self.run, self.attempt);
         match self.ports.locks.try_acquire(request).await {
             Ok(Acquired::Granted(lease)) => {
-                self.reporter.tell(UnitReport::Leased);
+                if self.adoption.is_none() {
+                    self.reporter.tell(UnitReport::Leased);
+                }
                 Ok(Some(Some(lease)))
+            }
+            // Its agent works already: to hold it up would not help.
+            Ok(Acquired::Busy { lock, .. }) if self.adoption.is_some() => {
+                self.warn(format!("it goes on without its lock {lock}, which another one took"));
+                Ok(Some(None))
             }
             Ok(Acquired::Busy { lock, holder }) => {
                 let holder = holder.map_or_else(|| "another process".into(), |h| h.to_string());
@@ -158,11 +178,17 @@ impl Unit {
     }
 
     async fn work_and_merge(&mut self) -> UnitEnd {
-        let place = match self.prepare().await {
-            Ok(place) => place,
-            Err(exit) => return exit.into_end(),
+        let (place, entry) = match self.adoption.take() {
+            Some(Adoption { place, agent: Some(agent), since }) => {
+                (place, Entry::Agent { agent, since })
+            }
+            Some(Adoption { place, agent: None, .. }) => (place, Entry::Verification),
+            None => match self.prepare().await {
+                Ok(place) => (place, Entry::Beginning),
+                Err(exit) => return exit.into_end(),
+            },
         };
-        let result = self.work(&place).await;
+        let result = self.work(&place, entry).await;
         let (end, release) = match result {
             Ok(end @ UnitEnd::Merged(_)) => {
                 let verified = !self.task().verify.is_empty();
@@ -188,11 +214,10 @@ impl Unit {
 
     async fn prepare(&self) -> Result<Workplace, Exit> {
         let task = self.task();
-        let shared_by = match task.isolation {
-            Isolation::None => return Ok(Workplace::Repository),
-            Isolation::Epic => task.epic.map(|epic| self.plan.epics()[epic.get()].id.clone()),
-            _ => None,
-        };
+        if task.isolation == Isolation::None {
+            return Ok(Workplace::Repository);
+        }
+        let shared_by = shared_by(&self.plan, self.index);
         let request = WorktreeRequest {
             run: self.run.clone(),
             task: task.id.clone(),
@@ -200,25 +225,40 @@ impl Unit {
             shared_by,
         };
         let worktree = self.ports.worktrees()?.acquire(request).await?;
-        self.reporter.tell(UnitReport::Prepared(Place {
+        // Whoever finds the agent without this orchestrator must know where it works.
+        let place = Place {
             path: worktree.path().to_owned(),
             branch: worktree.branch().to_owned(),
             base: worktree.base().clone(),
-        }));
+        };
+        self.reporter.write(UnitReport::Prepared(place)).await;
         Ok(Workplace::Worktree(worktree))
     }
 
-    async fn work(&mut self, place: &Workplace) -> Result<UnitEnd, Exit> {
-        self.go_on()?;
-        let request = self.request(place, self.task().work.clone(), Purpose::Work);
-        let exit = self.supervise(request, true).await?;
-        if !exit.status.is_success() {
-            return Err(Exit::Failed(Failure::Agent {
-                exit: exit.status,
-                output_tail: exit.output_tail,
-            }));
+    async fn work(&mut self, place: &Workplace, entry: Entry) -> Result<UnitEnd, Exit> {
+        let exit = match entry {
+            Entry::Beginning => {
+                self.go_on()?;
+                let request = self.request(place, self.task().work.clone(), Purpose::Work);
+                let agent = self.ports.runner.start(request).await?;
+                self.reporter.tell(UnitReport::Started(agent.identity()));
+                Some(self.watch(agent.as_ref(), Duration::ZERO).await?)
+            }
+            Entry::Agent { agent, since } => {
+                let elapsed = self.ports.clock.now().since(since);
+                Some(self.watch(agent.as_ref(), elapsed).await?)
+            }
+            Entry::Verification => None,
+        };
+        if let Some(exit) = exit {
+            if !exit.status.is_success() {
+                return Err(Exit::Failed(Failure::Agent {
+                    exit: exit.status,
+                    output_tail: exit.output_tail,
+                }));
+            }
+            self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
         }
-        self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
         let sealed = self.seal(place).await?;
         if sealed.is_none() && self.task().expects == Expects::Changes {
             return Err(Exit::Failed(Failure::NoChanges));
@@ -247,7 +287,8 @@ impl Unit {
             self.go_on()?;
             let work = Work::Command(command.clone());
             let request = self.request(place, work, Purpose::Verify { index });
-            let exit = self.supervise(request, false).await?;
+            let agent = self.ports.runner.start(request).await?;
+            let exit = self.watch(agent.as_ref(), Duration::ZERO).await?;
             if !exit.status.is_success() {
                 return Err(Exit::Failed(Failure::Verification {
                     command: command.to_string(),
@@ -331,15 +372,16 @@ impl Unit {
         }
     }
 
-    /// Runs an agent to its end, under the task's time limit and the dispatcher's control.
-    async fn supervise(&mut self, request: AgentRequest, is_work: bool) -> Result<AgentExit, Exit> {
-        let agent = self.ports.runner.start(request).await?;
-        self.bind_locks(agent.as_ref()).await;
-        if is_work {
-            self.reporter.tell(UnitReport::Started(agent.identity()));
-        }
+    /// Sees an agent to its end, under the task's time limit, of which some has gone by, and the
+    /// dispatcher's control.
+    async fn watch(
+        &mut self,
+        agent: &dyn RunningAgent,
+        elapsed: Duration,
+    ) -> Result<AgentExit, Exit> {
+        self.bind_locks(agent).await;
         let limit = self.task().timeout;
-        let mut watch = Stopwatch::new(limit);
+        let mut watch = Stopwatch::new(limit.saturating_sub(elapsed));
         // What was said to an earlier agent of this unit holds for this one too.
         self.control.mark_changed();
         loop {
@@ -348,6 +390,12 @@ impl Unit {
                 biased;
                 exit = agent.wait() => {
                     let exit = exit?;
+                    if exit.left_behind > 0 {
+                        self.warn(format!(
+                            "processes that it left behind were ended: {}",
+                            exit.left_behind
+                        ));
+                    }
                     if exit.leaked_output {
                         self.warn(
                             "a process that it left behind held its output open and was cut off"
@@ -356,10 +404,11 @@ impl Unit {
                     }
                     return Ok(exit);
                 }
+                notice = agent.notice() => self.warn(notice),
                 () = reached(deadline) => {
                     let after = Span(limit);
                     self.reporter.tell(UnitReport::Stopping(StopReason::Timeout { after }));
-                    self.stop(agent.as_ref()).await?;
+                    self.stop(agent).await?;
                     return Err(Exit::Failed(Failure::Timeout { after }));
                 }
                 changed = self.control.changed() => {
@@ -373,8 +422,14 @@ impl Unit {
                         },
                     };
                     if let Some(reason) = control.stop {
-                        self.stop(agent.as_ref()).await?;
-                        return Err(Exit::Stopped(reason));
+                        self.stop(agent).await?;
+                        return Err(match reason {
+                            // An earlier orchestrator found it late.
+                            StopReason::Timeout { after } => {
+                                Exit::Failed(Failure::Timeout { after })
+                            }
+                            reason => Exit::Stopped(reason),
+                        });
                     }
                     if watch.set_frozen(control.frozen) {
                         if control.frozen { agent.freeze().await? } else { agent.thaw().await? }
@@ -409,6 +464,20 @@ impl Unit {
             () = no_grace => agent.stop(Duration::ZERO).await,
         }
     }
+}
+
+/// Where an attempt is entered.
+enum Entry {
+    Beginning,
+    Agent { agent: Box<dyn RunningAgent>, since: Timestamp },
+    Verification,
+}
+
+/// The epic whose tasks share the worktree of a task.
+pub(crate) fn shared_by(plan: &ValidPlan, index: TaskIndex) -> Option<EpicId> {
+    let task = plan.task(index);
+    let epic = task.epic.filter(|_| task.isolation == Isolation::Epic)?;
+    Some(plan.epics()[epic.get()].id.clone())
 }
 
 impl Exit {

@@ -19,6 +19,14 @@ pub struct AgentExit {
     pub leaked_output: bool,
     /// What it used, where it says so.
     pub usage: Option<Usage>,
+    /// How many processes it left behind that had to be ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_behind: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl AgentExit {
@@ -31,6 +39,7 @@ impl AgentExit {
             output_bytes: 0,
             leaked_output: false,
             usage: None,
+            left_behind: 0,
         }
     }
 }

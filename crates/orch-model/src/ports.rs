@@ -12,7 +12,9 @@ pub use lock::{
     Acquired, Deadlock, DeadlockStep, HeldLock, Lease, LeaseInfo, LockError, LockHolder,
     LockOverview, LockRequest, ResourceLock, WaiterInfo,
 };
-pub use runner::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent};
+pub use runner::{
+    AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent,
+};
 pub use store::{EventReader, RunJournal, RunSummary, StateStore, StoreError};
 pub use worktree::{
     BeginRun, CommitMessage, GcItem, GcItemKind, GcRequest, MergeOutcome, MergeRequest, Release,

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File, Permissions},
     io::{self, BufWriter, Write},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use orch_model::ports::StoreError;
@@ -41,20 +41,25 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), StoreError> {
 /// power cut.
 ///
 /// The temporary file is made in `temporaries`, a folder of the same file system that only the
-/// caller writes in.
+/// caller writes in. When it is whole, `is_wanted` decides whether it takes the place of the file.
 pub(crate) fn replace(
     path: &Path,
     temporaries: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    is_wanted: impl FnOnce() -> bool,
 ) -> Result<(), StoreError> {
     let file = write_temporary(path, temporaries, write)?;
+    if !is_wanted() {
+        return Ok(());
+    }
     file.persist(path).map_err(|error| io_error(path, "putting the file in place")(error.error))?;
     sync_dir(parent(path))
 }
 
 /// Makes a file that is there as a whole or not at all; `false` where there is one of that name.
-pub(crate) fn create(path: &Path, content: &[u8]) -> Result<bool, StoreError> {
-    let file = write_temporary(path, parent(path), |file| file.write_all(content))?;
+/// `temporaries` as for [`replace`].
+pub(crate) fn create(path: &Path, temporaries: &Path, content: &[u8]) -> Result<bool, StoreError> {
+    let file = write_temporary(path, temporaries, |file| file.write_all(content))?;
     match file.persist_noclobber(path) {
         Ok(_) => sync_dir(parent(path)).map(|()| true),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -62,14 +67,25 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> Result<bool, StoreError> {
     }
 }
 
+/// What is in a folder; nothing where there is no folder.
+pub(crate) fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
+    match fs::read_dir(dir).and_then(Iterator::collect) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result.map_err(io_error(dir, "listing the folder")),
+    }
+}
+
+/// What writers that died left half-written in a folder, where nobody is writing now.
+pub(crate) fn temporaries(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let is_one = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+    Ok(entries(dir)?.iter().filter(|entry| is_one(entry)).map(fs::DirEntry::path).collect())
+}
+
 /// Removes what writers that died left half-written. Nobody may be writing in the folder.
 pub(crate) fn remove_temporaries(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
-            && let Err(error) = fs::remove_file(entry.path())
-        {
-            tracing::debug!(path = %entry.path().display(), %error, "a temporary file stays");
+    for path in temporaries(dir).unwrap_or_default() {
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::debug!(path = %path.display(), %error, "a temporary file stays");
         }
     }
 }
@@ -105,10 +121,12 @@ mod tests {
     fn files_are_made_once_and_replaced_as_a_whole() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        assert!(create(&path, b"one").unwrap());
-        assert!(!create(&path, b"two").unwrap());
+        assert!(create(&path, dir.path(), b"one").unwrap());
+        assert!(!create(&path, dir.path(), b"two").unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"one");
-        replace(&path, dir.path(), |file| file.write_all(b"three")).unwrap();
+        replace(&path, dir.path(), |file| file.write_all(b"two"), || false).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one", "it was not wanted any more");
+        replace(&path, dir.path(), |file| file.write_all(b"three"), || true).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
@@ -130,8 +148,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let absent = dir.path().join("absent/file");
         for error in [
-            create(&absent, b"").unwrap_err(),
-            replace(&absent, parent(&absent), |_| Ok(())).unwrap_err(),
+            create(&absent, parent(&absent), b"").unwrap_err(),
+            replace(&absent, parent(&absent), |_| Ok(()), || true).unwrap_err(),
             create_dir(&absent).unwrap_err(),
             sync_dir(&absent).unwrap_err(),
         ] {
@@ -141,6 +159,6 @@ mod tests {
         fs::write(&file, "").unwrap();
         assert!(create_dir(&file).is_err(), "a file is not a folder");
         fs::create_dir(dir.path().join("dir")).unwrap();
-        assert!(replace(&dir.path().join("dir"), dir.path(), |_| Ok(())).is_err());
+        assert!(replace(&dir.path().join("dir"), dir.path(), |_| Ok(()), || true).is_err());
     }
 }

@@ -14,6 +14,9 @@
 //! A checksum is the CRC-32 (IEEE 802.3) of the length's digits and the JSON, continued from the
 //! checksum before it, so that a record that is missing, repeated or out of place is found too.
 //!
+//! A file whose format is newer than this module can't be read. One in the known format with events
+//! of a newer version is read up to the first event that is not understood, and never written.
+//!
 //! What a killed writer leaves is a file whose last record is incomplete: a *torn tail*, which
 //! readers pass over and the next writer cuts off. Where a complete record follows a bad one, the
 //! file did not become so by a kill: it is *damaged*, and nobody touches it.
@@ -38,6 +41,8 @@ pub(crate) const HEADER_MAX: usize = 4096;
 /// What stands in the first line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
+    /// The version of the events in it.
+    pub(crate) events: u32,
     pub(crate) run: RunId,
     /// The number of the first event in the file.
     pub(crate) first: u64,
@@ -48,14 +53,14 @@ pub(crate) struct Header {
 impl Header {
     /// The header of the first file of a run.
     pub(crate) fn new(run: RunId) -> Self {
-        Self { run, first: 1, chain: 0 }
+        Self { events: EVENT_VERSION, run, first: 1, chain: 0 }
     }
 
     /// The line, and the checksum that the first record continues.
     pub(crate) fn encode(&self) -> (String, u32) {
-        let Self { run, first, chain } = self;
+        let Self { events, run, first, chain } = self;
         let text = format!(
-            "orch-journal {JOURNAL_VERSION} events {EVENT_VERSION} run {run} first {first} chain {chain:08x}"
+            "orch-journal {JOURNAL_VERSION} events {events} run {run} first {first} chain {chain:08x}"
         );
         let check = crc(*chain, &[text.as_bytes()]);
         (format!("{text} check {check:08x}\n"), check)
@@ -76,8 +81,10 @@ impl Header {
             return Err(bad("it does not begin with `orch-journal`"));
         };
         let version: u32 = version.parse().map_err(|_| bad("its version is not a number"))?;
-        if version > JOURNAL_VERSION {
-            return Err(Fault::Newer { found: version, known: JOURNAL_VERSION });
+        match version {
+            1..=JOURNAL_VERSION => {}
+            0 => return Err(bad("there was no version 0")),
+            _ => return Err(Fault::Newer { found: version, known: JOURNAL_VERSION }),
         }
         let ["events", events, "run", run, "first", first, "chain", chain, "check", check] = rest
         else {
@@ -92,13 +99,13 @@ impl Header {
             return Err(bad("its header does not match its checksum"));
         }
         let events: u32 = events.parse().map_err(|_| bad("its event version is not a number"))?;
-        if events > EVENT_VERSION {
-            return Err(Fault::Newer { found: events, known: EVENT_VERSION });
+        if events == 0 {
+            return Err(bad("there were no events of version 0"));
         }
         let run = RunId::new(run).map_err(|error| bad(&format!("its run: {error}")))?;
         let first: NonZeroU64 =
             first.parse().map_err(|_| bad("its first number is not a positive number"))?;
-        Ok((Self { run, first: first.get(), chain }, end + 1, check))
+        Ok((Self { events, run, first: first.get(), chain }, end + 1, check))
     }
 }
 
@@ -392,6 +399,7 @@ mod tests {
                 damaged("a checksum of its header is not a number"),
             ),
             ("orch-journal 7 whatever\n", Fault::Newer { found: 7, known: JOURNAL_VERSION }),
+            ("orch-journal 0 whatever\n", damaged("there was no version 0")),
         ];
         for (text, fault) in table {
             assert_eq!(scan(text.as_bytes()).unwrap_err(), *fault, "{text}");
@@ -406,7 +414,7 @@ mod tests {
     #[test]
     fn header_fields_are_checked_though_the_checksum_is_right() {
         let cases = [
-            ("events 9 run r1 first 1", Fault::Newer { found: 9, known: EVENT_VERSION }),
+            ("events 0 run r1 first 1", damaged("there were no events of version 0")),
             ("events x run r1 first 1", damaged("its event version is not a number")),
             ("events 1 run r1 first x", damaged("its first number is not a positive number")),
             ("events 1 run r1 first 0", damaged("its first number is not a positive number")),

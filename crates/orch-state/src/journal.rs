@@ -46,7 +46,7 @@ struct Shared {
     outlet: Outlet,
     /// The number of the last event in the published state.
     published: Mutex<u64>,
-    _owner: Ownership,
+    owner: Ownership,
 }
 
 /// Where the journal ends.
@@ -55,6 +55,8 @@ struct Tail {
     buffer: Vec<u8>,
     chain: u32,
     seq: u64,
+    /// How long the file is; `None` where it is no regular file.
+    length: Option<u64>,
     /// The last event that survives a power cut.
     synced: u64,
     /// Why nothing more is taken.
@@ -69,17 +71,20 @@ impl FileJournal {
         (seq, chain): (u64, u32),
         owner: Ownership,
     ) -> Result<Self, StoreError> {
-        outlet.claim()?;
         let file =
             OpenOptions::new().append(true).open(&path).map_err(io_error(&path, "opening"))?;
-        let tail = Tail { buffer: Vec::new(), chain, seq, synced: 0, stopped: None };
+        // Last, so that a run that can't be written does not become the current one.
+        outlet.claim()?;
+        let metadata = file.metadata().map_err(io_error(&path, "looking at it"))?;
+        let length = metadata.is_file().then_some(metadata.len());
+        let tail = Tail { buffer: Vec::new(), chain, seq, length, synced: 0, stopped: None };
         Ok(Self(Arc::new(Shared {
             path,
             file,
             tail: Mutex::new(tail),
             outlet,
             published: Mutex::new(0),
-            _owner: owner,
+            owner,
         })))
     }
 }
@@ -114,24 +119,41 @@ impl Shared {
                 return Err(StoreError::Other { source: error.into() });
             }
         }
+        self.check_alone(&mut tail)?;
         for event in events {
             if tail.buffer.len() > CHUNK {
-                let written = (&self.file).write_all(&tail.buffer);
-                tail.buffer.clear();
-                written.map_err(|source| self.stop(&mut tail, "appending", source))?;
+                self.write(&mut tail)?;
             }
             chain = format::encode(&mut tail.buffer, chain, event)
                 .map_err(|error| self.stop(&mut tail, "appending", io::Error::other(error)))?;
             seq += 1;
         }
-        if let Err(source) = (&self.file).write_all(&tail.buffer) {
-            return Err(self.stop(&mut tail, "appending", source));
-        }
+        self.write(&mut tail)?;
         (tail.chain, tail.seq) = (chain, seq);
         // The event that holds the plan may be large, and no later one is.
-        tail.buffer.clear();
         tail.buffer.shrink_to(2 * CHUNK);
         Ok(())
+    }
+
+    /// Makes sure that this is still the only writer: nobody has taken the run over, and the file
+    /// ends where this one left it.
+    fn check_alone(&self, tail: &mut Tail) -> Result<(), StoreError> {
+        let mut checked = self.owner.check();
+        if let Some(length) = tail.length {
+            let found = self.file.metadata().map_err(io_error(&self.path, "looking at it"))?.len();
+            if checked.is_ok() && found != length {
+                checked = Err(StoreError::Superseded { path: self.path.clone() });
+            }
+        }
+        checked.inspect_err(|error| tail.stopped = Some(error.to_string()))
+    }
+
+    fn write(&self, tail: &mut Tail) -> Result<(), StoreError> {
+        let written = (&self.file).write_all(&tail.buffer);
+        let length = tail.buffer.len() as u64;
+        tail.length = tail.length.map(|before| before + length);
+        tail.buffer.clear();
+        written.map_err(|source| self.stop(tail, "appending", source))
     }
 
     fn sync(&self) -> Result<u64, StoreError> {
@@ -187,7 +209,7 @@ pub(crate) fn cut_torn_tail(path: &Path, torn: &[u8], end: u64) -> Result<(), St
     let mut aside = path.to_path_buf();
     for number in 1.. {
         aside.set_file_name(format!("journal.torn-{number}"));
-        if disk::create(&aside, torn)? {
+        if disk::create(&aside, path.parent().unwrap_or(path), torn)? {
             break;
         }
     }
@@ -221,6 +243,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use orch_model::{event::EventKind, id::RunId, time::Timestamp};
 
     use super::*;
@@ -269,6 +293,35 @@ mod tests {
         assert!(matches!(error, StoreError::Io { doing: "syncing", .. }), "{error}");
         assert!(matches!(journal.append(&[warning(2)]).await, Err(StoreError::Stopped(_))));
         assert!(matches!(journal.sync().await, Err(StoreError::Stopped(_))));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_not_the_only_writer_stops() {
+        type Deed = fn(&Path);
+        let deeds: [(Deed, &str); 2] = [
+            (|dir| fs::write(dir.join("journal"), "somebody else's\n").unwrap(), "journal"),
+            (
+                |dir| {
+                    fs::write(dir.join("owner.lock"), r#"{"pid":1,"run":"r1","epoch":9}"#).unwrap()
+                },
+                "owner.lock",
+            ),
+        ];
+        for (deed, name) in deeds {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("journal");
+            fs::write(&path, "").unwrap();
+            let journal = journal_on(path.to_str().unwrap(), dir.path());
+            journal.append(&[warning(1)]).await.unwrap();
+            deed(dir.path());
+            let before = fs::read(&path).unwrap();
+            let error = journal.append(&[warning(2)]).await.unwrap_err();
+            let StoreError::Superseded { path: found } = &error else { panic!("{error}") };
+            assert!(found.ends_with(name), "{error}");
+            assert!(matches!(journal.append(&[warning(2)]).await, Err(StoreError::Stopped(_))));
+            assert!(matches!(journal.sync().await, Err(StoreError::Stopped(_))));
+            assert_eq!(fs::read(&path).unwrap(), before, "nothing was written");
+        }
     }
 
     #[tokio::test]

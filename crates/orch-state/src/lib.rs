@@ -79,6 +79,7 @@ mod reader;
 mod sample;
 mod store;
 mod summary;
+mod upkeep;
 
 pub use format::JOURNAL_VERSION;
 pub use locks::FileLocks;

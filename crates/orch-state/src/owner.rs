@@ -4,13 +4,17 @@
 //! file says (process and run) is for messages only. The file is never deleted: whoever waits for
 //! a deleted file holds a lock that nobody else can see.
 //!
+//! Each one that takes the right counts an *epoch* up in the file. The holder compares before each
+//! write: should the lock ever fail (the file was deleted, or the file system has no locks), the one
+//! that was superseded writes nothing more, and the journal has one writer all the same.
+//!
 //! Looking whether the lock is held means to take it for an instant, shared. So that such a look
 //! can't turn a starting orchestrator away, the one that starts tries for [`PATIENCE`].
 
 use std::{
     fs::File,
-    io::{Read, Write},
-    path::Path,
+    io::{Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -31,13 +35,23 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// What the file says about its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Note {
+    /// The process; 0 where there is none any more.
     pub(crate) pid: u32,
     pub(crate) run: RunId,
+    /// How often the right has been taken.
+    #[serde(default)]
+    pub(crate) epoch: u64,
 }
 
 /// The right to write the journal of a run, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Ownership(HeldFile);
+pub(crate) struct Ownership {
+    held: HeldFile,
+    path: PathBuf,
+    note: Note,
+    /// The note as it stands in the file.
+    text: Vec<u8>,
+}
 
 impl Ownership {
     /// Takes the right. Blocks for [`PATIENCE`] at most.
@@ -54,20 +68,40 @@ impl Ownership {
                 }
             }
         };
-        let note = Note { pid: std::process::id(), run: run.clone() };
-        let write = |mut file: &File| {
-            file.set_len(0)?;
-            file.write_all(&serde_json::to_vec(&note)?)
-        };
-        held.with_file(write).map_err(io_error(path, "writing"))?;
-        Ok(Self(held))
+        let epoch = read(path).map_or(1, |note| note.epoch.saturating_add(1));
+        let note = Note { pid: std::process::id(), run: run.clone(), epoch };
+        let text = held.with_file(|file| write(file, &note)).map_err(io_error(path, "writing"))?;
+        Ok(Self { held, path: path.into(), note, text })
     }
+
+    /// Makes sure that nobody has taken the right since.
+    ///
+    /// # Errors
+    /// [`StoreError::Superseded`] where somebody has.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        match std::fs::read(&self.path) {
+            Ok(text) if text != self.text => {
+                Err(StoreError::Superseded { path: self.path.clone() })
+            }
+            // Deleted: the next one makes it anew, and is then seen.
+            _ => Ok(()),
+        }
+    }
+}
+
+fn write(mut file: &File, note: &Note) -> std::io::Result<Vec<u8>> {
+    let text = serde_json::to_vec(note)?;
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&text)?;
+    Ok(text)
 }
 
 impl Drop for Ownership {
     fn drop(&mut self) {
         // So that the note of the past can't be taken for that of the next holder.
-        if let Err(error) = self.0.with_file(|file| file.set_len(0)) {
+        let note = Note { pid: 0, ..self.note.clone() };
+        if let Err(error) = self.held.with_file(|file| write(file, &note)) {
             tracing::debug!(%error, "the owner's note stays behind");
         }
     }
@@ -78,12 +112,18 @@ pub(crate) fn current(path: &Path) -> Option<Note> {
     let file = File::open(path).ok()?;
     match HeldFile::try_lock(file, Mode::Shared) {
         Ok(Some(_free)) => None,
-        Ok(None) => read(path),
+        Ok(None) => read(path).filter(|note| note.pid != 0),
         Err(error) => {
             tracing::debug!(path = %path.display(), %error, "can't tell who is at work");
             None
         }
     }
+}
+
+/// Whether somebody is at work now, be it known who or not.
+pub(crate) fn is_held(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    matches!(HeldFile::try_lock(file, Mode::Shared), Ok(None))
 }
 
 fn read(path: &Path) -> Option<Note> {
@@ -104,15 +144,46 @@ mod tests {
         assert_eq!(current(&path), None);
         let owner = Ownership::take(&path, &run).unwrap();
         let pid = std::process::id();
-        assert_eq!(current(&path), Some(Note { pid, run: run.clone() }));
+        assert_eq!(current(&path), Some(Note { pid, run: run.clone(), epoch: 1 }));
         let Err(StoreError::Busy { pid: busy }) = Ownership::take(&path, &run) else {
             panic!("two owners");
         };
         assert_eq!(busy, pid);
         drop(owner);
         assert_eq!(current(&path), None);
-        assert_eq!(std::fs::read(&path).unwrap(), b"");
-        Ownership::take(&path, &run).unwrap();
+        let owner = Ownership::take(&path, &run).unwrap();
+        assert_eq!(current(&path).unwrap().epoch, 2);
+        owner.check().unwrap();
+    }
+
+    #[test]
+    fn one_that_was_superseded_notices() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("owner.lock");
+        let run = RunId::new("r1").unwrap();
+        let first = Ownership::take(&path, &run).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        first.check().unwrap();
+        let second = Ownership::take(&path, &run).unwrap();
+        second.check().unwrap();
+        // Both are of this process and of epoch 1; their writers are told apart by more than that.
+        std::fs::write(&path, r#"{"pid":1,"run":"r1","epoch":2}"#).unwrap();
+        for owner in [first, second] {
+            let error = owner.check().unwrap_err();
+            assert!(matches!(error, StoreError::Superseded { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_note_of_an_earlier_version_or_no_note_at_all_counts_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("owner.lock");
+        let run = RunId::new("r1").unwrap();
+        for (text, epoch) in [("", 1), (r#"{"pid":7,"run":"r1"}"#, 1), ("\0\0{", 1)] {
+            std::fs::write(&path, text).unwrap();
+            let owner = Ownership::take(&path, &run).unwrap();
+            assert_eq!(owner.note.epoch, epoch, "{text}");
+        }
     }
 
     #[test]

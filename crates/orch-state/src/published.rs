@@ -142,17 +142,26 @@ pub(crate) struct Outlet {
 impl Outlet {
     /// Makes the run the current one.
     pub(crate) fn claim(&self) -> Result<(), StoreError> {
-        disk::replace(&self.current, &self.run_dir, |file| {
-            file.write_all(self.run.as_str().as_bytes())
-        })
+        disk::replace(
+            &self.current,
+            &self.run_dir,
+            |file| file.write_all(self.run.as_str().as_bytes()),
+            || true,
+        )
     }
 
     /// Publishes the state, unless another run has become the current one.
     pub(crate) fn write(&self, state: &RunState) -> Result<(), StoreError> {
-        if current(&self.current).is_some_and(|run| run != self.run) {
+        if !self.is_current() {
             return Ok(());
         }
-        disk::replace(&self.path, &self.run_dir, |file| PublishedState::from(state).write_to(file))
+        let write = |file: &mut dyn Write| PublishedState::from(state).write_to(file);
+        // Asked again at the end: writing takes a while, and another run may have begun.
+        disk::replace(&self.path, &self.run_dir, write, || self.is_current())
+    }
+
+    fn is_current(&self) -> bool {
+        current(&self.current).is_none_or(|run| run == self.run)
     }
 }
 
@@ -173,6 +182,10 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<PublishedState<'static>,
         detail: error.to_string(),
     };
     let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if version == 0 {
+        let detail = "there was no version 0".into();
+        return Err(StoreError::Damaged { path: path.into(), offset: 0, detail });
+    }
     if version > STATE_VERSION {
         return Err(StoreError::Newer { path: path.into(), found: version, known: STATE_VERSION });
     }

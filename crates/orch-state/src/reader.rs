@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use orch_model::{
-    event::Event,
+    event::{EVENT_VERSION, Event},
     ports::{EventReader, StoreError},
 };
 
@@ -35,6 +35,10 @@ pub(crate) struct JournalReader {
     position: Option<Position>,
     /// The number of the first event that is given out.
     from: u64,
+    /// The version of the events, where it is newer than what is known.
+    newer: Option<u32>,
+    /// Whether an event was met that only a newer version understands.
+    is_over: bool,
 }
 
 impl JournalReader {
@@ -46,17 +50,42 @@ impl JournalReader {
             used: 0,
             position: None,
             from,
+            newer: None,
+            is_over: false,
         })
+    }
+
+    /// Refuses events of a newer version: they may be read, and nothing may be added to them.
+    pub(crate) fn check_version(&mut self) -> Result<(), StoreError> {
+        self.position()?;
+        match self.newer {
+            Some(found) => {
+                Err(StoreError::Newer { path: self.path.clone(), found, known: EVENT_VERSION })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Gives the next events, up to `limit`; fewer only at the end of what is there now.
     pub(crate) fn events(&mut self, limit: usize) -> Result<Vec<Event>, StoreError> {
         let mut events = Vec::new();
         let mut position = self.position()?;
-        while events.len() < limit {
+        while events.len() < limit && !self.is_over {
             if let Some(record) = position.step(&self.buffer[self.used..]) {
                 if record.seq >= self.from {
-                    events.push(record.event().map_err(fault(&self.path))?);
+                    match (record.event(), self.newer) {
+                        (Ok(event), _) => events.push(event),
+                        (Err(_), Some(version)) => {
+                            tracing::warn!(
+                                path = %self.path.display(),
+                                "its events have version {version}, and this orch knows {EVENT_VERSION}: what follows event {} is not shown; use a newer orch",
+                                record.seq - 1,
+                            );
+                            self.is_over = true;
+                            break;
+                        }
+                        (Err(error), None) => return Err(fault(&self.path)(error)),
+                    }
                 }
                 self.step_to(position);
             } else if !self.read_on()? {
@@ -80,7 +109,8 @@ impl JournalReader {
             return Ok(position);
         }
         while self.buffer.len() < HEADER_MAX && self.read_on()? {}
-        let (position, _) = Position::after_header(&self.buffer).map_err(fault(&self.path))?;
+        let (position, header) = Position::after_header(&self.buffer).map_err(fault(&self.path))?;
+        self.newer = (header.events > EVENT_VERSION).then_some(header.events);
         self.used = position.offset as usize;
         self.position = Some(position);
         Ok(position)

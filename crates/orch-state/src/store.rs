@@ -41,7 +41,7 @@ use crate::{
 /// [`create`]: StateStore::create
 #[derive(Debug, Clone)]
 pub struct FileStore {
-    layout: Arc<Layout>,
+    pub(crate) layout: Arc<Layout>,
 }
 
 impl FileStore {
@@ -88,13 +88,8 @@ impl FileStore {
     /// # Errors
     /// Where that fails.
     pub fn prepare(&self) -> Result<(), StoreError> {
-        self.layout.prepare()
-    }
-
-    /// The process that is at work on a run, if one is and it is known.
-    #[must_use]
-    pub fn owner(&self, run: &RunId) -> Option<u32> {
-        owner::current(&self.layout.owner(run)).map(|note| note.pid)
+        self.layout.prepare()?;
+        self.layout.ignore(&self.layout.dir)
     }
 
     /// Reads the published state; `None` where none was ever published. It may lag behind the
@@ -120,8 +115,8 @@ impl FileStore {
     /// work, or the file can't be written.
     pub async fn rebuild_state(&self, run: &RunId) -> Result<RunState, StoreError> {
         let path = self.layout.journal(run);
-        self.layout.reader(run, 1)?;
-        let _owner = Ownership::take(&self.layout.owner(run), run)?;
+        self.layout.reader(run, 1)?.check_version()?;
+        let owner = Ownership::take(&self.layout.owner(run), run)?;
         let state = self.state(run).await?.ok_or_else(|| StoreError::Damaged {
             path,
             offset: 0,
@@ -131,6 +126,7 @@ impl FileStore {
         blocking(move || {
             outlet.claim()?;
             outlet.write(&state)?;
+            drop(owner);
             Ok(state)
         })
         .await
@@ -184,12 +180,12 @@ impl StateStore for FileStore {
 
 /// Where things are.
 #[derive(Debug)]
-struct Layout {
+pub(crate) struct Layout {
     dir: PathBuf,
 }
 
 impl Layout {
-    fn owner(&self, run: &RunId) -> PathBuf {
+    pub(crate) fn owner(&self, run: &RunId) -> PathBuf {
         self.run(run).join("owner.lock")
     }
 
@@ -210,27 +206,32 @@ impl Layout {
         self.dir.join("parallel-state.json")
     }
 
-    fn runs(&self) -> PathBuf {
+    pub(crate) fn runs(&self) -> PathBuf {
         self.dir.join("runs")
     }
 
-    fn run(&self, run: &RunId) -> PathBuf {
+    pub(crate) fn run(&self, run: &RunId) -> PathBuf {
         self.runs().join(run.as_str())
     }
 
-    fn journal(&self, run: &RunId) -> PathBuf {
+    pub(crate) fn journal(&self, run: &RunId) -> PathBuf {
         self.run(run).join("journal")
     }
 
-    /// Makes the folder, which ignores itself.
+    /// Makes the folder.
     fn prepare(&self) -> Result<(), StoreError> {
         if let Some(parent) = self.dir.parent() {
             fs::create_dir_all(parent).map_err(io_error(parent, "making the folder"))?;
         }
         disk::create_dir(&self.dir)?;
+        Ok(())
+    }
+
+    /// Has the folder ignore itself. The file is first written in `temporaries`.
+    fn ignore(&self, temporaries: &Path) -> Result<(), StoreError> {
         let ignore = self.dir.join(".gitignore");
         if !ignore.exists() {
-            disk::create(&ignore, b"*\n")?;
+            disk::create(&ignore, temporaries, b"*\n")?;
         }
         Ok(())
     }
@@ -245,8 +246,9 @@ impl Layout {
         }
         let owner = Ownership::take(&self.owner(run), run)?;
         disk::remove_temporaries(&dir);
+        self.ignore(&dir)?;
         let (header, chain) = Header::new(run.clone()).encode();
-        if !disk::create(&path, header.as_bytes())? {
+        if !disk::create(&path, &dir, header.as_bytes())? {
             return Err(StoreError::Exists { run: run.clone() });
         }
         Ok(Box::new(FileJournal::open(path, self.outlet(run), (0, chain), owner)?))
@@ -257,6 +259,8 @@ impl Layout {
         if !path.exists() {
             return Err(self.no_such_run(run));
         }
+        // Before anything is written: what a newer version wrote is left alone.
+        self.reader(run, 1)?.check_version()?;
         let owner = Ownership::take(&self.owner(run), run)?;
         disk::remove_temporaries(&self.run(run));
         // Only now: until the lock was taken somebody may have been writing.
@@ -268,7 +272,7 @@ impl Layout {
         Ok(Box::new(FileJournal::open(path, self.outlet(run), (end.seq - 1, end.chain), owner)?))
     }
 
-    fn run_ids(&self) -> Result<HashSet<RunId>, StoreError> {
+    pub(crate) fn run_ids(&self) -> Result<HashSet<RunId>, StoreError> {
         let dir = self.runs();
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
@@ -287,7 +291,7 @@ impl Layout {
         Ok(runs)
     }
 
-    fn reader(&self, run: &RunId, from: u64) -> Result<JournalReader, StoreError> {
+    pub(crate) fn reader(&self, run: &RunId, from: u64) -> Result<JournalReader, StoreError> {
         let path = self.journal(run);
         JournalReader::open(&path, from).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => self.no_such_run(run),

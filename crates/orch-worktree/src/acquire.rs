@@ -12,11 +12,13 @@ use std::{
 
 use orch_model::{
     CommitId, TaskId,
+    event::Place,
     ports::{Worktree, WorktreeError, WorktreeRequest},
 };
 
 use crate::{
     error::io_error,
+    mend::set_aside,
     names,
     preserve::{Owner, Site, refuse_nested, status_of},
     repo::{Repo, Run},
@@ -32,7 +34,13 @@ impl Repo {
         let branch = names::task_branch(&request.run, &request.task);
         let path = self.root.join(request.run.as_str()).join(names::folder(&request));
         let _place = self.places.hold(&path).await;
-        let tips = self.settle(&run, Some(&names::head(&branch))).await?;
+        let head = names::head(&branch);
+        let tips = match self.settle(&run, Some(&head)).await {
+            Err(WorktreeError::Git { .. }) if self.drop_unreadable(&branch).await? => {
+                self.settle(&run, Some(&head)).await?
+            }
+            tips => tips?,
+        };
         let base = tips.results;
         let owner = Owner { run: &run, task: &request.task, attempt: request.attempt };
         let shared = request.shared_by.is_some();
@@ -55,6 +63,32 @@ impl Repo {
             shared,
             run,
         }))
+    }
+
+    /// The worktree that an earlier process made for the same attempt.
+    pub(crate) async fn reopen(
+        self: Arc<Self>,
+        request: WorktreeRequest,
+        place: Place,
+    ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
+        let run = self.run(&request.run).await?;
+        let Some(admin) = self.checkouts.admin_of(&place.path) else { return Ok(None) };
+        let reason = names::lock_reason(&request.run, &request.task, request.attempt);
+        let locked = fs::read_to_string(admin.join("locked")).unwrap_or_default();
+        if !place.path.is_dir() || locked.trim_end() != reason.trim_end() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Slot {
+            repo: Arc::clone(&self),
+            task: request.task,
+            attempt: request.attempt,
+            site: Site { path: place.path, admin: Some(admin.clone()) },
+            admin,
+            branch: place.branch,
+            base: place.base,
+            shared: request.shared_by.is_some(),
+            run,
+        })))
     }
 
     /// A new worktree, in the place of what an interrupted call may have left.
@@ -135,7 +169,17 @@ impl Repo {
     ) -> Result<(), WorktreeError> {
         let site = Site { path: path.into(), admin: self.checkouts.admin_of(path) };
         let owner = Owner { attempt: site.attempt().unwrap_or(owner.attempt), ..owner };
-        let tip = self.preserve(&site, branch, owner).await?;
+        self.drop_unreadable(branch).await?;
+        let tip = match self.preserve(&site, branch, owner).await {
+            Ok(tip) => tip,
+            Err(error @ WorktreeError::Git { .. }) => {
+                self.give_up(&site, &error).await?;
+                // What can be read is kept under a reference.
+                let gone = Site { path: path.into(), admin: None };
+                self.preserve(&gone, branch, owner).await?
+            }
+            Err(error) => return Err(error),
+        };
         if site.admin.is_none() {
             set_aside(path)?;
         }
@@ -215,25 +259,4 @@ impl Repo {
         }
         Ok(true)
     }
-}
-
-/// Files that belong to no worktree of this repository are not known to be anywhere else: they
-/// are moved out of the way, beside the place where they were.
-fn set_aside(path: &Path) -> Result<(), WorktreeError> {
-    let doing = format!("moving {} out of the way", path.display());
-    let empty = match fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(_) => false,
-    };
-    if empty || !path.exists() {
-        return Ok(());
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let free = (1..)
-        .map(|n| path.with_file_name(format!("{name}.found-{n}")))
-        .find(|aside| !aside.exists())
-        .unwrap_or_default();
-    tracing::warn!(path = %path.display(), aside = %free.display(), "files in the place of a worktree are moved");
-    fs::rename(path, free).map_err(io_error(doing))
 }

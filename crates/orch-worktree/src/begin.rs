@@ -1,5 +1,7 @@
 //! Begins a run: finds the target branch and where it stands.
 
+use std::fs;
+
 use orch_model::{
     CommitId,
     event::RunBase,
@@ -7,7 +9,7 @@ use orch_model::{
 };
 
 use crate::{
-    error::target_error,
+    error::{io_error, target_error},
     names::{self, HEADS},
     parse::listed,
     repo::{Repo, Run},
@@ -16,6 +18,11 @@ use crate::{
 impl Repo {
     pub(crate) async fn begin(&self, request: BeginRun) -> Result<RunBase, WorktreeError> {
         let id = request.run;
+        if self.checkouts.common().join(names::run_ref(&id, "base")).exists() {
+            // A git that was killed together with the last orchestrator would stop this one.
+            self.break_abandoned_locks().await?;
+            self.drop_empty_objects()?;
+        }
         if let Some(run) = self.recall(&id).await? {
             let run = self.remember(run);
             return Ok(RunBase { target: run.target.clone(), commit: run.base.clone() });
@@ -24,9 +31,15 @@ impl Repo {
             Some(name) => name.strip_prefix(HEADS).unwrap_or(&name).to_owned(),
             None => self.checked_out().await?,
         };
-        let commit = self.tip_of_target(&target).await?;
+        // Where a power cut took the name of the target only, the base stays what it was.
+        let base_ref = names::run_ref(&id, "base");
+        let begun = self.refs(&[&base_ref]).await?.remove(&base_ref);
+        let commit = match &begun {
+            Some(base) => base.commit.clone(),
+            None => self.tip_of_target(&target).await?,
+        };
         let run = Run::new(id, target, commit);
-        self.record(&run).await?;
+        self.record(&run, begun.is_some()).await?;
         let base = RunBase { target: run.target.clone(), commit: run.base.clone() };
         self.remember(run);
         Ok(base)
@@ -83,14 +96,25 @@ impl Repo {
 
     /// Remembers the run in references and makes the branch for its results. The base comes
     /// last: without it the run has not begun.
-    async fn record(&self, run: &Run) -> Result<(), WorktreeError> {
+    async fn record(&self, run: &Run, has_base: bool) -> Result<(), WorktreeError> {
         let target = names::run_ref(&run.id, "target");
+        let emptied = self.checkouts.common().join(&target);
+        if has_base && emptied.is_file() {
+            // Git refuses to write a reference that it can't read.
+            let doing = format!("removing {}", emptied.display());
+            fs::remove_file(&emptied).map_err(io_error(doing))?;
+        }
         self.git.run(["symbolic-ref", "-m", "orch: begin", &target, &run.target_ref()]).await?;
         let results = run.results_ref();
-        let mut lines = vec![format!("create {} {}", names::run_ref(&run.id, "base"), run.base)];
+        // Git does not sync symbolic references, whatever it is told.
+        self.sync_ref(&target)?;
+        let mut lines = Vec::new();
+        if !has_base {
+            lines.push(format!("create {} {}", names::run_ref(&run.id, "base"), run.base));
+        }
         if !self.refs(&[&results]).await?.contains_key(&results) {
             lines.push(format!("create {results} {}", run.base));
         }
-        self.transact("orch: begin", &lines).await?
+        if lines.is_empty() { Ok(()) } else { self.transact("orch: begin", &lines).await? }
     }
 }

@@ -61,6 +61,11 @@ impl Checkouts {
         Self { common: common.into(), main, reftable: common.join("reftable").is_dir() }
     }
 
+    /// The git folder that all work trees share.
+    pub(crate) fn common(&self) -> &Path {
+        &self.common
+    }
+
     /// All work trees, the main one first.
     pub(crate) async fn all(&self, git: &Git) -> Result<Vec<Checkout>, WorktreeError> {
         let listed: HashMap<PathBuf, Option<String>> = if self.reftable {

@@ -157,6 +157,8 @@ impl Repo {
         let answer = git
             .call(["merge", "--ff-only", "--quiet", "--no-autostash", "--no-overwrite-ignore"])
             .arguments([tips.results.as_str()])
+            // The branch that keeps the results is deleted after it.
+            .durable()
             .answer()
             .await?;
         Ok((answer.code != Some(0))

@@ -6,8 +6,8 @@
 //! left to the configuration are the filters and merge drivers that the attributes of a file ask
 //! for: without them the content of files would be wrong (LFS).
 //!
-//! Objects are synced as the user's `core.fsync` says; [`Git::HARDENING`] is the place to ask for
-//! more.
+//! Objects are synced as the user's `core.fsync` says, and always by calls that are
+//! [`Call::durable`].
 
 use std::{
     ffi::{OsStr, OsString},
@@ -156,6 +156,7 @@ impl Git {
             index: None,
             input: None,
             held: None,
+            durable: false,
         }
     }
 
@@ -193,9 +194,16 @@ pub(crate) struct Call<'a> {
     index: Option<PathBuf>,
     input: Option<Vec<u8>>,
     held: Option<File>,
+    durable: bool,
 }
 
 impl Call<'_> {
+    /// What it writes survives a power cut when it has ended: objects, references, the index.
+    pub(crate) fn durable(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
     /// Adds arguments.
     pub(crate) fn arguments<A: AsRef<OsStr>>(mut self, more: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(more.into_iter().map(|a| a.as_ref().to_os_string()));
@@ -271,6 +279,14 @@ impl Call<'_> {
         }
         for setting in Git::HARDENING {
             command.args(["-c", setting]);
+        }
+        if self.durable {
+            command.args([
+                "-c",
+                "core.fsync=objects,reference,index",
+                "-c",
+                "core.fsyncMethod=fsync",
+            ]);
         }
         command
             .args(&self.git.place)

@@ -12,7 +12,7 @@ use std::{
 use orch_model::ports::WorktreeError;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::error::io_error;
+use crate::{error::io_error, locks};
 
 /// One lock per repository. The file lies in the common git folder and is never deleted: a lock
 /// on a deleted file locks nothing.
@@ -49,7 +49,7 @@ impl Drop for Held {
 
 impl RepositoryLock {
     pub(crate) fn new(common: &Path) -> Self {
-        Self { file: common.join("orch-worktree.lock"), here: Arc::default() }
+        Self { file: common.join(locks::OWN), here: Arc::default() }
     }
 
     /// Waits for the lock, first within the process, then for other processes.

@@ -179,6 +179,7 @@ impl Repo {
         let answer = self
             .git
             .call(arguments.into_iter().chain([ours.as_str(), theirs.as_str()]))
+            .durable()
             .answer()
             .await?;
         let (tree, files) = parse::merged_tree(&answer.stdout);

@@ -166,6 +166,7 @@ impl Repo {
                 }
             }
         };
+        self.sync_objects(&kept, &owner.run.base).await?;
         self.keep(&kept, owner).await?;
         Ok(tip)
     }

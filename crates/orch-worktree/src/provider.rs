@@ -1,18 +1,21 @@
 //! [`GitWorktrees`]: the port on git.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use orch_model::{
-    RunId,
-    event::RunBase,
+    CommitId, RunId,
+    event::{Place, RunBase},
     ports::{
-        BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, Worktree, WorktreeError,
+        BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, Release, Worktree, WorktreeError,
         WorktreeProvider, WorktreeRequest,
     },
 };
 
-use crate::{config::GitWorktreesConfig, error::to_the_end, repo::Repo};
+use crate::{config::GitWorktreesConfig, error::to_the_end, inspect::Inspection, repo::Repo};
 
 /// Worktrees and merges on a git repository.
 ///
@@ -42,6 +45,28 @@ impl GitWorktrees {
     pub fn root(&self) -> &Path {
         &self.repo.root
     }
+
+    /// Looks at what the repository holds of runs, and whether these commits can be read and are
+    /// part of a reference.
+    ///
+    /// # Errors
+    /// Where git failed.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn inspect(&self, commits: &[CommitId]) -> Result<Inspection, WorktreeError> {
+        self.repo.inspect(commits).await
+    }
+
+    /// Removes lock files of git that stand in the engine's way and whose maker is proven to be
+    /// gone, see [`GitLock`](crate::GitLock); gives their paths.
+    ///
+    /// # Errors
+    /// Where one can't be removed.
+    pub async fn break_abandoned_locks(&self) -> Result<Vec<PathBuf>, WorktreeError> {
+        let repo = Arc::clone(&self.repo);
+        to_the_end(async move { repo.break_abandoned_locks().await }).await
+    }
 }
 
 #[async_trait]
@@ -63,9 +88,22 @@ impl WorktreeProvider for GitWorktrees {
         to_the_end(Arc::clone(&self.repo).acquire(request)).await
     }
 
+    async fn reopen(
+        &self,
+        request: WorktreeRequest,
+        place: &Place,
+    ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
+        let place = place.clone();
+        to_the_end(Arc::clone(&self.repo).reopen(request, place)).await
+    }
+
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError> {
         let repo = Arc::clone(&self.repo);
         to_the_end(async move { repo.merge(request).await }).await
+    }
+
+    async fn tidy(&self, request: WorktreeRequest, release: Release) -> Result<(), WorktreeError> {
+        to_the_end(Arc::clone(&self.repo).tidy(request, release)).await
     }
 
     async fn finish(&self, run: &RunId) -> Result<orch_model::event::Delivery, WorktreeError> {

@@ -1,7 +1,7 @@
 //! The repository: what is known of it, its references and its runs.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -43,6 +43,8 @@ pub(crate) struct Repo {
     pub(crate) checkouts: Checkouts,
     /// What is being deleted.
     pub(crate) trash: Trash,
+    /// Packs whose content survives a power cut.
+    pub(crate) packs: Mutex<HashSet<PathBuf>>,
     runs: Mutex<HashMap<RunId, Arc<Run>>>,
 }
 
@@ -130,6 +132,7 @@ impl Repo {
             trash,
             places: PlaceLocks::default(),
             merging: tokio::sync::Mutex::default(),
+            packs: Mutex::default(),
             runs: Mutex::default(),
         })
     }
@@ -174,6 +177,7 @@ impl Repo {
         let answer = self
             .git
             .call(["update-ref", "-m", &why, "--stdin"])
+            .durable()
             .input(lines.join("\n") + "\n")
             .answer()
             .await?;
@@ -213,7 +217,8 @@ impl Repo {
             arguments.extend(["-p", parent.as_str()]);
         }
         arguments.push(tree);
-        self.git.line(arguments).await.map(CommitId::new)
+        let out = self.git.call(arguments).durable().answer().await?.success()?;
+        Ok(CommitId::new(String::from_utf8_lossy(&out).trim_end()))
     }
 
     /// Remembers a run.
@@ -251,7 +256,8 @@ impl Repo {
         let Some(base) = refs.get(&base_ref) else { return Ok(None) };
         // Asked for by itself: the branch that it stands for may be gone.
         let answer = self.git.call(["symbolic-ref", "-q", &target_ref]).answer().await?;
-        if answer.code == Some(1) {
+        // Nothing is there, or what a power cut left of it.
+        if answer.code != Some(0) {
             return Ok(None);
         }
         let target = String::from_utf8_lossy(&answer.success()?).trim_end().to_owned();

@@ -49,7 +49,15 @@ impl Worktree for Slot {
 
     async fn seal(&self, message: &CommitMessage) -> Result<Sealed, WorktreeError> {
         let (slot, message) = (self.clone(), message.clone());
-        to_the_end(async move { slot.seal_now(&message).await }).await
+        to_the_end(async move {
+            let sealed = slot.seal_now(&message).await?;
+            if let Some(tip) = &sealed.tip {
+                slot.repo.sync_objects(tip, &slot.base).await?;
+                slot.repo.sync_ref(&names::head(&slot.branch))?;
+            }
+            Ok(sealed)
+        })
+        .await
     }
 
     async fn release(self: Box<Self>, release: Release) -> Result<(), WorktreeError> {

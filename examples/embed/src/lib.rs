@@ -13,7 +13,9 @@ use orch_exec::{
         event::AgentIdentity,
         outcome::{AgentExit, ExitStatus},
         plan::{Work, spec::CommandLine},
-        ports::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
+        ports::{
+            AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent,
+        },
     },
 };
 use tokio::{sync::watch, task::AbortHandle};
@@ -55,9 +57,9 @@ impl AgentRunner for NoteTaker {
         Ok(Box::new(Writing { writing: writing.abort_handle(), exit, ended }))
     }
 
-    async fn is_alive(&self, _: &AgentIdentity) -> Result<bool, RunnerError> {
-        // It ends with the process that it lives in.
-        Ok(false)
+    async fn adopt(&self, _: AdoptRequest) -> Result<Adopted, RunnerError> {
+        // Its agents end with the process that they live in.
+        Ok(Adopted::Gone)
     }
 }
 

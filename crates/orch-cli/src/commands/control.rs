@@ -65,12 +65,19 @@ async fn newest_stopped(store: &dyn StateStore) -> Result<RunId, CliError> {
     })
 }
 
-async fn the_live_one(workspace: &Workspace, named: Option<RunId>) -> Result<RunId, CliError> {
+pub(super) async fn the_live_one(
+    workspace: &Workspace,
+    named: Option<RunId>,
+) -> Result<RunId, CliError> {
     let engine = workspace.engine(&workspace.config()?, &Overrides::default()).await?;
     pick::the_live_one(engine.store().as_ref(), named).await
 }
 
-async fn ask(workspace: &Workspace, run: &RunId, request: Request) -> Result<(), CliError> {
+pub(super) async fn ask(
+    workspace: &Workspace,
+    run: &RunId,
+    request: Request,
+) -> Result<(), CliError> {
     let Some(mut client) = Client::connect(&workspace.state_dir, run).await? else {
         return Err(CliError::input(format!("no orchestrator is at work on run {run}")));
     };

@@ -1,7 +1,10 @@
 //! `orch gc`
 
+use std::time::SystemTime;
+
+use orch_exec::retention::{FileStore, Retention, RunRecords};
 use orch_model::{
-    RunStatus,
+    RunId, RunStatus,
     ports::{GcItem, GcItemKind, GcRequest},
 };
 
@@ -22,36 +25,60 @@ pub(super) async fn gc(workspace: &Workspace, args: &GcArgs) -> Result<Exit, Cli
         )));
     };
     let runs = engine.store().list().await?;
-    // What can be resumed is not garbage.
-    let live = runs
-        .into_iter()
-        .filter(|run| {
-            run.owner.is_some() || !run.status.is_ended() || run.status == RunStatus::Interrupted
+    // What can be resumed is not garbage, and neither is what can't be read: it may go on.
+    let has_ended = |run: &RunId| {
+        let summary = runs.iter().find(|summary| summary.run == *run);
+        summary.is_some_and(|run| {
+            run.owner.is_none() && run.status.is_ended() && run.status != RunStatus::Interrupted
         })
-        .map(|run| run.run)
-        .collect();
+    };
+    let recorded = FileStore::open(&workspace.state_dir)?.runs()?;
+    let live = recorded.into_iter().filter(|run| !has_ended(run)).collect();
     let items = worktrees.gc(GcRequest { live, dry_run: args.dry_run }).await?;
+    let records = if args.runs { records(workspace, args, &items).await? } else { Vec::new() };
     if args.json {
-        let document = serde_json::json!({ "version": 1, "dry_run": args.dry_run, "items": items });
+        let document = serde_json::json!({
+            "version": 1,
+            "dry_run": args.dry_run,
+            "items": items,
+            "runs": records,
+        });
         render::print(&format!("{document:#}"))?;
-    } else if items.is_empty() {
+    } else if items.is_empty() && records.is_empty() {
         render::print("there is nothing to remove")?;
     } else {
         for item in &items {
-            render::print(&line(item, args.dry_run))?;
+            let kind = match item.kind {
+                GcItemKind::Worktree => "worktree",
+                GcItemKind::Branch => "branch",
+                _ => "folder",
+            };
+            render::print(&line(kind, &item.name, item.kept.as_deref(), args.dry_run))?;
+        }
+        for records in &records {
+            let (run, kept) = (records.run.as_str(), records.kept.as_deref());
+            render::print(&line("records", run, kept, args.dry_run))?;
         }
     }
     Ok(Exit::Success)
 }
 
-fn line(item: &GcItem, dry_run: bool) -> String {
-    let kind = match item.kind {
-        GcItemKind::Worktree => "worktree",
-        GcItemKind::Branch => "branch",
-        _ => "folder",
-    };
-    let name = one_line(&item.name);
-    match &item.kept {
+async fn records(
+    workspace: &Workspace,
+    args: &GcArgs,
+    garbage: &[GcItem],
+) -> Result<Vec<RunRecords>, CliError> {
+    let store = FileStore::open(&workspace.state_dir)?;
+    let mut retention = Retention::default();
+    retention.keep = args.keep;
+    retention.older_than = args.older_than;
+    retention.dry_run = args.dry_run;
+    Ok(retention.apply(&store, garbage, SystemTime::now().into()).await?)
+}
+
+fn line(kind: &str, name: &str, kept: Option<&str>, dry_run: bool) -> String {
+    let name = one_line(name);
+    match kept {
         Some(reason) => format!("kept          {kind:8}  {name}  {DIM}{}{DIM:#}", one_line(reason)),
         None if dry_run => format!("would remove  {kind:8}  {name}"),
         None => format!("removed       {kind:8}  {name}"),

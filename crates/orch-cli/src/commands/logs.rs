@@ -12,8 +12,14 @@ use std::{
 };
 
 use notify::{RecursiveMode, Watcher};
-use orch_exec::logs::{LogFile, files, folder};
-use orch_model::{RunId, TaskId, ports::StateStore};
+use orch_exec::{
+    EngineError,
+    logs::{LogFile, files, folder},
+};
+use orch_model::{
+    RunId, TaskId,
+    ports::{StateStore, StoreError},
+};
 use tokio::sync::mpsc;
 
 use super::pick;
@@ -28,7 +34,18 @@ use crate::{
 pub(super) async fn logs(workspace: &Workspace, args: LogsArgs) -> Result<Exit, CliError> {
     let engine = workspace.engine(&workspace.config()?, &Overrides::default()).await?;
     let store = engine.store().as_ref();
-    let summary = pick::any(store, args.run).await?;
+    let summary = match (pick::any(store, args.run.clone()).await, args.run) {
+        (
+            Err(CliError::Engine(EngineError::Store(newer @ StoreError::Newer { .. }))),
+            Some(run),
+        ) => {
+            // What its agents printed can be shown all the same.
+            render::tell(&newer.to_string());
+            let printer = Printer::new(workspace.state_dir.clone(), run, args.task);
+            return print_attempt(printer, args.attempt);
+        }
+        (summary, _) => summary?,
+    };
     let run = summary.run;
     let state = pick::state(store, &run).await?;
     if state.index_of(&args.task).is_none() {
@@ -46,12 +63,18 @@ pub(super) async fn logs(workspace: &Workspace, args: LogsArgs) -> Result<Exit, 
         printer.print_all()?;
         return Ok(Exit::Success);
     }
+    print_attempt(printer, args.attempt)
+}
+
+/// Prints what an attempt has written, or the last one.
+fn print_attempt(mut printer: Printer, attempt: Option<u32>) -> Result<Exit, CliError> {
     let found = printer.files()?;
-    let attempt = args.attempt.or_else(|| found.iter().map(|file| file.attempt).max());
-    let wanted: Vec<_> = found.into_iter().filter(|file| Some(file.attempt) == attempt).collect();
+    let last = attempt.or_else(|| found.iter().map(|file| file.attempt).max());
+    let wanted: Vec<_> = found.into_iter().filter(|file| Some(file.attempt) == last).collect();
     if wanted.is_empty() {
-        let which = args.attempt.map_or_else(String::new, |n| format!("attempt {n} of "));
-        render::tell(&format!("{which}task {} of run {run} has written nothing", args.task));
+        let which = attempt.map_or_else(String::new, |n| format!("attempt {n} of "));
+        let (task, run) = (&printer.task, &printer.run);
+        render::tell(&format!("{which}task {task} of run {run} has written nothing"));
     }
     for file in &wanted {
         printer.print(file)?;

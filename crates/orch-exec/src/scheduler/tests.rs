@@ -164,6 +164,7 @@ impl Drive {
             said.push(match command {
                 Command::Start { task, attempt: 1 } => name(task),
                 Command::Start { task, attempt } => format!("{}#{attempt}", name(task)),
+                Command::Adopt { task, attempt } => format!("adopt:{}#{attempt}", name(task)),
                 Command::Stop { task, reason: StopReason::Cancelled } => {
                     format!("cancel:{}", name(task))
                 }

@@ -2,13 +2,19 @@
 //!
 //! The suites of the other ports stand beside their stock parts.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use orch_model::{
     ByteSize, RunId, TaskId,
     outcome::ExitStatus,
     plan::{Work, spec::CommandLine},
     ports::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
+    state::Attempt,
 };
 
 /// What the agents of the suite are to do; the caller knows how to make its runner do it.
@@ -52,8 +58,10 @@ pub async fn runner(
     command: impl Fn(Behaviour) -> CommandLine,
     ready: impl AsyncFn(Behaviour),
 ) {
+    let attempts = AtomicU32::new(0);
     let start = async |behaviour: Behaviour| {
-        runner.start(request(behaviour, directory, command(behaviour))).await
+        let attempt = attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        runner.start(request(behaviour, attempt, directory, command(behaviour))).await
     };
     let started = async |behaviour: Behaviour| -> Box<dyn RunningAgent> {
         let agent = start(behaviour).await.expect("the agent can be started");
@@ -69,18 +77,12 @@ pub async fn runner(
     assert!(exit.output_bytes >= 5);
     assert_eq!(agent.wait().await.expect("again"), exit, "the answer stays the same");
     agent.stop(Duration::from_secs(60)).await.expect("ending what has ended is fine");
-    if let Some(identity) = agent.identity() {
-        assert!(!runner.is_alive(&identity).await.expect("it can be asked"));
-    }
 
     let agent = started(Behaviour::Fail).await;
     let exit = agent.wait().await.expect("a failure is an outcome");
     assert_eq!(exit.status, ExitStatus::Code(3));
 
     let agent = started(Behaviour::Hang).await;
-    if let Some(identity) = agent.identity() {
-        assert!(runner.is_alive(&identity).await.expect("it can be asked"));
-    }
     let early = tokio::time::timeout(Duration::from_millis(20), agent.wait()).await;
     assert!(early.is_err(), "it runs, and a dropped wait changes nothing");
     agent.freeze().await.expect("it can be frozen");
@@ -106,11 +108,16 @@ pub async fn runner(
     assert!(matches!(error, RunnerError::Spawn { .. }), "{error:?}");
 }
 
-fn request(behaviour: Behaviour, directory: &Path, command: CommandLine) -> AgentRequest {
+fn request(
+    behaviour: Behaviour,
+    attempt: Attempt,
+    directory: &Path,
+    command: CommandLine,
+) -> AgentRequest {
     AgentRequest {
         run: RunId::new("contract").expect("an id"),
         task: TaskId::new(behaviour.task()).expect("an id"),
-        attempt: 1,
+        attempt,
         purpose: Purpose::Work,
         work: Work::Command(command),
         agent: None,

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use mockall::mock;
 use orch_model::{
     CommitId, Event, RunId, RunState,
-    event::{AgentIdentity, Delivery, RunBase},
+    event::{AgentIdentity, Delivery, Place, RunBase},
     outcome::AgentExit,
     ports::{
-        Acquired, AgentRequest, AgentRunner, BeginRun, CommitMessage, EventReader, GcItem,
-        GcRequest, Lease, LockError, LockRequest, MergeOutcome, MergeRequest, Release,
-        ResourceLock, RunJournal, RunSummary, RunnerError, RunningAgent, Sealed, StateStore,
-        StoreError, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
+        Acquired, AdoptRequest, Adopted, AgentRequest, AgentRunner, BeginRun, CommitMessage,
+        EventReader, GcItem, GcRequest, Lease, LockError, LockRequest, MergeOutcome, MergeRequest,
+        Release, ResourceLock, RunJournal, RunSummary, RunnerError, RunningAgent, Sealed,
+        StateStore, StoreError, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
     },
 };
 
@@ -23,7 +23,7 @@ mock! {
     impl AgentRunner for AgentRunner {
         fn name(&self) -> &str;
         async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError>;
-        async fn is_alive(&self, identity: &AgentIdentity) -> Result<bool, RunnerError>;
+        async fn adopt(&self, request: AdoptRequest) -> Result<Adopted, RunnerError>;
     }
 }
 
@@ -49,6 +49,11 @@ mock! {
         fn repository(&self) -> &Path;
         async fn begin(&self, request: BeginRun) -> Result<RunBase, WorktreeError>;
         async fn acquire(&self, request: WorktreeRequest) -> Result<Box<dyn Worktree>, WorktreeError>;
+        async fn reopen(
+            &self,
+            request: WorktreeRequest,
+            place: &Place,
+        ) -> Result<Option<Box<dyn Worktree>>, WorktreeError>;
         async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError>;
         async fn finish(&self, run: &RunId) -> Result<Delivery, WorktreeError>;
         async fn gc(&self, request: GcRequest) -> Result<Vec<GcItem>, WorktreeError>;

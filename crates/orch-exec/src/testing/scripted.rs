@@ -12,7 +12,7 @@ use orch_model::{
     TaskId,
     event::AgentIdentity,
     outcome::{AgentExit, ExitStatus},
-    ports::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
+    ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
     state::Attempt,
 };
 use tokio::{sync::watch, time::timeout};
@@ -156,8 +156,8 @@ impl AgentRunner for ScriptedRunner {
         Ok(Box::new(ScriptedAgent { step, exit, ended, task }))
     }
 
-    async fn is_alive(&self, _: &AgentIdentity) -> Result<bool, RunnerError> {
-        Ok(false)
+    async fn adopt(&self, _: AdoptRequest) -> Result<Adopted, RunnerError> {
+        Ok(Adopted::Gone)
     }
 }
 

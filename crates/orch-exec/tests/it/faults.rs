@@ -11,7 +11,8 @@ use orch_exec::{
         outcome::{AgentExit, ExitStatus},
         plan::spec::{CommandLine, TaskSpec},
         ports::{
-            Acquired, AgentRequest, AgentRunner, LockError, RunnerError, RunningAgent, StateStore,
+            Acquired, AdoptRequest, Adopted, AgentRequest, AgentRunner, LockError, RunnerError,
+            RunningAgent, StateStore,
         },
     },
     testing::{MemoryStore, MockResourceLock, Step, TestEngine},
@@ -115,8 +116,8 @@ impl AgentRunner for Panicking {
         Ok(Box::new(Agent { panics: request.task.as_str() == "b" }))
     }
 
-    async fn is_alive(&self, _: &AgentIdentity) -> Result<bool, RunnerError> {
-        Ok(false)
+    async fn adopt(&self, _: AdoptRequest) -> Result<Adopted, RunnerError> {
+        Ok(Adopted::Gone)
     }
 }
 

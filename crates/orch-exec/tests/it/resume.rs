@@ -1,18 +1,23 @@
 //! Taking up runs whose orchestrator died at any point, and refusing what can't be taken up.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use orch_exec::{
     EngineError, ParallelOrchestrator,
     model::{
-        CommitId, Event, EventKind, Report, RunId, RunStatus, Span, Timestamp,
+        ByteSize, CommitId, Event, EventKind, Report, RunId, RunStatus, Span, Timestamp,
         event::{
             AgentIdentity, Delivery, EVENT_VERSION, Place, RunBase, RunHeader, RunSettings,
             TaskChange,
         },
         outcome::{ExitStatus, StopReason},
-        plan::spec::{PlanSpec, TaskSpec},
-        ports::{MergeOutcome, StateStore},
+        plan::{
+            Work,
+            spec::{CommandLine, PlanSpec, TaskSpec},
+        },
+        ports::{
+            AdoptRequest, Adopted, AgentRequest, AgentRunner, MergeOutcome, Purpose, StateStore,
+        },
     },
     testing::{MemoryStore, MockAgentRunner, MockWorktreeProvider, Step, TestEngine},
 };
@@ -70,24 +75,60 @@ async fn journal(changes: Vec<TaskChange>) -> MemoryStore {
     store
 }
 
+/// What the dead orchestrator left running.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Left {
+    Nothing,
+    Agent,
+    /// Nobody can say what.
+    Secret,
+}
+
+/// The result of a future that never waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).as_mut().poll(&mut context) {
+        std::task::Poll::Ready(result) => result,
+        std::task::Poll::Pending => panic!("it never waits"),
+    }
+}
+
+/// The request that the agent had been started with.
+fn agent_of(request: &AdoptRequest) -> AgentRequest {
+    AgentRequest {
+        run: request.run.clone(),
+        task: request.task.clone(),
+        attempt: request.attempt,
+        purpose: request.purpose,
+        work: Work::Command(CommandLine::Shell("true".into())),
+        agent: None,
+        directory: "/w/a".into(),
+        repository: "/nowhere".into(),
+        env: BTreeMap::new(),
+        max_output: ByteSize(1),
+    }
+}
+
 /// What becomes of such a run, and what was asked of git on the way.
-async fn resumed(changes: Vec<TaskChange>, alive: bool) -> (Report, Vec<String>, usize) {
+async fn resumed(changes: Vec<TaskChange>, left: Left) -> (Report, Vec<String>, usize) {
     let engine = TestEngine { store: journal(changes).await, ..TestEngine::new() };
     let asked = Asked::default();
     let mut git = provider(&asked);
     git.expect_finish().returning(|_| Ok(Delivery::Nothing));
     let mut runner = MockAgentRunner::new();
-    runner.expect_is_alive().withf(|agent| *agent == identity()).returning(move |_| Ok(alive));
     let inner = engine.runner.clone();
-    runner.expect_start().returning(move |request| {
-        use orch_exec::model::ports::AgentRunner;
-        let mut start = std::pin::pin!(inner.start(request));
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match start.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(agent) => agent,
-            std::task::Poll::Pending => panic!("it never waits"),
-        }
+    runner.expect_adopt().returning(move |request| {
+        assert_eq!(request.run, run_id());
+        Ok(match (left, request.purpose) {
+            (Left::Agent, Purpose::Work) => Adopted::Agent(now(inner.start(agent_of(&request)))?),
+            (Left::Secret, _) => {
+                Adopted::Unknown { known: "its process 4711 can't be ended".into() }
+            }
+            _ => Adopted::Gone,
+        })
     });
+    let inner = engine.runner.clone();
+    runner.expect_start().returning(move |request| now(inner.start(request)));
     let orchestrator = ParallelOrchestrator::builder("/nowhere")
         .runner(Arc::new(runner))
         .store(Arc::new(engine.store.clone()))
@@ -107,28 +148,49 @@ async fn resumed(changes: Vec<TaskChange>, alive: bool) -> (Report, Vec<String>,
 #[tokio::test(start_paused = true)]
 async fn a_run_can_be_taken_up_after_any_event() {
     for length in 0..=way().len() {
-        let (report, asked, started) = resumed(way()[..length].to_vec(), false).await;
+        let (report, asked, started) = resumed(way()[..length].to_vec(), Left::Nothing).await;
         assert_eq!(states(&report), "a merged", "{length}");
-        let merging = length == way().len();
-        assert_eq!(started, usize::from(!merging), "{length}: a merge needs no second attempt");
+        let worked = length >= 7;
+        assert_eq!(started, usize::from(!worked), "{length}: what has been done is not repeated");
         assert_eq!(report.tasks[0].merge_commit, Some(CommitId::new("m-a")));
         let merges = asked.iter().filter(|what| *what == "merge a (Merge a)").count();
         assert_eq!(merges, 1, "{asked:?}");
-        let attempts = if (3..way().len()).contains(&length) { 2 } else { 1 };
+        let attempts = if (3..7).contains(&length) { 2 } else { 1 };
         assert_eq!(report.tasks[0].attempts, attempts, "{length}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_outlived_its_orchestrator_needs_attention() {
-    for length in [6, 7] {
-        let (report, _, started) = resumed(way()[..length].to_vec(), true).await;
-        assert_eq!((states(&report).as_str(), started), ("a needs_attention", 0));
-        let error = report.tasks[0].error.as_deref().unwrap();
-        assert!(error.contains("process 4711") && error.contains("kill -- -4711"), "{error}");
-        assert!(error.contains("/w/a"), "{error}");
-        assert_eq!(report.status, RunStatus::Failed);
+async fn an_agent_that_outlived_its_orchestrator_is_taken_up() {
+    // Being prepared, with a place; running.
+    for length in [5, 6] {
+        let (report, asked, started) = resumed(way()[..length].to_vec(), Left::Agent).await;
+        // The runner counts the one that it gives out for the old agent.
+        assert_eq!((states(&report).as_str(), started), ("a merged", 1), "{length}");
+        assert_eq!(report.tasks[0].attempts, 1, "{length}: it was not started again");
+        assert_eq!(asked.iter().filter(|what| *what == "reopen a").count(), 1, "{asked:?}");
+        assert!(!asked.iter().any(|what| what.starts_with("acquire")), "{asked:?}");
     }
+    // Without a place nobody knows where it works.
+    let (report, ..) = resumed(way()[..4].to_vec(), Left::Agent).await;
+    assert_eq!((states(&report).as_str(), report.tasks[0].attempts), ("a merged", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verification_is_repeated_without_another_attempt() {
+    let (report, asked, started) = resumed(way()[..7].to_vec(), Left::Nothing).await;
+    assert_eq!((states(&report).as_str(), started), ("a merged", 0));
+    assert_eq!(report.tasks[0].attempts, 1);
+    assert_eq!(asked.iter().filter(|what| *what == "reopen a").count(), 1, "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_known_needs_attention() {
+    let (report, _, started) = resumed(way()[..6].to_vec(), Left::Secret).await;
+    assert_eq!((states(&report).as_str(), started), ("a needs_attention", 0));
+    let error = report.tasks[0].error.as_deref().unwrap();
+    assert!(error.contains("process 4711") && error.contains("/w/a"), "{error}");
+    assert_eq!(report.status, RunStatus::Failed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,12 +201,12 @@ async fn what_was_being_stopped_stays_cancelled_or_is_repeated() {
         way.push(TaskChange::Stopping { reason });
         way
     };
-    let (report, _, started) = resumed(stopping(StopReason::Cancelled), false).await;
+    let (report, _, started) = resumed(stopping(StopReason::Cancelled), Left::Nothing).await;
     assert_eq!((states(&report).as_str(), started), ("a cancelled", 0));
-    let (report, ..) = resumed(stopping(StopReason::Interrupted), false).await;
+    let (report, ..) = resumed(stopping(StopReason::Interrupted), Left::Nothing).await;
     assert_eq!(states(&report), "a merged");
     let after = Span::from_secs(1);
-    let (report, ..) = resumed(stopping(StopReason::Timeout { after }), false).await;
+    let (report, ..) = resumed(stopping(StopReason::Timeout { after }), Left::Nothing).await;
     assert_eq!(states(&report), "a merged");
 }
 
@@ -153,7 +215,7 @@ async fn a_merge_of_nothing_is_done() {
     let mut way = way();
     way.pop();
     way.push(TaskChange::Verified { commit: None });
-    let (report, asked, started) = resumed(way, false).await;
+    let (report, asked, started) = resumed(way, Left::Nothing).await;
     assert_eq!((states(&report).as_str(), started), ("a merged", 0));
     assert!(!asked.iter().any(|what| what.starts_with("merge")), "{asked:?}");
 }

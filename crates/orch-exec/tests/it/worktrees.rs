@@ -61,6 +61,11 @@ pub(crate) fn provider(asked: &Asked) -> MockWorktreeProvider {
         Ok(Box::new(worktree(&notes, &task)))
     });
     let notes = asked.clone();
+    provider.expect_reopen().returning(move |request, _| {
+        notes.note(format!("reopen {}", request.task));
+        Ok(Some(Box::new(worktree(&notes, request.task.as_str()))))
+    });
+    let notes = asked.clone();
     provider.expect_merge().returning(move |request| {
         let task = request.message.task.to_string();
         notes.note(format!("merge {task} ({})", request.message.subject));

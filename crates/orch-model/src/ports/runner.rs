@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Debug, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::BoxError;
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
 /// - A started agent gets exactly the variables of [`AgentRequest::env`] on top of what the runner
 ///   lets through of its own environment, runs in [`AgentRequest::directory`], and finds its
 ///   standard input at its end (or the prompt, then the end).
+/// - Run, task, attempt and purpose name an agent: the engine starts none twice.
 /// - An agent that ends without success is an [`AgentExit`], not an error.
 /// - After [`RunningAgent::wait`] has returned, no process that belongs to the agent's group is left.
 #[async_trait]
@@ -36,11 +38,45 @@ pub trait AgentRunner: Debug + Send + Sync {
     /// A dropped future leaves no agent behind.
     async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError>;
 
-    /// Whether the agent that was started as `identity` still runs. Asked when a run is resumed.
+    /// Takes up what an earlier orchestrator, which is dead, started for an attempt. After
+    /// [`Adopted::Gone`] none of its processes is left.
     ///
     /// # Errors
-    /// Where that can't be found out.
-    async fn is_alive(&self, identity: &AgentIdentity) -> Result<bool, RunnerError>;
+    /// Where that can't be found out yet, and a repetition may find it out.
+    async fn adopt(&self, request: AdoptRequest) -> Result<Adopted, RunnerError>;
+
+    /// Told at the end of a run: nothing more will be started for it.
+    async fn finish(&self, _run: &RunId) {}
+}
+
+/// What an earlier orchestrator started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptRequest {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What it was started for.
+    pub purpose: Purpose,
+    /// The process, where that was recorded.
+    pub identity: Option<AgentIdentity>,
+}
+
+/// What became of an agent whose orchestrator died.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Adopted {
+    /// It runs, or has ended meanwhile: [`RunningAgent::wait`] tells.
+    Agent(Box<dyn RunningAgent>),
+    /// It was never started, or its end was not observed; nothing of it runs any more.
+    Gone,
+    /// It can't be known, or it runs and can't be ended.
+    Unknown {
+        /// What is known, for people.
+        known: String,
+    },
 }
 
 /// An agent that was started. Dropping it kills what is left of it.
@@ -57,6 +93,15 @@ pub trait RunningAgent: Debug + Send + Sync {
     /// # Cancel safety
     /// May be dropped and called again; after the end it gives the same answer each time.
     async fn wait(&self) -> Result<AgentExit, RunnerError>;
+
+    /// Waits for something that people should know of it while it runs; for ever where there is
+    /// nothing.
+    ///
+    /// # Cancel safety
+    /// A dropped call loses nothing.
+    async fn notice(&self) -> String {
+        std::future::pending().await
+    }
 
     /// Ends it: asks it politely, waits for `grace`, then kills its whole group. Returns when
     /// nothing is left. May be called again with a shorter grace while an earlier call waits.
@@ -107,7 +152,8 @@ pub struct AgentRequest {
 }
 
 /// What an agent is started for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Purpose {
     /// The task's work.
@@ -131,6 +177,9 @@ pub enum RunnerError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What watched the agent is gone, and so is the agent; how it ended is not known.
+    #[error("{0}")]
+    Lost(String),
     /// The request itself can't be carried out, and a repetition would end the same way.
     #[error("{0}")]
     Unsupported(String),

@@ -207,6 +207,12 @@ pub enum StoreError {
         /// The newest format known.
         known: u32,
     },
+    /// Another orchestrator has taken the run over, although this one had it.
+    #[error("{path}: another orch has taken this run over; this one writes nothing more")]
+    Superseded {
+        /// The file that says so.
+        path: PathBuf,
+    },
     /// An earlier write failed, and the journal takes nothing more.
     #[error("the journal stopped after an earlier failure: {0}")]
     Stopped(String),

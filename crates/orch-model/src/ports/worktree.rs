@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BoxError;
 use crate::{
-    event::{Delivery, RunBase},
+    event::{Delivery, Place, RunBase},
     id::{CommitId, EpicId, RunId, TaskId},
     state::Attempt,
 };
@@ -47,6 +47,17 @@ pub trait WorktreeProvider: Debug + Send + Sync {
     /// A dropped call may leave a half-made worktree, which a repetition replaces.
     async fn acquire(&self, request: WorktreeRequest) -> Result<Box<dyn Worktree>, WorktreeError>;
 
+    /// Takes up a worktree again that an earlier orchestrator made for the same attempt, and changes
+    /// nothing in it. `None` where it is not there any more, or belongs to another attempt.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn reopen(
+        &self,
+        request: WorktreeRequest,
+        place: &Place,
+    ) -> Result<Option<Box<dyn Worktree>>, WorktreeError>;
+
     /// Merges a commit into the results.
     ///
     /// # Errors
@@ -55,6 +66,17 @@ pub trait WorktreeProvider: Debug + Send + Sync {
     /// # Cancel safety
     /// A dropped call has either moved the results or not; a repetition finds out which.
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError>;
+
+    /// Takes away what is left of a task's worktree and branch after its work was merged, for an
+    /// orchestrator that was killed before it could: as [`Worktree::release`] does, from the names
+    /// alone. Where nothing is left it does nothing.
+    ///
+    /// # Errors
+    /// Where it can't be removed, or where removing it would lose work.
+    async fn tidy(&self, request: WorktreeRequest, release: Release) -> Result<(), WorktreeError> {
+        let _ = (request, release);
+        Ok(())
+    }
 
     /// Brings the results to the target branch at the end of a run, as far as that is possible
     /// without touching anybody's work.
@@ -83,8 +105,9 @@ pub trait Worktree: Debug + Send + Sync {
     /// The commit that it was made from.
     fn base(&self) -> &CommitId;
 
-    /// Commits what the task left uncommitted and finds the tip of its work. What git ignores is
-    /// not committed. May be called again, after further changes too.
+    /// Commits what the task left uncommitted and finds the tip of its work, which survives a power
+    /// cut from then on. What git ignores is not committed. May be called again, after further
+    /// changes too.
     ///
     /// # Errors
     /// Where git failed.

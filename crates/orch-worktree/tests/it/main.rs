@@ -9,5 +9,6 @@ mod leftovers;
 mod lifecycle;
 mod merging;
 mod opening;
+mod power;
 mod shared;
 mod support;

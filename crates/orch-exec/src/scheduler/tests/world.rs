@@ -78,6 +78,8 @@ pub(super) struct World {
     frozen: bool,
     pub(super) ended: bool,
     /// What the scheduler was told since it was made, and what it answered.
+    /// Units whose orchestrator died and that can be taken up.
+    adoptable: BTreeMap<TaskIndex, Unit>,
     told: Vec<(Input, Timestamp, Decision)>,
     /// The state that it was made with.
     first: RunState,
@@ -103,6 +105,7 @@ impl World {
             delivering: false,
             frozen: false,
             ended: false,
+            adoptable: BTreeMap::new(),
             told: Vec::new(),
             first: state,
             cancelled: BTreeSet::new(),
@@ -290,6 +293,13 @@ impl World {
         };
         record(EventKind::RunReopened { pid: 2 });
         for (task, unit) in std::mem::take(&mut self.units) {
+            let adoptable =
+                matches!(unit.phase, Phase::Running | Phase::TimedOut | Phase::Verifying);
+            if adoptable && self.chance.once_in(2) {
+                // A new unit goes on where the old one was, and is told again what that one was.
+                self.adoptable.insert(task, Unit { stop: stops[&task].clone(), ..unit });
+                continue;
+            }
             let change = match unit.phase {
                 Phase::Leasing => continue,
                 Phase::Merging => TaskChange::Merged { result: Merged::Nothing },
@@ -322,6 +332,13 @@ impl World {
             }
         }
         self.tell(Input::Begin);
+        assert!(self.adoptable.is_empty(), "every attempt that can go on does");
+    }
+
+    fn adopt(&mut self, task: TaskIndex, attempt: u32) {
+        assert_eq!(self.scheduler.state().task(task).attempts, attempt);
+        let unit = self.adoptable.remove(&task).expect("it was at work");
+        assert!(self.units.insert(task, unit).is_none(), "{task:?} twice");
     }
 
     /// Takes an interrupted run up again.
@@ -345,6 +362,7 @@ impl World {
             assert!(!self.ended, "{command:?} after the end");
             match command {
                 Command::Start { task, attempt } => self.start(task, attempt, &state),
+                Command::Adopt { task, attempt } => self.adopt(task, attempt),
                 Command::Stop { task, reason } => {
                     self.units.get_mut(&task).expect("who is stopped works").stop = Some(reason);
                 }

@@ -1,0 +1,74 @@
+//! `orch doctor`
+
+use orch_exec::doctor::{Finding, Repair, World};
+
+use crate::{
+    app::{DoctorArgs, Overrides},
+    compose::Workspace,
+    error::CliError,
+    exit_code::Exit,
+    render::{self, BAD, DIM, GOOD, count, one_line},
+};
+
+pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<Exit, CliError> {
+    let config = workspace.config()?.engine(&Overrides::default());
+    let root = config.worktree_root.map(|root| workspace.top.join(root));
+    let world = World::open(&workspace.top, Some(workspace.state_dir.clone()), root).await?;
+    let mut findings = world.check().await?;
+    let mut repairs = Vec::new();
+    if args.repair {
+        repairs = world.repair(&findings).await;
+        findings = world.check().await?;
+    }
+    if args.json {
+        let document =
+            serde_json::json!({ "version": 1, "findings": findings, "repairs": repairs });
+        render::print(&format!("{document:#}"))?;
+    } else {
+        for repair in &repairs {
+            render::print(&repaired(repair))?;
+        }
+        for finding in &findings {
+            render::print(&found(finding))?;
+        }
+        render::print(&last_line(&findings))?;
+    }
+    Ok(if findings.is_empty() { Exit::Success } else { Exit::Unsuccessful })
+}
+
+fn repaired(repair: &Repair) -> String {
+    let (place, what) = (one_line(&repair.finding.place), one_line(&repair.finding.what));
+    match &repair.failed {
+        None => format!("{GOOD}repaired{GOOD:#}  {place}\n          {DIM}{what}{DIM:#}"),
+        Some(why) => format!("{BAD}failed{BAD:#}    {place}\n          {}", one_line(why)),
+    }
+}
+
+fn found(finding: &Finding) -> String {
+    let mut whose = String::new();
+    if let Some(run) = &finding.run {
+        whose = format!("  {DIM}run {run}{DIM:#}");
+    }
+    if let Some(task) = &finding.task {
+        whose.push_str(&format!("{DIM}, task {task}{DIM:#}"));
+    }
+    format!(
+        "{BAD}found{BAD:#}     {}{whose}\n          {}\n          {DIM}expected:{DIM:#} {}\n          {DIM}do:{DIM:#} {}",
+        one_line(&finding.place),
+        one_line(&finding.what),
+        finding.invariant,
+        one_line(&finding.cure),
+    )
+}
+
+fn last_line(findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return format!("{GOOD}all is well{GOOD:#}");
+    }
+    let repairable = findings.iter().filter(|finding| finding.is_repairable).count();
+    let safe = match repairable {
+        0 => "none of them can be repaired without you".to_owned(),
+        n => format!("`orch doctor --repair` puts {n} of them right and loses nothing by it"),
+    };
+    format!("{}; {safe}", count(findings.len(), "finding"))
+}

@@ -1,0 +1,97 @@
+//! What is executed for a request, and how it begins.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use orch_model::ports::{AgentRequest, RunnerError};
+
+use serde::{Deserialize, Serialize};
+
+use super::{command, environment::Environment};
+use crate::logs;
+
+/// A program that is ready to be started: nothing of the plan has to be known any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// The program: a path, or a name that is looked up in `PATH`.
+    pub(crate) program: String,
+    pub(crate) args: Vec<String>,
+    /// A file that it reads as its standard input; `None`: it reads nothing.
+    pub(crate) stdin: Option<PathBuf>,
+    pub(crate) directory: PathBuf,
+    /// Variables on top of those that every agent gets.
+    pub(crate) env: BTreeMap<String, String>,
+    /// Where its output goes.
+    pub(crate) log: PathBuf,
+    /// How much of that is kept, in bytes.
+    pub(crate) max_output: u64,
+}
+
+impl Launch {
+    /// What a request asks for. Writes the prompt to a file where the plan has its text.
+    pub(crate) fn of(
+        request: &AgentRequest,
+        state_dir: &std::path::Path,
+    ) -> Result<Self, RunnerError> {
+        let scratch = logs::prompt_path(state_dir, request);
+        let invocation = command::invocation(request, &scratch)?;
+        Ok(Self {
+            program: invocation.program,
+            args: invocation.args,
+            stdin: invocation.stdin,
+            directory: request.directory.clone(),
+            env: request.env.clone(),
+            log: logs::path(state_dir, request),
+            max_output: request.max_output.0,
+        })
+    }
+
+    /// The program and its arguments in one line, for people.
+    pub(crate) fn command(&self) -> String {
+        let words: Vec<&str> =
+            std::iter::once(&self.program).chain(&self.args).map(String::as_str).collect();
+        words.join(" ")
+    }
+
+    /// Starts it as the leader of a process group of its own.
+    pub(crate) fn spawn(
+        &self,
+        environment: &Environment,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Child, RunnerError> {
+        let stdin = match &self.stdin {
+            None => Stdio::null(),
+            Some(path) => Stdio::from(File::open(path).map_err(|source| RunnerError::Io {
+                doing: format!("opening {}", path.display()),
+                source,
+            })?),
+        };
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .current_dir(&self.directory)
+            .env_clear()
+            .envs(environment.iter())
+            .envs(&self.env)
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr)
+            .process_group(0);
+        command.spawn().map_err(|source| self.explain(source))
+    }
+
+    fn explain(&self, source: io::Error) -> RunnerError {
+        if self.directory.is_dir() {
+            RunnerError::Spawn { program: self.program.clone(), source }
+        } else {
+            RunnerError::Io { doing: format!("entering {}", self.directory.display()), source }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What agents leave behind outside of their process groups.
+//!
+//! A process whose parent dies becomes the child of the nearest *child subreaper* above it
+//! (`PR_SET_CHILD_SUBREAPER`, prctl(2)), which the supervisor of a run is. So every such process shows
+//! among its children, and its environment tells which attempt it belongs to.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often an attempt's orphans are looked for: killing one makes orphans of its children.
+const ROUNDS: u32 = 200;
+
+/// The orphans of a process that is a child subreaper.
+#[derive(Debug, Default)]
+pub(crate) struct Orphanage {
+    /// Children that were started by this process. Whoever started them reaps them.
+    own: Mutex<HashSet<u32>>,
+}
+
+impl Orphanage {
+    fn own(&self) -> MutexGuard<'_, HashSet<u32>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs something that starts a child, which is not taken for an orphan.
+    pub(crate) fn exempt<E>(
+        &self,
+        start: impl FnOnce() -> Result<std::process::Child, E>,
+    ) -> Result<std::process::Child, E> {
+        let mut own = self.own();
+        let child = start()?;
+        own.insert(child.id());
+        Ok(child)
+    }
+
+    /// Notes that a child was reaped.
+    pub(crate) fn reaped(&self, pid: u32) {
+        self.own().remove(&pid);
+    }
+
+    /// Reaps orphans as they end. Does not return.
+    pub(crate) async fn reap(self: std::sync::Arc<Self>) {
+        let Ok(mut ended) = signal(SignalKind::child()) else { return };
+        while ended.recv().await.is_some() {
+            self.reap_now();
+        }
+    }
+
+    fn reap_now(&self) {
+        for pid in self.orphans() {
+            // A child's pid means that child until it has been reaped.
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+    }
+
+    /// Ends the orphans that carry these variables. Gives their number.
+    pub(crate) async fn end(&self, variables: &BTreeMap<String, String>) -> usize {
+        let mut ended = HashSet::new();
+        for _ in 0..ROUNDS {
+            self.reap_now();
+            let found: Vec<Pid> =
+                self.orphans().into_iter().filter(|pid| carries(*pid, variables)).collect();
+            if found.is_empty() {
+                break;
+            }
+            for signal in [Signal::STOP, Signal::KILL] {
+                for pid in &found {
+                    let _ = kill_process(*pid, signal);
+                }
+            }
+            ended.extend(found);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        ended.len()
+    }
+
+    fn orphans(&self) -> Vec<Pid> {
+        let own = self.own();
+        children()
+            .filter(|pid| !own.contains(pid))
+            .filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+            .collect()
+    }
+}
+
+/// The children of all threads of this process.
+fn children() -> impl Iterator<Item = u32> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok()).flat_map(
+        |list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>(),
+    )
+}
+
+fn carries(pid: Pid, variables: &BTreeMap<String, String>) -> bool {
+    let Ok(environment) = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())) else {
+        return false;
+    };
+    ["ORCH_RUN_ID", "ORCH_TASK_ID", "ORCH_ATTEMPT"].iter().all(|name| {
+        variables.get(*name).is_some_and(|value| {
+            let wanted = format!("{name}={value}");
+            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        })
+    })
+}

@@ -1,0 +1,106 @@
+//! What has to hold after every fault: what `orch doctor` finds, and what can only be seen from
+//! outside of the workspace.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
+
+use serde_json::Value;
+
+use crate::{Outcome, Signal, TestRepo, until};
+
+impl TestRepo {
+    /// What `orch doctor` finds.
+    ///
+    /// # Panics
+    /// Where it can't look.
+    #[track_caller]
+    #[must_use]
+    pub fn doctor(&self) -> Vec<Value> {
+        let outcome = self.orch(["doctor", "--json"]).run();
+        let findings = outcome.json()["findings"].as_array().cloned().unwrap_or_default();
+        outcome.assert_code(i32::from(!findings.is_empty()));
+        findings
+    }
+
+    /// Processes that run in the environment of this test: its `orch`, its agents, its git.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        let home = format!("HOME={}", self.beside("home").display());
+        let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+        let is_ours = |path: PathBuf| {
+            let environment = fs::read(path.join("environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|pair| pair == home.as_bytes())
+        };
+        entries
+            .filter(|entry| is_ours(entry.path()))
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
+    /// Waits until nothing runs any more in the environment of this test.
+    ///
+    /// # Panics
+    /// After [`crate::DEADLINE`].
+    #[track_caller]
+    pub fn wait_until_quiet(&self) {
+        until("the end of all processes of the test", || self.processes().is_empty().then_some(()));
+    }
+}
+
+/// Watches from outside that no task which was told to be merged runs again: agents write down
+/// each start with `record`, durably, and `orch --json` tells what is done.
+#[derive(Debug)]
+pub struct Witness {
+    record: Signal,
+    /// How often a task had been started when it was told to be merged.
+    done: BTreeMap<String, usize>,
+}
+
+impl Witness {
+    /// A witness of what agents `record` in a file.
+    #[must_use]
+    pub fn new(record: Signal) -> Self {
+        Self { record, done: BTreeMap::new() }
+    }
+
+    /// How often each task was started.
+    #[must_use]
+    pub fn starts(&self) -> BTreeMap<String, usize> {
+        let text = fs::read_to_string(self.record.to_string()).unwrap_or_default();
+        let mut starts = BTreeMap::new();
+        for task in text.lines().filter_map(|line| line.split(' ').next()) {
+            *starts.entry(task.to_owned()).or_default() += 1;
+        }
+        starts
+    }
+
+    /// Takes in what an `orch` told before it ended. To be called when nothing runs any more.
+    ///
+    /// # Panics
+    /// Where a task was started after it had been told to be merged.
+    #[track_caller]
+    pub fn see(&mut self, outcome: &Outcome) {
+        let starts = self.starts();
+        for (task, before) in &self.done {
+            assert_eq!(
+                starts.get(task),
+                Some(before),
+                "{task} ran again after its merge\n{outcome}"
+            );
+        }
+        let merged = outcome.events.iter().filter(|event| event["change"] == "merged");
+        for task in merged.filter_map(|event| event["task"].as_str()) {
+            let count = starts.get(task).copied().unwrap_or_default();
+            self.done.insert(task.to_owned(), count);
+        }
+    }
+
+    /// The tasks that were told to be merged.
+    #[must_use]
+    pub fn done(&self) -> BTreeSet<&str> {
+        self.done.keys().map(String::as_str).collect()
+    }
+}

@@ -1,0 +1,197 @@
+//! The orchestrator is killed at random moments and taken up again, until its run is done.
+//!
+//! In its short form this is part of the tests. The long form:
+//!
+//! ```text
+//! ORCH_CRASH_CYCLES=200 cargo test --release -p orch-tests --test crashes -- --nocapture
+//! ```
+//!
+//! `ORCH_CRASH_SEED=N` repeats the moments of an earlier call, whose seed it prints first.
+//! `ORCH_CRASH_ADOPT=1` takes runs up while agents of the killed orchestrator are still alive, and
+//! counts a task that needs attention then as a failure.
+
+use std::{env, fmt::Debug, str::FromStr, thread, time::Duration};
+
+use orch_tests::{Outcome, Plan, TestRepo, Witness};
+
+const TASKS: usize = 40;
+/// How often one run is killed at most.
+const KILLS_PER_RUN: u32 = 12;
+/// How long an orchestrator lives at most before it is killed.
+const LONGEST: Duration = Duration::from_millis(500);
+
+fn setting<T: FromStr<Err: Debug>>(name: &str, default: T) -> T {
+    env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the seed is what a failure is repeated with")]
+fn a_run_that_is_killed_again_and_again_loses_nothing() {
+    let cycles: u32 = setting("ORCH_CRASH_CYCLES", 10);
+    let seed: u64 = setting("ORCH_CRASH_SEED", fastrand::u64(..));
+    eprintln!("ORCH_CRASH_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut kills, mut runs) = (0, 0);
+    while kills < cycles {
+        let mut world = World::new(runs);
+        kills += world.run_to_the_end(&mut random, KILLS_PER_RUN.min(cycles - kills));
+        runs += 1;
+    }
+    eprintln!("{kills} kills in {runs} runs");
+}
+
+/// A run whose orchestrator is killed.
+struct World {
+    repo: TestRepo,
+    plan: Plan,
+    witness: Witness,
+    /// Whether the user has the target branch checked out.
+    is_target_checked_out: bool,
+}
+
+impl World {
+    fn new(number: u32) -> Self {
+        let repo = TestRepo::new();
+        let is_target_checked_out = number.is_multiple_of(2);
+        if !is_target_checked_out {
+            repo.git(["checkout", "--quiet", "-b", "mine"]);
+        }
+        repo.make_dirty();
+        let record = repo.signal("record");
+        let mut plan = Plan::new().set("max_concurrency", 8).set("target", "main");
+        for number in 0..TASKS {
+            let (id, nap) = (name(number), 10 + number % 7 * 10);
+            let work = format!("record {record}; sleep 0.0{nap}; write work/{id}.txt {id}");
+            plan = plan.task(&id, |task| {
+                let task = match number % 4 {
+                    // What is not committed is committed by the engine.
+                    0 => task.script(work),
+                    1 => task.script(format!("{work}; commit {id}")).verify(["test -d work"]),
+                    2 => task.script(format!("{work}; commit {id}")).lock("narrow"),
+                    _ => task.script(format!("{work}; commit {id}")),
+                };
+                match number {
+                    0..20 => task,
+                    _ => task.needs([&*name(number - 20), &*name(number - 13)]),
+                }
+            });
+        }
+        Self { repo, plan, witness: Witness::new(record), is_target_checked_out }
+    }
+
+    /// Gives how often the orchestrator was killed.
+    fn run_to_the_end(&mut self, random: &mut fastrand::Rng, kills: u32) -> u32 {
+        let checkout = self.repo.checkout();
+        let mut killed = 0;
+        while !self.has_ended() {
+            // Half of the kills hit the beginning, which is the recovery of a run.
+            let longest = if random.bool() { LONGEST / 8 } else { LONGEST };
+            let life = (killed < kills).then(|| random.u64(0..longest.as_millis() as u64));
+            let outcome = self.go_on(life);
+            match outcome.signal {
+                Some(_) => killed += 1,
+                None => {
+                    outcome.assert_code(0);
+                }
+            }
+            if env::var_os("ORCH_CRASH_ADOPT").is_none() {
+                self.repo.wait_until_quiet();
+            }
+            self.check(&outcome, killed);
+            assert_eq!(self.repo.checkout(), checkout, "kill {killed}\n{outcome}");
+        }
+        self.repo.wait_until_quiet();
+        self.check_the_end();
+        killed
+    }
+
+    /// Begins the run or takes it up again, and kills the orchestrator after so many milliseconds.
+    fn go_on(&self, life: Option<u64>) -> Outcome {
+        let mut orch = if has_begun(&self.repo) {
+            self.repo.orch(["resume", "--json"]).spawn()
+        } else {
+            // Also where it was killed before anything was recorded of the run.
+            assert_eq!(self.witness.starts().len(), 0);
+            let plan = self.repo.plan_file(&self.plan.to_string());
+            self.repo.orch(["run", "--json"]).arg(plan).spawn()
+        };
+        if let Some(life) = life {
+            // The moment of the kill is what is random here, not something that is waited for.
+            thread::sleep(Duration::from_millis(life));
+            if !orch.has_ended() {
+                orch.kill();
+            }
+        }
+        orch.wait()
+    }
+
+    fn has_ended(&self) -> bool {
+        let runs = self.repo.orch(["runs", "--json"]).run().json();
+        runs["runs"][0]["status"] == "succeeded" && runs["runs"][0]["owner"].is_null()
+    }
+
+    #[track_caller]
+    fn check(&mut self, outcome: &Outcome, killed: u32) {
+        self.witness.see(outcome);
+        if outcome.signal.is_some() && !has_begun(&self.repo) {
+            // It was killed between the making of its branch and the first record.
+            self.repo.orch(["gc"]).run().assert_code(0);
+        }
+        if outcome.signal.is_some() && (self.has_ended() || !has_begun(&self.repo)) {
+            // It was killed before the first record, or before the last file for people.
+            let _ = self.repo.orch(["doctor", "--repair"]).run();
+        }
+        let findings = self.repo.doctor();
+        assert!(findings.is_empty(), "after kill {killed}: {findings:#?}\n{outcome}");
+        assert!(!self.has_lost_sight(), "a task needs attention after kill {killed}\n{outcome}");
+    }
+
+    fn has_lost_sight(&self) -> bool {
+        has_begun(&self.repo)
+            && self
+                .repo
+                .orch(["status", "--json", "--all"])
+                .run()
+                .stdout
+                .contains("needs_attention")
+    }
+
+    /// Every task was merged exactly once, and nothing is left.
+    fn check_the_end(&self) {
+        let repo = &self.repo;
+        assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new());
+        assert_eq!(repo.worktrees(), Vec::<std::path::PathBuf>::new());
+        assert_eq!(repo.processes(), Vec::<u32>::new());
+        let run = repo.orch(["runs", "--json"]).run().json()["runs"][0]["run"].clone();
+        let target = format!("orch/{}/target", run.as_str().expect("a run"));
+        let results = if self.is_target_checked_out { &*target } else { "main" };
+        let mut branches = vec!["main"];
+        branches.push(if self.is_target_checked_out { &*target } else { "mine" });
+        branches.sort_unstable();
+        assert_eq!(repo.branches(), branches);
+
+        let expected: Vec<String> = (0..TASKS).map(name).collect();
+        let files = repo.git(["grep", "--no-color", "-h", "", results, "--", "work"]);
+        let mut lines: Vec<&str> = files.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, expected, "each task has written one line");
+        let merges = repo.git([
+            "log",
+            "--merges",
+            "--format=%(trailers:key=Orch-Task,valueonly,separator=%x20)",
+            results,
+        ]);
+        let mut merged: Vec<&str> = merges.lines().collect();
+        merged.sort_unstable();
+        assert_eq!(merged, expected, "each task was merged once");
+    }
+}
+
+fn name(number: usize) -> String {
+    format!("t{number:02}")
+}
+
+fn has_begun(repo: &TestRepo) -> bool {
+    let runs = repo.orch(["runs", "--json"]).run().json();
+    runs["runs"].as_array().is_some_and(|runs| !runs.is_empty())
+}
