@@ -194,3 +194,22 @@ fn a_lease_outlives_the_orchestrator_while_the_agent_lives() {
     go.raise();
     take("60s").assert_code(0);
 }
+
+#[test]
+fn repositories_that_share_a_folder_exclude_one_another() {
+    let (one, two) = (TestRepo::new(), TestRepo::new());
+    let shared = one.beside("shared-locks");
+    for repo in [&one, &two] {
+        repo.configure(&format!("lock_dir = \"{}\"\n", shared.display()));
+    }
+    let take = ["lock", "acquire", "db", "--timeout", "0s", "--pid", "1"];
+    let plan = Plan::new().task("holder", |t| {
+        let there = two.path().display();
+        let other = lock(&format!("acquire db --timeout 0s --pid $$ -C {there}; test $? = 4"));
+        t.lock("db").shell(&other)
+    });
+    one.orch_run(&plan).run().assert_code(0);
+    one.orch(take).run().assert_code(0);
+    two.orch(["lock", "list"]).run().assert_stdout(&["db", "alone"]);
+    assert!(!two.path().join(".orch/locks").exists());
+}

@@ -7,6 +7,7 @@ use orch_model::{
     ValidPlan,
     plan::{Format, parse},
 };
+use orch_state::FileLocks;
 
 use crate::{
     app::Overrides,
@@ -44,6 +45,12 @@ impl Workspace {
         config::load(&Places::of(&self.top))
     }
 
+    /// The locks that the engine uses.
+    pub(crate) fn locks(&self) -> Result<FileLocks, CliError> {
+        let dir = self.config()?.lock_dir().map(|dir| self.top.join(dir));
+        Ok(FileLocks::open(dir.unwrap_or_else(|| self.state_dir.join("locks")))?)
+    }
+
     pub(crate) async fn engine(
         &self,
         config: &Config,
@@ -52,6 +59,7 @@ impl Workspace {
         let mut config = config.engine(overrides);
         // Wherever in the repository `orch` was called from, it means the same folder.
         config.worktree_root = config.worktree_root.map(|root| self.top.join(root));
+        config.lock_dir = config.lock_dir.map(|dir| self.top.join(dir));
         Ok(ParallelOrchestrator::builder(&self.top).config(config).build().await?)
     }
 }

@@ -77,6 +77,7 @@ keys! {
     Silence "silence" "how long an agent may do nothing before that is told",
     PassEnv "pass_env" "variables that agents inherit besides the usual ones: NAME, PREFIX_* or *",
     WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
+    LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
 }
 
@@ -156,12 +157,19 @@ impl Config {
         let names = self.get(Key::PassEnv).value.split([',', ' ']);
         config.pass_env = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
         config.worktree_root = (!root.is_empty()).then(|| root.into());
+        config.lock_dir = self.lock_dir();
         config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
         config.schedule = overrides.schedule.map(|schedule| match schedule {
             ScheduleArg::Ready => Schedule::Ready,
             ScheduleArg::Waves => Schedule::Waves,
         });
         config
+    }
+
+    /// Where locks are kept, if anywhere else than by custom.
+    pub(crate) fn lock_dir(&self) -> Option<PathBuf> {
+        let dir = &self.get(Key::LockDir).value;
+        (!dir.is_empty()).then(|| dir.into())
     }
 
     /// The settings as a plan and flags change them, for people.
@@ -207,7 +215,7 @@ fn built_in(key: Key) -> String {
         Key::Backoff => settings.backoff.to_string(),
         Key::BackoffMax => settings.backoff_max.to_string(),
         Key::Silence => "10m".into(),
-        Key::PassEnv | Key::WorktreeRoot => String::new(),
+        Key::PassEnv | Key::WorktreeRoot | Key::LockDir => String::new(),
         Key::Live => "auto".into(),
     }
 }
@@ -230,7 +238,7 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
         Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
         Key::Live => one_of(parse_live(value).is_some(), "auto, always, never"),
-        Key::PassEnv | Key::WorktreeRoot => Ok(()),
+        Key::PassEnv | Key::WorktreeRoot | Key::LockDir => Ok(()),
     }
 }
 
@@ -287,7 +295,7 @@ mod tests {
         let config = Config::built_in().engine(&Overrides::default());
         assert_eq!(config.defaults, RunSettings::default());
         assert_eq!((config.max_concurrency, config.schedule), (None, None));
-        assert_eq!(config.worktree_root, None);
+        assert_eq!((config.worktree_root, config.lock_dir), (None, None));
     }
 
     #[test]
@@ -305,6 +313,7 @@ mod tests {
             (Key::Silence, "5m"),
             (Key::PassEnv, "AWS_*, DATABASE_URL"),
             (Key::WorktreeRoot, "/trees"),
+            (Key::LockDir, "/locks"),
             (Key::Live, "never"),
         ] {
             config.set(key, value, file()).unwrap();
@@ -327,6 +336,7 @@ mod tests {
         assert_eq!(engine.pass_env, ["AWS_*", "DATABASE_URL"]);
         assert_eq!(engine.silence, Some(std::time::Duration::from_secs(300)));
         assert_eq!(engine.worktree_root, Some("/trees".into()));
+        assert_eq!(engine.lock_dir, Some("/locks".into()));
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
         builder.store = Some(Arc::new(FileStore::open(&state_dir)?));
     }
     if builder.locks.is_none() {
-        builder.locks = Some(Arc::new(FileLocks::open(state_dir.join("locks"))?));
+        let dir = builder.config.lock_dir.clone().unwrap_or_else(|| state_dir.join("locks"));
+        builder.locks = Some(Arc::new(FileLocks::open(dir)?));
     }
     if builder.worktrees.is_none() {
         let mut config = GitWorktreesConfig::new(&builder.workspace);

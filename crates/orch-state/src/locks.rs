@@ -3,6 +3,8 @@
 mod deadlock;
 mod file;
 mod gate;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod table;
 mod watch;
 
@@ -120,7 +122,7 @@ impl FileLocks {
         &self.place.dir
     }
 
-    /// The identity of a running process, to be named in a request or to [`Lease::bind`]; `None`
+    /// The identity of a running process, for [`Lease::bind`] and [`Lease::keep`]; `None`
     /// where there is no such process.
     #[must_use]
     pub fn identify(pid: u32) -> Option<AgentIdentity> {
@@ -303,9 +305,9 @@ impl Lease for FileLease {
         self.place.change(move |table| table.bind(fence, life)).await.map(drop)
     }
 
-    async fn keep(mut self: Box<Self>) -> Result<(), LockError> {
-        let fence = self.fence;
-        self.place.change(move |table| table.keep(fence)).await?;
+    async fn keep(mut self: Box<Self>, processes: Vec<AgentIdentity>) -> Result<(), LockError> {
+        let (fence, lives) = (self.fence, processes.into_iter().map(Life::of).collect());
+        self.place.change(move |table| table.keep(fence, lives)).await?;
         self.is_over = true;
         Ok(())
     }

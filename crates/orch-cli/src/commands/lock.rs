@@ -33,7 +33,7 @@ pub(super) async fn lock(repo: Option<&Path>, command: LockCommand) -> Result<Ex
     // An agent works in a worktree, and its locks are those of the repository.
     let of_task = env::var_os("ORCH_REPO").map(PathBuf::from);
     let workspace = Workspace::find(repo.or(of_task.as_deref()))?;
-    let locks = FileLocks::open(workspace.state_dir.join("locks"))?;
+    let locks = workspace.locks()?;
     match command {
         LockCommand::Acquire(args) => acquire(&workspace, &locks, args).await,
         LockCommand::Release(args) => release(&locks, args).await,
@@ -56,7 +56,7 @@ pub(super) async fn deadlocks_of(
     workspace: &Workspace,
     run: &RunId,
 ) -> Result<Vec<Deadlock>, CliError> {
-    let locks = FileLocks::open(workspace.state_dir.join("locks"))?;
+    let locks = workspace.locks()?;
     let mut deadlocks = locks.overview().await?.deadlocks;
     deadlocks.retain(|deadlock| deadlock.concerns(run));
     Ok(deadlocks)
@@ -79,7 +79,6 @@ async fn acquire(
     FileStore::open(&workspace.state_dir)?.prepare()?;
     let of_task = env::var("ORCH_PRIORITY").ok().and_then(|text| text.parse().ok());
     let mut request = LockRequest::new(holder, vec![claim]);
-    request.lives = lives;
     request.priority = args.priority.or(of_task).unwrap_or(request.priority);
     // First without waiting, which a time of zero would not let happen.
     let lease = match locks.try_acquire(request.clone()).await? {
@@ -90,7 +89,7 @@ async fn acquire(
         },
     };
     let fence = lease.fence();
-    lease.keep().await?;
+    lease.keep(lives).await?;
     for held in locks.overview().await?.leases.iter().filter(|lease| lease.fence == fence) {
         for value in held.locks.iter().flat_map(|held| &held.values) {
             render::print(value)?;

@@ -117,7 +117,7 @@ mock! {
         fn fence(&self) -> u64;
         fn env(&self) -> &BTreeMap<String, String>;
         async fn bind(&self, process: &AgentIdentity) -> Result<(), LockError>;
-        async fn keep(self: Box<Self>) -> Result<(), LockError>;
+        async fn keep(self: Box<Self>, processes: Vec<AgentIdentity>) -> Result<(), LockError>;
         async fn release(self: Box<Self>) -> Result<(), LockError>;
     }
 }

@@ -109,7 +109,8 @@ pub trait ResourceLock: Debug + Send + Sync {
     }
 }
 
-/// Locks that are held. Dropping it frees them too.
+/// Locks that are held, for as long as the process that asked for them lives. Dropping it frees
+/// them too.
 #[async_trait]
 pub trait Lease: Debug + Send + Sync {
     /// A number that grows from grant to grant: who has a smaller one has been superseded.
@@ -126,12 +127,12 @@ pub trait Lease: Debug + Send + Sync {
     /// Where that can't be noted.
     async fn bind(&self, process: &AgentIdentity) -> Result<(), LockError>;
 
-    /// Leaves the locks held, until [`ResourceLock::release_kept`] or the death of the processes
-    /// that the lease depends on.
+    /// Leaves the locks held for as long as one of these processes lives, or until
+    /// [`ResourceLock::release_kept`]. This process may end.
     ///
     /// # Errors
     /// Where that can't be noted; the locks are freed then.
-    async fn keep(self: Box<Self>) -> Result<(), LockError>;
+    async fn keep(self: Box<Self>, processes: Vec<AgentIdentity>) -> Result<(), LockError>;
 
     /// Frees the locks.
     ///
@@ -147,8 +148,6 @@ pub struct LockRequest {
     pub holder: LockHolder,
     /// Which; sorted by name, no name twice.
     pub claims: Vec<LockClaim>,
-    /// The lease lasts for as long as one of these lives. None: the process that asks.
-    pub lives: Vec<AgentIdentity>,
     /// From 0, the highest, to 4: who is refused where requests wait for one another.
     pub priority: u8,
     /// Takes over what the holder was granted before for an equal request, with a new token and the
@@ -157,10 +156,10 @@ pub struct LockRequest {
 }
 
 impl LockRequest {
-    /// A request of the middle priority, 2, whose lease lasts for as long as this process.
+    /// A request of the middle priority, 2.
     #[must_use]
     pub fn new(holder: LockHolder, claims: Vec<LockClaim>) -> Self {
-        Self { holder, claims, lives: Vec::new(), priority: 2, takes_over: false }
+        Self { holder, claims, priority: 2, takes_over: false }
     }
 }
 

@@ -281,7 +281,8 @@ async fn what_is_kept_outlives_its_handle(locks: Arc<dyn ResourceLock>) {
     assert_eq!(free("a", None).await, 0);
     let by_plan = granted(locks, "a", &[exclusive("plan")]).await;
     for name in ["x", "y", "z"] {
-        granted(locks, "a", &[exclusive(name)]).await.keep().await.expect("it is kept");
+        let lease = granted(locks, "a", &[exclusive(name)]).await;
+        lease.keep(vec![this_process()]).await.expect("it is kept");
     }
     assert_eq!(busy(locks, "b", &[shared("x")]).await.1, Some("a".into()));
     assert_eq!(free("b", Some("x")).await, 0, "it isn't theirs");
@@ -319,21 +320,23 @@ impl Drop for Living {
 async fn a_lease_depends_on_its_processes(locks: Arc<dyn ResourceLock>) {
     let locks = &*locks;
     let (first, second) = (Living::new(), Living::new());
-    let mut wanted = request("a", &[exclusive("db")]);
-    wanted.lives = vec![first.identity()];
-    let Ok(Acquired::Granted(lease)) = locks.try_acquire(wanted).await else {
-        panic!("it is free");
-    };
-    lease.bind(&second.identity()).await.expect("it is noted");
+    let lease = granted(locks, "a", &[exclusive("db")]).await;
+    let other = granted(locks, "a", &[exclusive("net")]).await;
+    lease.bind(&first.identity()).await.expect("it is noted");
+    lease.keep(vec![first.identity(), second.identity()]).await.expect("it is noted");
+    other.bind(&first.identity()).await.expect("it is noted");
     drop(first);
     assert_eq!(busy(locks, "b", &[shared("db")]).await.1, Some("a".into()), "one of them lives");
+    assert_eq!(busy(locks, "b", &[shared("net")]).await.1, Some("a".into()), "so does this one");
     drop(second);
     let theirs = granted(locks, "b", &[exclusive("db")]).await;
-    // What is gone can't be bound, kept or freed, and nobody else's is touched.
-    lease.bind(&Living::new().identity()).await.expect("nothing happens");
-    lease.release().await.expect("nothing happens");
+    assert_eq!(locks.release_kept(&holder("a"), None).await.expect("nothing happens"), 0);
     assert_eq!(busy(locks, "c", &[shared("db")]).await.1, Some("b".into()));
-    drop(theirs);
+    drop((theirs, other));
+}
+
+fn this_process() -> AgentIdentity {
+    crate::FileLocks::identify(std::process::id()).expect("it lives")
 }
 
 /// Waits for locks in a task of its own.

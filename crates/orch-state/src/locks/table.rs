@@ -126,7 +126,10 @@ impl Table {
     /// Drops what depended on processes that are dead, and requests that weren't renewed.
     pub(crate) fn sweep(&mut self, now: Now, mut is_dead: impl FnMut(&Life) -> bool) {
         let before = (self.leases.len(), self.waiters.len());
-        self.leases.retain(|lease| !lease.lives.iter().all(&mut is_dead));
+        for lease in &mut self.leases {
+            lease.lives.retain(|life| !is_dead(life));
+        }
+        self.leases.retain(|lease| !lease.lives.is_empty());
         self.waiters.retain(|waiter| waiter.until > now.steady && !is_dead(&waiter.life));
         if before != (self.leases.len(), self.waiters.len()) {
             self.freed();
@@ -137,22 +140,17 @@ impl Table {
     pub(crate) fn acquire(
         &mut self,
         request: &LockRequest,
-        waits: &Life,
+        asks: &Life,
         now: Now,
         fence: NextFence<'_>,
     ) -> Result<Answer<Grant>, LockError> {
         if let Some(deadlock) = self.take_refusal(request) {
             return Ok(Answer::Refused(deadlock));
         }
-        let mut lives: Vec<Life> = request.lives.iter().cloned().map(Life::of).collect();
-        if lives.is_empty() {
-            lives.push(waits.clone());
-        }
         if let Some(lease) = self.leases.iter_mut().find(|lease| lease.is_answer_to(request)) {
             // The orchestrator before this one died, and what it asked for goes on.
-            lives.extend(lease.lives.drain(..).filter(|life| !life.is_dead()));
-            lives.dedup();
-            (lease.fence, lease.lives) = (fence()?, lives);
+            lease.fence = fence()?;
+            lease.depend_on(asks.clone());
             let grant = Grant { fence: lease.fence, locks: lease.locks.clone() };
             self.changes.any = true;
             return Ok(Answer::Granted(grant));
@@ -167,7 +165,7 @@ impl Table {
             fence: grant.fence,
             holder: request.holder.clone(),
             locks,
-            lives,
+            lives: vec![asks.clone()],
             kept: false,
             since: now.wall,
         });
@@ -232,16 +230,13 @@ impl Table {
 
     /// Has a lease depend on a further process. Whether the lease is there.
     pub(crate) fn bind(&mut self, fence: u64, life: Life) -> bool {
-        self.change(fence, |lease| {
-            if !lease.lives.contains(&life) {
-                lease.lives.push(life);
-            }
-        })
+        self.change(fence, |lease| lease.depend_on(life))
     }
 
-    /// Notes that a lease is no longer freed by a handle. Whether the lease is there.
-    pub(crate) fn keep(&mut self, fence: u64) -> bool {
-        self.change(fence, |lease| lease.kept = true)
+    /// Notes that a lease is no longer freed by a handle, and what it depends on from now on.
+    /// Whether the lease is there.
+    pub(crate) fn keep(&mut self, fence: u64, lives: Vec<Life>) -> bool {
+        self.change(fence, |lease| (lease.kept, lease.lives) = (true, lives))
     }
 
     fn change(&mut self, fence: u64, change: impl FnOnce(&mut LeaseRecord)) -> bool {
@@ -392,6 +387,12 @@ impl Table {
 }
 
 impl LeaseRecord {
+    fn depend_on(&mut self, life: Life) {
+        if !self.lives.contains(&life) {
+            self.lives.push(life);
+        }
+    }
+
     fn is_answer_to(&self, request: &LockRequest) -> bool {
         request.takes_over
             && !self.kept

@@ -186,9 +186,10 @@ impl Lease for MemoryLease {
         Ok(())
     }
 
-    async fn keep(mut self: Box<Self>) -> Result<(), LockError> {
+    async fn keep(mut self: Box<Self>, processes: Vec<AgentIdentity>) -> Result<(), LockError> {
         self.is_kept = true;
-        self.inner.with_table(|table, _, _| table.keep(self.fence));
+        let lives = processes.into_iter().map(Life::of).collect();
+        self.inner.with_table(|table, _, _| table.keep(self.fence, lives));
         Ok(())
     }
 

@@ -29,6 +29,8 @@ const LONG: Duration = Duration::from_secs(60);
 const TURNS: usize = 20;
 const DEED: &str = "ORCH_STATE_TEST_DEED";
 const PLACE: &str = "ORCH_STATE_TEST_PLACE";
+/// The process that a lease is bound to.
+const BIND: &str = "ORCH_STATE_TEST_BIND";
 const DONE: &str = "it is done: ";
 
 struct Other {
@@ -38,7 +40,13 @@ struct Other {
 
 impl Other {
     fn start(deed: &str, place: &Path) -> Self {
+        Self::start_bound(deed, place, None)
+    }
+
+    /// Its lease is bound to a further process.
+    fn start_bound(deed: &str, place: &Path, bind: Option<u32>) -> Self {
         let mut process = Command::new(env::current_exe().unwrap())
+            .envs(bind.map(|pid| (BIND, pid.to_string())))
             .args([
                 "--exact",
                 "processes::other_process",
@@ -114,6 +122,10 @@ async fn other_process() {
         "lock" => {
             let locks = FileLocks::open(place).unwrap();
             let lease = acquire(&locks, "other").await.expect("the locks are free");
+            if let Ok(pid) = env::var(BIND) {
+                let process = FileLocks::identify(pid.parse().unwrap()).unwrap();
+                lease.bind(&process).await.unwrap();
+            }
             say(&lease.fence().to_string());
             wait_for_the_end();
             lease.release().await.unwrap();
@@ -164,8 +176,12 @@ fn claims() -> Vec<LockClaim> {
 
 fn request(task: &str) -> LockRequest {
     let task = TaskId::new(task).unwrap();
-    let attempt = std::process::id();
-    LockRequest::new(LockHolder::Attempt { run: run("r1"), task, attempt }, claims())
+    // Those who contend are attempts of their own; those who are told whom to follow aren't.
+    let attempt = if env::var_os(BIND).is_some() { 1 } else { std::process::id() };
+    let holder = LockHolder::Attempt { run: run("r1"), task, attempt };
+    let mut request = LockRequest::new(holder, claims());
+    request.takes_over = true;
+    request
 }
 
 async fn acquire(locks: &FileLocks, task: &str) -> Result<Box<dyn Lease>, Option<LockHolder>> {
@@ -290,30 +306,19 @@ async fn a_holder_that_is_suspended_keeps_its_locks() {
 async fn a_lease_passes_from_one_process_to_the_next_and_ends_with_the_last() {
     let dir = tempfile::tempdir().unwrap();
     let locks = FileLocks::open(dir.path()).unwrap();
-    let (mut first, mut second) =
-        (Other::start("stay", dir.path()), Other::start("stay", dir.path()));
-    first.done();
-    second.done();
-    let of = |other: &Other| FileLocks::identify(other.process.id()).unwrap();
-    let wanted = |other: &Other| {
-        let mut wanted = request("task");
-        wanted.lives = vec![of(other)];
-        wanted.takes_over = true;
-        wanted
-    };
+    let mut agent = Other::start("stay", dir.path());
+    agent.done();
     // An orchestrator takes the locks, and binds them to its agent before it dies.
-    let lease = locks.acquire(wanted(&first)).await.unwrap();
-    lease.bind(&of(&second)).await.unwrap();
+    let mut first = Other::start_bound("lock", dir.path(), Some(agent.process.id()));
+    let fence: u64 = first.done().parse().unwrap();
     first.kill();
-    let error = acquire(&locks, "mine").await.expect_err("the agent lives");
-    assert_eq!(error.unwrap().to_string(), "task task of run r1");
-    // Its successor goes on with them when the agent is gone, too.
-    let mut third = Other::start("stay", dir.path());
-    third.done();
-    let successor = locks.acquire(wanted(&third)).await.unwrap();
-    assert!(successor.fence() > lease.fence());
-    second.kill();
+    let holder = acquire(&locks, "mine").await.expect_err("the agent lives").unwrap();
+    assert_eq!(holder.to_string(), "task other of run r1");
+    // Its successor goes on with them, also when the agent is gone.
+    let mut second = Other::start_bound("lock", dir.path(), Some(agent.process.id()));
+    assert!(second.done().parse::<u64>().unwrap() > fence);
+    agent.kill();
     assert!(acquire(&locks, "mine").await.is_err());
-    third.kill();
+    second.kill();
     acquire(&locks, "mine").await.expect("nobody is left who could hold it");
 }
