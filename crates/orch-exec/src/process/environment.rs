@@ -152,7 +152,8 @@ impl Environment {
     /// That of this process, with the variables that these patterns name too.
     pub(crate) fn inherited(more: &[String]) -> Self {
         let passes = |name: &OsString| {
-            let patterns = PASSED.iter().copied().chain(more.iter().map(String::as_str));
+            let patterns =
+                PASSED.iter().copied().chain([LOCK_DIR]).chain(more.iter().map(String::as_str));
             let name = name.to_string_lossy();
             patterns.into_iter().any(|pattern| matches(pattern, &name))
         };
@@ -164,6 +165,9 @@ impl Environment {
         self.0.iter().map(|(name, value)| (name, value))
     }
 }
+
+/// Where locks are, which holds for agents too.
+const LOCK_DIR: &str = "ORCH_LOCK_DIR";
 
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
@@ -177,6 +181,6 @@ fn is_hidden(name: &OsString) -> bool {
         GIT_VARIABLES.contains(&name)
             || name.starts_with("GIT_CONFIG_KEY_")
             || name.starts_with("GIT_CONFIG_VALUE_")
-            || name.starts_with("ORCH_")
+            || (name.starts_with("ORCH_") && name != LOCK_DIR)
     })
 }
