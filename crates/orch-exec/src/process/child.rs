@@ -147,7 +147,9 @@ impl Taker {
     }
 
     fn write(&mut self, bytes: &[u8]) {
+        // Without output there is no file.
         if !self.failed
+            && !bytes.is_empty()
             && let Err(error) = self.output.write(bytes)
         {
             tracing::warn!(%error, "output can't be written");

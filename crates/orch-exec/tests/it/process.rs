@@ -177,6 +177,13 @@ async fn scripts_keep_the_contract() {
 }
 
 #[tokio::test]
+async fn an_agent_without_output_has_no_file() {
+    let bench = Bench::new();
+    assert_eq!(bench.run("true").await.output_bytes, 0);
+    assert!(!bench.path().join("state").exists());
+}
+
+#[tokio::test]
 async fn what_an_agent_leaves_behind_is_ended_with_it() {
     let bench = Bench::new();
     let exit = bench.run("sleep 1000 & echo $!; exit 0").await;
