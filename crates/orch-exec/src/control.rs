@@ -202,20 +202,8 @@ impl Client {
     /// May be dropped at any time.
     pub async fn connect(state_dir: &Path, run: &RunId) -> Result<Option<Self>, EngineError> {
         let path = socket_path(state_dir, run);
-        let connect = async {
-            let (_folder, short) = socket::address(&path)?;
-            UnixStream::connect(short).await
-        };
-        match connect.await {
-            Ok(stream) => Ok(Some(Self { stream: BufReader::new(stream) })),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
-                Ok(None)
-            }
+        match socket::connect(&path).await {
+            Ok(stream) => Ok(stream.map(|stream| Self { stream: BufReader::new(stream) })),
             Err(source) => {
                 Err(EngineError::Io { doing: format!("connecting to {}", path.display()), source })
             }

@@ -15,7 +15,9 @@
 //! attempts, which are not charged. When both are killed, results that had been written down are
 //! taken, and what still runs is found by its environment and ended.
 
+mod agent;
 mod client;
+mod connection;
 pub mod processes;
 mod protocol;
 mod record;

@@ -7,7 +7,10 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt},
+    net::UnixStream,
+};
 
 /// The longest line, in bytes: the progress of 100,000 waiting tasks fits.
 const LONGEST: u64 = 64 << 20;
@@ -20,6 +23,26 @@ pub(crate) fn address(socket: &Path) -> io::Result<(fs::File, PathBuf)> {
     let name = socket.file_name().unwrap_or_default();
     let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
     Ok((folder, path))
+}
+
+/// Connects to a socket; `None` where nobody listens.
+pub(crate) async fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
+    let connect = async {
+        let (_folder, short) = address(path)?;
+        UnixStream::connect(short).await
+    };
+    match connect.await {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A line that says `body`.
