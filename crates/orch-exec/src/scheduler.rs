@@ -251,6 +251,11 @@ impl Scheduler {
             self.told.insert(task, reason.clone());
         }
         self.slots.insert(task, run.entered_at);
+        let key = self.plan.task(task).runner_key();
+        if self.state.breakers.contains_key(&key) {
+            // It may have been the one that tries; in any case its end tells how things are.
+            self.probes.insert(key, task);
+        }
         self.holdings.take(task);
         self.out.commands.push(Command::Adopt { task, attempt });
     }

@@ -10,10 +10,18 @@
 //! (D.-M. Chiu and R. Jain, *Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in
 //! Computer Networks*, 1989).
 
+use std::time::Duration;
+
 use orch_model::{EventKind, Timestamp, outcome::Failure, plan::TaskIndex, progress::WaitReason};
 
 use super::Scheduler;
 use crate::{backoff, internal::Command};
+
+/// How long a quota is taken to be used up where nobody says until when.
+const QUOTA_PAUSE: Duration = Duration::from_secs(15 * 60);
+
+/// However late a reset is said to be, it is tried again after this time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Scheduler {
     /// Why a task may not be started for a rate limit's sake; `None` where it may.
@@ -44,7 +52,10 @@ impl Scheduler {
         let opened = known.map_or(0, |breaker| breaker.opened) + 1;
         let id = &self.state.task(task).id;
         let pause = now + backoff::pause(self.settings(), id, opened);
-        let until = failure.reset().filter(|reset| *reset > now).unwrap_or(pause);
+        let least =
+            if matches!(failure, Failure::Quota { .. }) { now + QUOTA_PAUSE } else { pause };
+        let known = failure.reset().filter(|reset| *reset > now);
+        let until = known.unwrap_or(pause.max(least)).min(now + LONGEST_PAUSE);
         let reason = failure.to_string();
         self.record(EventKind::BreakerOpened { key: key.clone(), until, reason }, now);
         if is_first {

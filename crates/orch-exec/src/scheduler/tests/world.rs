@@ -77,11 +77,11 @@ pub(super) struct World {
     delivering: bool,
     frozen: bool,
     pub(super) ended: bool,
-    /// What the scheduler was told since it was made, and what it answered.
     /// When units were started.
     begun: BTreeMap<TaskIndex, Timestamp>,
     /// Units whose orchestrator died and that can be taken up.
     adoptable: BTreeMap<TaskIndex, Unit>,
+    /// What the scheduler was told since it was made, and what it answered.
     told: Vec<(Input, Timestamp, Decision)>,
     /// The state that it was made with.
     first: RunState,
