@@ -64,9 +64,13 @@ impl Orphanage {
     pub(crate) async fn end(&self, variables: &BTreeMap<String, String>) -> usize {
         let mut ended = HashSet::new();
         for _ in 0..ROUNDS {
-            self.reap_now();
-            let found: Vec<Pid> =
-                self.orphans().into_iter().filter(|pid| carries(*pid, variables)).collect();
+            // Mostly there is none, and looking is all it costs.
+            let orphans = self.orphans();
+            let found: Vec<Pid> = orphans
+                .into_iter()
+                .filter(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)))
+                .filter(|pid| carries(*pid, variables))
+                .collect();
             if found.is_empty() {
                 break;
             }
