@@ -224,8 +224,8 @@ impl ResourceLock for FileLocks {
         holder: &LockHolder,
         lock: Option<&LockName>,
     ) -> Result<usize, LockError> {
-        // Where nobody uses locks that is all it costs.
-        if !self.place.read().await?.keeps(holder) {
+        // Where nobody uses locks that is all it costs: no thread that may block is asked.
+        if !file::path(self.dir()).exists() || !self.place.read().await?.keeps(holder) {
             return Ok(0);
         }
         let (holder, lock) = (holder.clone(), lock.cloned());

@@ -1,8 +1,10 @@
 //! The environment that agents inherit.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
+
+use super::redact;
 
 /// Variables that would lead an agent's git to another repository or give it other settings; those
 /// that `git rev-parse --local-env-vars` names.
@@ -146,7 +148,12 @@ const PASSED: &[&str] = &[
 /// name. Never the variables that would redirect git, nor those that an orchestrator which itself runs
 /// under another one was given.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Environment(Vec<(OsString, OsString)>);
+pub(crate) struct Environment {
+    variables: Vec<(OsString, OsString)>,
+    /// Found when they are first asked for.
+    #[serde(skip)]
+    secrets: OnceLock<Vec<Vec<u8>>>,
+}
 
 impl Environment {
     /// That of this process, with the variables that these patterns name too.
@@ -158,11 +165,20 @@ impl Environment {
             patterns.into_iter().any(|pattern| matches(pattern, &name))
         };
         let passed = std::env::vars_os().filter(|(name, _)| passes(name) && !is_hidden(name));
-        Self(passed.collect())
+        Self { variables: passed.collect(), secrets: OnceLock::new() }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
-        self.0.iter().map(|(name, value)| (name, value))
+        self.variables.iter().map(|(name, value)| (name, value))
+    }
+
+    /// The values that are secret.
+    pub(super) fn secrets(&self) -> &[Vec<u8>] {
+        self.secrets.get_or_init(|| {
+            let texts =
+                self.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+            redact::secrets(texts).collect()
+        })
     }
 }
 

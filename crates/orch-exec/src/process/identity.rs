@@ -1,6 +1,6 @@
 //! Which process a pid speaks of: pids are reused, so a pid alone names nothing.
 
-use std::{fs, sync::OnceLock};
+use std::{fs, io::Read, sync::OnceLock};
 
 use orch_model::event::AgentIdentity;
 
@@ -70,6 +70,9 @@ pub(crate) fn use_by_group() -> std::collections::HashMap<u32, Use> {
     groups
 }
 
+/// More than the 52 fields of `/proc/PID/stat` take, in bytes.
+const LONGEST_STAT: usize = 2048;
+
 struct Stat {
     state: char,
     group: u32,
@@ -80,7 +83,10 @@ struct Stat {
 
 /// Fields 3, 5, 14 and 15, 22 and 24 of `/proc/PID/stat`, proc_pid_stat(5).
 fn stat(pid: u32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // One read: the file tells no size, and reading it to its end takes five.
+    let mut text = [0; LONGEST_STAT];
+    let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
+    parse(&String::from_utf8_lossy(&text[..length]))
 }
 
 fn parse(stat: &str) -> Option<Stat> {

@@ -6,7 +6,9 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs,
+    fs, io,
+    os::unix::fs::FileExt,
+    process,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,13 +20,22 @@ use tokio::signal::unix::{SignalKind, signal};
 const ROUNDS: u32 = 200;
 
 /// The orphans of a process that is a child subreaper.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Orphanage {
     /// Children that were started by this process. Whoever started them reaps them.
     own: Mutex<HashSet<u32>>,
+    /// The children of its first thread, which is the one that orphans are given to.
+    children: fs::File,
 }
 
 impl Orphanage {
+    /// Of this process, which must be a child subreaper.
+    pub(crate) fn open() -> io::Result<Self> {
+        let thread = process::id();
+        let children = fs::File::open(format!("/proc/{thread}/task/{thread}/children"))?;
+        Ok(Self { own: Mutex::default(), children })
+    }
+
     fn own(&self) -> MutexGuard<'_, HashSet<u32>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,19 +98,28 @@ impl Orphanage {
 
     fn orphans(&self) -> Vec<Pid> {
         let own = self.own();
-        children()
-            .filter(|pid| !own.contains(pid))
-            .filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
-            .collect()
+        let children = self.children();
+        let pids = children.split(|byte| *byte == b' ').filter_map(|pid| {
+            let pid: u32 = std::str::from_utf8(pid).ok()?.trim().parse().ok()?;
+            (!own.contains(&pid)).then(|| Pid::from_raw(i32::try_from(pid).ok()?)).flatten()
+        });
+        pids.collect()
     }
-}
 
-/// The children of all threads of this process.
-fn children() -> impl Iterator<Item = u32> {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok()).flat_map(
-        |list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>(),
-    )
+    /// The pids of the children, each with a blank after it.
+    fn children(&self) -> Vec<u8> {
+        let mut list = vec![0; 4096];
+        let mut length = 0;
+        // Mostly one read and one that finds the end.
+        while let Ok(read @ 1..) = self.children.read_at(&mut list[length..], length as u64) {
+            length += read;
+            if length == list.len() {
+                list.resize(2 * length, 0);
+            }
+        }
+        list.truncate(length);
+        list
+    }
 }
 
 fn carries(pid: Pid, variables: &BTreeMap<String, String>) -> bool {

@@ -18,6 +18,19 @@ fn is_harmless(value: &str) -> bool {
     value.starts_with('/') || value.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// The values of those variables whose names tell that they are secret.
+pub(super) fn secrets<'v>(
+    variables: impl Iterator<Item = (&'v str, &'v str)>,
+) -> impl Iterator<Item = Vec<u8>> {
+    variables
+        .filter(|(name, value)| {
+            let name = name.to_ascii_uppercase();
+            let marked = MARKS.iter().any(|mark| name.contains(mark));
+            marked && value.len() >= SHORTEST && !is_harmless(value)
+        })
+        .map(|(_, value)| value.as_bytes().to_vec())
+}
+
 /// Takes secrets out of a stream, also where they lie across the border of two pieces.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Redactor {
@@ -33,19 +46,9 @@ impl Redactor {
         environment: &'v Environment,
         variables: impl IntoIterator<Item = (&'v String, &'v String)>,
     ) -> Self {
-        let inherited = environment.iter().filter_map(|(name, value)| {
-            Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
-        });
-        let own = variables.into_iter().map(|(name, value)| (name.clone(), value.clone()));
-        let mut secrets: Vec<Vec<u8>> = inherited
-            .chain(own)
-            .filter(|(name, value)| {
-                let name = name.to_ascii_uppercase();
-                let marked = MARKS.iter().any(|mark| name.contains(mark));
-                marked && value.len() >= SHORTEST && !is_harmless(value)
-            })
-            .map(|(_, value)| value.into_bytes())
-            .collect();
+        let own = variables.into_iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut secrets: Vec<Vec<u8>> =
+            environment.secrets().iter().cloned().chain(self::secrets(own)).collect();
         secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         secrets.dedup();
         Self { secrets, held: Vec::new() }

@@ -95,7 +95,7 @@ async fn supervise(run_dir: &Path) -> io::Result<()> {
     let (_folder, short) = socket::address(&path)?;
     let listener = UnixListener::bind(short)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-    let orphanage = Arc::<Orphanage>::default();
+    let orphanage = Arc::new(Orphanage::open()?);
     tokio::spawn(Arc::clone(&orphanage).reap());
     let agents = Arc::new(Agents {
         run_dir: run_dir.to_owned(),

@@ -95,7 +95,7 @@ fn wall() -> Timestamp {
     Timestamp::from_millis(millis.try_into().unwrap_or_default())
 }
 
-fn path(dir: &Path) -> PathBuf {
+pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join(format!("{PREFIX}{}", boot_id()))
 }
 
