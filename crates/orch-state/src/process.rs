@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt, sync::OnceLock};
 
 use orch_model::event::AgentIdentity;
+use procfs_core::{FromRead, process::Stat};
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +45,7 @@ impl Life {
             return false;
         }
         match stat(self.process.pid) {
-            Some(stat) => stat.start_ticks != self.process.start_ticks || stat.is_over,
+            Some(stat) => stat.starttime != self.process.start_ticks || is_over(&stat),
             // A process of another user may be hidden, proc(5), but answers to the signal 0.
             None => {
                 let pid = i32::try_from(self.process.pid).ok().and_then(Pid::from_raw);
@@ -58,7 +59,7 @@ fn own() -> &'static Life {
     static OWN: OnceLock<Life> = OnceLock::new();
     OWN.get_or_init(|| {
         let pid = std::process::id();
-        let start_ticks = stat(pid).map_or(0, |stat| stat.start_ticks);
+        let start_ticks = stat(pid).map_or(0, |stat| stat.starttime);
         Life::of(AgentIdentity { pid, start_ticks, boot_id: boot_id().to_owned() })
     })
 }
@@ -66,29 +67,17 @@ fn own() -> &'static Life {
 /// The process with this pid; `None` where there is none.
 pub(crate) fn identify(pid: u32) -> Option<AgentIdentity> {
     let stat = stat(pid)?;
-    Some(AgentIdentity { pid, start_ticks: stat.start_ticks, boot_id: boot_id().to_owned() })
+    Some(AgentIdentity { pid, start_ticks: stat.starttime, boot_id: boot_id().to_owned() })
 }
 
-struct Stat {
-    /// It has ended, and so have all of its threads.
-    is_over: bool,
-    start_ticks: u64,
-}
-
-/// Fields 3, 20 and 22 of `/proc/PID/stat`, proc_pid_stat(5).
 fn stat(pid: u32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    Stat::from_file(format!("/proc/{pid}/stat")).ok()
 }
 
-fn parse(stat: &str) -> Option<Stat> {
-    // Field 2 is the command in parentheses and may hold blanks and parentheses itself.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<_> = rest.split_ascii_whitespace().collect();
-    let state = fields.first()?.chars().next()?;
-    // A zombie with further threads: its first thread has ended, and the others go on.
-    let threads: u32 = fields.get(17)?.parse().ok()?;
-    let is_over = state == 'X' || (state == 'Z' && threads <= 1);
-    Some(Stat { is_over, start_ticks: fields.get(19)?.parse().ok()? })
+/// Whether a process has ended. A zombie with further threads has not: its first thread has ended,
+/// and the others go on.
+fn is_over(stat: &Stat) -> bool {
+    stat.state == 'X' || (stat.state == 'Z' && stat.num_threads <= 1)
 }
 
 /// Names this boot of the machine.
@@ -145,11 +134,17 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_command_name_is_read_over() {
-        let line = "12 (a) R 1) Z 1 34 34 0 -1 4194560 1 0 0 0 5 6 7 8 20 0 1 0 987654 1 2";
-        let stat = parse(line).unwrap();
-        assert_eq!((stat.is_over, stat.start_ticks), (true, 987_654));
-        assert!(!parse(&line.replace(" 20 0 1 0", " 20 0 2 0")).unwrap().is_over);
-        assert!(parse("12 (a").is_none());
+    fn one_whose_first_thread_has_ended_is_alive() {
+        // Fields 3, 20 and 22 of proc_pid_stat(5); the name is a hostile one.
+        let of = |threads| {
+            let rest = " 0".repeat(29);
+            let line = format!(
+                "12 (a) R 1) Z 1 34 34 0 -1 4194560 1 0 0 0 5 6 7 8 20 0 {threads} 0 987654 1{rest}"
+            );
+            Stat::from_read(line.as_bytes()).unwrap()
+        };
+        assert_eq!(of(1).starttime, 987_654);
+        assert!(is_over(&of(1)));
+        assert!(!is_over(&of(2)));
     }
 }

@@ -17,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-use orch_model::ports::WorktreeError;
+use orch_model::ports::{WorktreeError, redirects_git};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::{
@@ -25,26 +25,11 @@ use crate::{
     lock::Held,
 };
 
-/// What `git rev-parse --local-env-vars` lists, and further variables that change which
-/// repository, which files or which format a command works with. Who the author is
+/// Variables besides those that [`redirects_git`] names that change which files or which format a
+/// command works with. Who the author is
 /// (`GIT_AUTHOR_*`, `GIT_COMMITTER_*`) and where the user's configuration lies
 /// (`GIT_CONFIG_GLOBAL`, `GIT_CONFIG_SYSTEM`, `GIT_CONFIG_NOSYSTEM`) stay.
 const STRIPPED: &[&str] = &[
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_CONFIG",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_CONFIG_COUNT",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_GRAFT_FILE",
-    "GIT_INDEX_FILE",
-    "GIT_NO_REPLACE_OBJECTS",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_PREFIX",
-    "GIT_SHALLOW_FILE",
-    "GIT_COMMON_DIR",
     "GIT_ATTR_SOURCE",
     "GIT_CEILING_DIRECTORIES",
     "GIT_DISCOVERY_ACROSS_FILESYSTEM",
@@ -265,8 +250,11 @@ impl Call<'_> {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.git.program);
-        for name in STRIPPED {
-            command.env_remove(name);
+        let is_stripped = |name: &str| redirects_git(name) || STRIPPED.contains(&name);
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(is_stripped) {
+                command.env_remove(name);
+            }
         }
         command
             .env("LC_ALL", "C")

@@ -2,29 +2,10 @@
 
 use std::{ffi::OsString, sync::OnceLock};
 
+use orch_model::ports::redirects_git;
 use serde::{Deserialize, Serialize};
 
 use super::redact;
-
-/// Variables that would lead an agent's git to another repository or give it other settings; those
-/// that `git rev-parse --local-env-vars` names.
-const GIT_VARIABLES: &[&str] = &[
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_CONFIG",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_CONFIG_COUNT",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_GRAFT_FILE",
-    "GIT_INDEX_FILE",
-    "GIT_NO_REPLACE_OBJECTS",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_PREFIX",
-    "GIT_SHALLOW_FILE",
-    "GIT_COMMON_DIR",
-];
 
 /// Variables that agents inherit: what programs need to find their way on the machine, to speak the
 /// user's language, to reach the network, to build, and to log in as the agents that they are. A `*`
@@ -193,10 +174,6 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 fn is_hidden(name: &OsString) -> bool {
-    name.to_str().is_some_and(|name| {
-        GIT_VARIABLES.contains(&name)
-            || name.starts_with("GIT_CONFIG_KEY_")
-            || name.starts_with("GIT_CONFIG_VALUE_")
-            || (name.starts_with("ORCH_") && name != LOCK_DIR)
-    })
+    name.to_str()
+        .is_some_and(|name| redirects_git(name) || (name.starts_with("ORCH_") && name != LOCK_DIR))
 }

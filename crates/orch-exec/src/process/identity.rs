@@ -3,23 +3,23 @@
 use std::{fs, io::Read, sync::OnceLock};
 
 use orch_model::event::AgentIdentity;
+use procfs_core::{FromRead, process::Stat};
 
 /// The identity of a process that exists now; `None` where it does not.
 pub(crate) fn of(pid: u32) -> Option<AgentIdentity> {
-    Some(AgentIdentity { pid, start_ticks: stat(pid)?.start_ticks, boot_id: boot_id().to_owned() })
+    Some(AgentIdentity { pid, start_ticks: stat(pid)?.starttime, boot_id: boot_id().to_owned() })
 }
 
 /// Whether that very process still runs; a zombie does not.
 pub(crate) fn is_alive(identity: &AgentIdentity) -> bool {
     identity.boot_id == boot_id()
-        && stat(identity.pid).is_some_and(|stat| {
-            stat.start_ticks == identity.start_ticks && !matches!(stat.state, 'Z' | 'X')
-        })
+        && stat(identity.pid)
+            .is_some_and(|stat| stat.starttime == identity.start_ticks && !is_over(&stat))
 }
 
 /// Whether a process of this group exists that is no zombie. Walks `/proc`: rarely called.
 pub(super) fn group_is_alive(group_number: u32) -> bool {
-    stats().any(|(_, stat)| stat.group == group_number)
+    stats().any(|(_, stat)| group_of(&stat) == group_number)
 }
 
 /// The processes of this machine that are no zombies.
@@ -34,12 +34,12 @@ fn stats() -> impl Iterator<Item = (u32, Stat)> {
             let pid = entry.file_name().to_str()?.parse().ok()?;
             Some((pid, stat(pid)?))
         })
-        .filter(|(_, stat)| !matches!(stat.state, 'Z' | 'X'))
+        .filter(|(_, stat)| !is_over(stat))
 }
 
 /// The number of a process's group.
 pub(super) fn group(pid: u32) -> Option<u32> {
-    stat(pid).map(|stat| stat.group)
+    stat(pid).as_ref().map(group_of)
 }
 
 /// What a group of processes takes of the machine.
@@ -59,11 +59,11 @@ pub(crate) struct Use {
 pub(crate) fn use_by_group() -> std::collections::HashMap<u32, Use> {
     let mut groups = std::collections::HashMap::<u32, Use>::new();
     for (pid, stat) in stats() {
-        let group = groups.entry(stat.group).or_default();
+        let group = groups.entry(group_of(&stat)).or_default();
         group.processes += 1;
-        group.cpu_ticks += stat.cpu_ticks;
-        group.memory_pages += stat.memory_pages;
-        if pid == stat.group {
+        group.cpu_ticks += stat.utime + stat.stime;
+        group.memory_pages += stat.rss;
+        if pid == group_of(&stat) {
             group.leader = stat.state;
         }
     }
@@ -73,34 +73,21 @@ pub(crate) fn use_by_group() -> std::collections::HashMap<u32, Use> {
 /// More than the 52 fields of `/proc/PID/stat` take, in bytes.
 const LONGEST_STAT: usize = 2048;
 
-struct Stat {
-    state: char,
-    group: u32,
-    cpu_ticks: u64,
-    start_ticks: u64,
-    memory_pages: u64,
-}
-
-/// Fields 3, 5, 14 and 15, 22 and 24 of `/proc/PID/stat`, proc_pid_stat(5).
 fn stat(pid: u32) -> Option<Stat> {
     // One read: the file tells no size, and reading it to its end takes five.
     let mut text = [0; LONGEST_STAT];
     let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
-    parse(&String::from_utf8_lossy(&text[..length]))
+    Stat::from_read(&text[..length]).ok()
 }
 
-fn parse(stat: &str) -> Option<Stat> {
-    // Field 2 is the command in parentheses and may hold blanks and parentheses itself.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().take(22).collect();
-    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    Some(Stat {
-        state: fields.first()?.chars().next()?,
-        group: u32::try_from(number(5)?).ok()?,
-        cpu_ticks: number(14)? + number(15)?,
-        start_ticks: number(22)?,
-        memory_pages: number(24)?,
-    })
+/// Whether a process has ended. A zombie with further threads has not: its first thread has ended,
+/// and the others go on.
+fn is_over(stat: &Stat) -> bool {
+    stat.state == 'X' || (stat.state == 'Z' && stat.num_threads <= 1)
+}
+
+fn group_of(stat: &Stat) -> u32 {
+    stat.pgrp.unsigned_abs()
 }
 
 fn boot_id() -> &'static str {
@@ -113,15 +100,6 @@ fn boot_id() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_hostile_command_name_is_read_over() {
-        let line = "12 (a) R 1) S 1 34 34 0 -1 4194560 1 0 0 0 5 6 7 8 20 0 1 0 987654 1 2";
-        let stat = parse(line).unwrap();
-        assert_eq!((stat.state, stat.group, stat.start_ticks), ('S', 34, 987_654));
-        assert_eq!((stat.cpu_ticks, stat.memory_pages), (11, 2));
-        assert!(parse("12 (a").is_none());
-    }
 
     #[test]
     fn this_process_is_alive_and_an_earlier_one_of_its_pid_is_not() {

@@ -314,3 +314,38 @@ pub enum WorktreeError {
         source: BoxError,
     },
 }
+
+/// Whether an environment variable leads git to another repository or gives it other settings there:
+/// what `git rev-parse --local-env-vars` lists, and the numbered settings of `GIT_CONFIG_COUNT`
+/// (git 2.47). Neither an engine nor its agents may inherit them.
+///
+/// ```
+/// use orch_model::ports::redirects_git;
+///
+/// assert!(redirects_git("GIT_DIR"));
+/// assert!(redirects_git("GIT_CONFIG_KEY_0"));
+/// assert!(!redirects_git("GIT_AUTHOR_NAME"));
+/// ```
+#[must_use]
+pub fn redirects_git(variable: &str) -> bool {
+    const LOCAL: &[&str] = &[
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_CONFIG",
+        "GIT_CONFIG_PARAMETERS",
+        "GIT_CONFIG_COUNT",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_GRAFT_FILE",
+        "GIT_INDEX_FILE",
+        "GIT_NO_REPLACE_OBJECTS",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_PREFIX",
+        "GIT_SHALLOW_FILE",
+        "GIT_COMMON_DIR",
+    ];
+    LOCAL.contains(&variable)
+        || variable.starts_with("GIT_CONFIG_KEY_")
+        || variable.starts_with("GIT_CONFIG_VALUE_")
+}
