@@ -12,6 +12,7 @@ use crate::binary;
 pub struct Plan {
     run: Table,
     defaults: Table,
+    merge: Table,
     agents: Table,
     epics: Vec<Value>,
     tasks: Vec<Value>,
@@ -30,6 +31,7 @@ impl Plan {
         Self {
             run: Table::new(),
             defaults: Table::new(),
+            merge: Table::new(),
             agents: Table::new(),
             epics: Vec::new(),
             tasks: Vec::new(),
@@ -48,6 +50,19 @@ impl Plan {
     pub fn default_value(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.defaults.insert(key.into(), value.into());
         self
+    }
+
+    /// Sets a value of `[merge]`.
+    #[must_use]
+    pub fn merge_value(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.merge.insert(key.into(), value.into());
+        self
+    }
+
+    /// A shell line that verifies what a merge gives.
+    #[must_use]
+    pub fn verify_merged(self, line: &str) -> Self {
+        self.merge_value("verify", list(&[line]))
     }
 
     /// Adds `[agents.NAME]`: the fake agent with these arguments.
@@ -87,9 +102,12 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut plan = Table::new();
         plan.insert("version".into(), 1.into());
-        for (name, table) in
-            [("run", &self.run), ("defaults", &self.defaults), ("agents", &self.agents)]
-        {
+        for (name, table) in [
+            ("run", &self.run),
+            ("defaults", &self.defaults),
+            ("merge", &self.merge),
+            ("agents", &self.agents),
+        ] {
             if !table.is_empty() {
                 plan.insert(name.into(), table.clone().into());
             }

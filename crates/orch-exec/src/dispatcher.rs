@@ -30,6 +30,7 @@ use tokio::{
 use crate::{
     error::EngineError,
     internal::{Command, Input, UnitEnd, UnitReport},
+    merge_queue::MergeQueue,
     orchestrator::{EVENT_QUEUE, Ports},
     scheduler::Scheduler,
     unit::{Adoption, Control, Unit, lock_request},
@@ -149,6 +150,7 @@ pub(crate) fn spawn(
         inbox,
         decided: parts.first_events,
         adoptions: parts.adoptions,
+        queue: None,
         undurable: VecDeque::new(),
         appended_seq: 0,
         commit: Arc::new(Notify::new()),
@@ -202,6 +204,8 @@ struct Dispatcher {
     unit_tasks: HashMap<Id, TaskIndex>,
     controls: HashMap<TaskIndex, watch::Sender<Control>>,
     adoptions: HashMap<TaskIndex, Adoption>,
+    /// `None` where nothing verifies the merged result.
+    queue: Option<MergeQueue>,
     frozen: bool,
     killing: bool,
     wakes: BTreeSet<Timestamp>,
@@ -226,6 +230,7 @@ impl Dispatcher {
     async fn run(mut self) -> Result<Report, EngineError> {
         self.spawn_committer();
         self.watch_for_deadlocks();
+        self.open_merge_queue();
         let result = self.turns().await;
         if result.is_err() {
             // Nothing more can be written: end what runs, and tell nobody of it. Units that wait
@@ -278,6 +283,17 @@ impl Dispatcher {
                 self.take_in(message, &mut turn)?;
             }
         }
+    }
+
+    fn open_merge_queue(&mut self) {
+        if self.plan.merging().verify.is_empty() {
+            return;
+        }
+        let last = self.scheduler.state().candidate.as_ref().map_or(0, |last| last.number);
+        let (plan, ports) = (Arc::clone(&self.plan), Arc::clone(&self.ports));
+        let (queue, worker) = MergeQueue::new(plan, ports, self.run.clone(), last);
+        self.queue = Some(queue);
+        self.helpers.spawn(worker.run());
     }
 
     fn spawn_committer(&mut self) {
@@ -473,6 +489,7 @@ impl Dispatcher {
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,
             adoption,
+            queue: self.queue.clone(),
             lease: None,
         };
         let id = self.units.spawn(unit.run()).id();

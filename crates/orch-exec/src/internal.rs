@@ -1,7 +1,7 @@
 //! What the parts of the engine say to one another. None of it is stored or shown.
 
 use orch_model::{
-    CommitId, Event, LockName, Timestamp,
+    CommitId, Event, LockName, TaskId, Timestamp,
     event::{AgentIdentity, Delivery, Place},
     outcome::{ExitStatus, Failure, StopReason},
     plan::TaskIndex,
@@ -74,6 +74,22 @@ pub enum UnitReport {
     Verified {
         /// The tip of its work.
         commit: Option<CommitId>,
+    },
+    /// What merging these tasks gives is about to be verified.
+    CandidateMade {
+        /// Which candidate of the run.
+        number: u64,
+        /// The tasks.
+        tasks: Vec<TaskId>,
+        /// The topmost merge commit.
+        commit: CommitId,
+    },
+    /// Its verification has ended.
+    CandidateVerified {
+        /// Which candidate.
+        number: u64,
+        /// Whether it passed.
+        passed: bool,
     },
     /// Its agent is being ended for this reason.
     Stopping(StopReason),

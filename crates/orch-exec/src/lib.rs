@@ -35,6 +35,7 @@ mod dispatcher;
 mod error;
 mod events;
 pub mod internal;
+mod merge_queue;
 mod orchestrator;
 mod reconcile;
 #[cfg(feature = "defaults")]

@@ -1,5 +1,6 @@
-//! Where the output of agents is kept: `<state>/runs/<run>/logs/<task>.<attempt>.log`, and
-//! `<task>.<attempt>.verify-<n>.log` for the n-th verification (from 0).
+//! Where the output of agents is kept: `<state>/runs/<run>/logs/<task>.<attempt>.log`,
+//! `<task>.<attempt>.verify-<n>.log` for the n-th verification (from 0), and
+//! `<task>.<attempt>.merge-<c>-<n>.log` for that of what the c-th candidate of the merge queue gave.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +15,8 @@ use orch_model::{
 pub struct LogFile {
     /// The attempt.
     pub attempt: Attempt,
-    /// Which verification, from 0; `None`: the attempt itself.
-    pub verification: Option<usize>,
+    /// What wrote it.
+    pub purpose: Purpose,
     /// The file.
     pub path: PathBuf,
 }
@@ -41,26 +42,35 @@ pub fn files(state_dir: &Path, run: &RunId, task: &TaskId) -> std::io::Result<Ve
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        if let Some((attempt, verification)) = name.and_then(|name| parse(name, task)) {
-            files.push(LogFile { attempt, verification, path });
+        if let Some((attempt, purpose)) = name.and_then(|name| parse(name, task)) {
+            files.push(LogFile { attempt, purpose, path });
         }
     }
     files.sort();
     Ok(files)
 }
 
-fn parse(name: &str, task: &TaskId) -> Option<(Attempt, Option<usize>)> {
+fn parse(name: &str, task: &TaskId) -> Option<(Attempt, Purpose)> {
     let rest = name.strip_prefix(task.as_str())?.strip_prefix('.')?.strip_suffix(".log")?;
-    match rest.split_once(".verify-") {
-        None => Some((rest.parse().ok()?, None)),
-        Some((attempt, index)) => Some((attempt.parse().ok()?, Some(index.parse().ok()?))),
-    }
+    let (attempt, purpose) = if let Some((attempt, index)) = rest.split_once(".verify-") {
+        (attempt, Purpose::Verify { index: index.parse().ok()? })
+    } else if let Some((attempt, candidate)) = rest.split_once(".merge-") {
+        let (number, index) = candidate.split_once('-')?;
+        let (number, index) = (number.parse().ok()?, index.parse().ok()?);
+        (attempt, Purpose::Candidate { number, index })
+    } else {
+        (rest, Purpose::Work)
+    };
+    Some((attempt.parse().ok()?, purpose))
 }
 
 pub(crate) fn path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
     let name = match request.purpose {
         Purpose::Verify { index } => {
             format!("{}.{}.verify-{index}.log", request.task, request.attempt)
+        }
+        Purpose::Candidate { number, index } => {
+            format!("{}.{}.merge-{number}-{index}.log", request.task, request.attempt)
         }
         _ => format!("{}.{}.log", request.task, request.attempt),
     };
@@ -87,6 +97,9 @@ mod tests {
         for name in [
             "a.10.log",
             "a.2.verify-0.log",
+            "a.2.merge-11-0.log",
+            "a.2.merge-3-1.log",
+            "a.2.merge-x-1.log",
             "a.2.log",
             "a.b.1.log",
             "b.1.log",
@@ -98,8 +111,18 @@ mod tests {
         let found: Vec<_> = files(state.path(), &run, &task)
             .unwrap()
             .into_iter()
-            .map(|file| (file.attempt, file.verification))
+            .map(|file| (file.attempt, file.purpose))
             .collect();
-        assert_eq!(found, [(2, None), (2, Some(0)), (10, None)]);
+        let candidate = |number, index| Purpose::Candidate { number, index };
+        assert_eq!(
+            found,
+            [
+                (2, Purpose::Work),
+                (2, Purpose::Verify { index: 0 }),
+                (2, candidate(3, 1)),
+                (2, candidate(11, 0)),
+                (10, Purpose::Work),
+            ]
+        );
     }
 }

@@ -9,15 +9,16 @@ use orch_model::{
     plan::{TaskIndex, spec::Isolation},
     ports::{
         AdoptRequest, Adopted, CommitMessage, MergeOutcome, MergeRequest, Purpose, Release,
-        RunningAgent, WorktreeError, WorktreeRequest,
+        RunningAgent, Stacked, WorktreeError, WorktreeRequest,
     },
+    run::Candidate,
     state::Merged,
 };
 
 use crate::{
     error::EngineError,
     orchestrator::Ports,
-    unit::{Adoption, Workplace, merge_subject, shared_by},
+    unit::{Adoption, Entry, Workplace, merge_subject, shared_by},
 };
 
 /// What was found.
@@ -48,6 +49,7 @@ pub(crate) async fn reconcile(
 ) -> Result<Found, EngineError> {
     let mut found = Found::default();
     record(state, ports, &mut found, EventKind::RunReopened { pid: std::process::id() })?;
+    end_candidate(state, plan, ports).await?;
     for index in plan.indices() {
         if !state.task(index).state.is_active() {
             continue;
@@ -94,7 +96,8 @@ enum Fate {
 
 /// What is yet to be written of an agent that was started just before its orchestrator died.
 fn begun(state: &RunState, index: TaskIndex, adoption: &Adoption) -> Vec<TaskChange> {
-    let agent = adoption.agent.as_ref().and_then(|agent| agent.identity());
+    let Entry::Agent { agent, .. } = &adoption.entry else { return Vec::new() };
+    let agent = agent.identity();
     match &state.task(index).state {
         TaskState::Leased { .. } => vec![TaskChange::Preparing, TaskChange::Started { agent }],
         TaskState::Preparing { .. } => vec![TaskChange::Started { agent }],
@@ -143,7 +146,7 @@ async fn fate(
         Fate::Becomes(TaskChange::Lost { known, hint })
     };
     Ok(match &task.state {
-        TaskState::Merging { .. } => Fate::Becomes(merged(state, plan, index, ports).await?),
+        TaskState::Merging { .. } => merging(state, plan, index, ports).await?,
         TaskState::Verifying { .. } => {
             for verification in 0..plan.task(index).verify.len() {
                 let purpose = Purpose::Verify { index: verification };
@@ -154,9 +157,7 @@ async fn fate(
                 }
             }
             match workplace(state, plan, index, ports).await? {
-                Some(place) => {
-                    Fate::GoesOn(Adoption { place, agent: None, since: task.entered_at })
-                }
+                Some(place) => Fate::GoesOn(Adoption { place, entry: Entry::Verification }),
                 None => again("its worktree is gone"),
             }
         }
@@ -164,7 +165,7 @@ async fn fate(
             Adopted::Agent(agent) => match workplace(state, plan, index, ports).await? {
                 Some(place) => {
                     let since = began(state, index);
-                    Fate::GoesOn(Adoption { place, agent: Some(agent), since })
+                    Fate::GoesOn(Adoption { place, entry: Entry::Agent { agent, since } })
                 }
                 None => {
                     end(agent.as_ref()).await;
@@ -241,20 +242,23 @@ async fn workplace(
     Ok(ports.worktrees()?.reopen(request, place).await?.map(Workplace::Worktree))
 }
 
-/// Repeats a merge.
-async fn merged(
+/// Repeats a merge. Where the merged result has to be verified it goes on in the merge queue, unless it
+/// was done already.
+async fn merging(
     state: &RunState,
     plan: &ValidPlan,
     index: TaskIndex,
     ports: &Ports,
-) -> Result<TaskChange, EngineError> {
+) -> Result<Fate, EngineError> {
     let task = state.task(index);
-    let again = |message: &str| TaskChange::Retry {
-        failure: Failure::Interrupted { message: message.into() },
-        until: state.updated_at,
+    let again = |message: &str| {
+        Fate::Becomes(TaskChange::Retry {
+            failure: Failure::Interrupted { message: message.into() },
+            until: state.updated_at,
+        })
     };
     let TaskState::Merging { commit: Some(commit), attempt } = &task.state else {
-        return Ok(TaskChange::Merged { result: Merged::Nothing });
+        return Ok(Fate::Becomes(TaskChange::Merged { result: Merged::Nothing }));
     };
     let Some(place) = &task.place else {
         return Ok(again("the place of its work is not recorded"));
@@ -269,13 +273,51 @@ async fn merged(
             attempt: *attempt,
         },
     };
-    Ok(match ports.worktrees()?.merge(request).await? {
-        MergeOutcome::Merged { merge_commit } => {
-            TaskChange::Merged { result: Merged::Commit { commit: commit.clone(), merge_commit } }
-        }
-        MergeOutcome::Conflicted { files } => {
-            TaskChange::Conflicted { commit: commit.clone(), branch: place.branch.clone(), files }
-        }
+    let merged = |merge_commit| {
+        let commit = commit.clone();
+        Fate::Becomes(TaskChange::Merged { result: Merged::Commit { commit, merge_commit } })
+    };
+    let conflicted = |files| {
+        let (commit, branch) = (commit.clone(), place.branch.clone());
+        Fate::Becomes(TaskChange::Conflicted { commit, branch, files })
+    };
+    if plan.merging().verify.is_empty() {
+        return Ok(match ports.worktrees()?.merge(request).await? {
+            MergeOutcome::Merged { merge_commit } => merged(merge_commit),
+            MergeOutcome::Conflicted { files } => conflicted(files),
+            _ => again("the merge ended in an unknown way"),
+        });
+    }
+    let stack = ports.worktrees()?.stack(state.run(), &[request]).await?;
+    Ok(match stack.merges.into_iter().next() {
+        Some(Stacked::Contained { merge_commit }) => merged(merge_commit),
+        Some(Stacked::Conflicted { files }) => conflicted(files),
+        Some(Stacked::Merged { .. }) => match workplace(state, plan, index, ports).await? {
+            Some(place) => {
+                let entry = Entry::Merge { commit: commit.clone() };
+                Fate::GoesOn(Adoption { place, entry })
+            }
+            None => again("its worktree is gone"),
+        },
         _ => again("the merge ended in an unknown way"),
     })
+}
+
+/// Ends what still verifies a candidate of the merge queue: it is made anew.
+async fn end_candidate(
+    state: &RunState,
+    plan: &ValidPlan,
+    ports: &Ports,
+) -> Result<(), EngineError> {
+    let Some(Candidate { number, tasks, passed: None, .. }) = &state.candidate else {
+        return Ok(());
+    };
+    let Some(index) = tasks.last().and_then(|task| state.index_of(task)) else { return Ok(()) };
+    for command in 0..plan.merging().verify.len() {
+        let purpose = Purpose::Candidate { number: *number, index: command };
+        if let Adopted::Agent(agent) = ask(state, index, purpose, ports).await? {
+            end(agent.as_ref()).await;
+        }
+    }
+    Ok(())
 }

@@ -376,6 +376,12 @@ impl Scheduler {
                 let id = self.state.task(task).id.clone();
                 self.record(EventKind::Warning { task: Some(id), message }, now);
             }
+            UnitReport::CandidateMade { number, tasks, commit } => {
+                self.record(EventKind::CandidateMade { number, tasks, commit }, now);
+            }
+            UnitReport::CandidateVerified { number, passed } => {
+                self.record(EventKind::CandidateVerified { number, passed }, now);
+            }
             // It was told to stop meanwhile and will end soon.
             _ if stopping => {}
             UnitReport::Leased => {
@@ -559,9 +565,8 @@ impl Scheduler {
         }
         self.told.insert(task, reason.clone());
         match self.state.task(task).state {
-            // A merge is short and is never broken off.
-            TaskState::Merging { .. } => return,
-            TaskState::Queued | TaskState::Stopping { .. } => {}
+            // In the merge queue it can be stopped; a merge itself is short and never broken off.
+            TaskState::Queued | TaskState::Merging { .. } | TaskState::Stopping { .. } => {}
             _ => self.change(task, TaskChange::Stopping { reason: reason.clone() }, now),
         }
         self.out.commands.push(Command::Stop { task, reason });

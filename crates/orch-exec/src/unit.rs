@@ -20,7 +20,7 @@ use orch_model::{
     state::{Attempt, Merged},
 };
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{Instant, sleep_until},
 };
 
@@ -28,6 +28,7 @@ use crate::{
     classify::classify,
     dispatcher::Reporter,
     internal::{UnitEnd, UnitReport},
+    merge_queue::{self, MergeQueue},
     orchestrator::Ports,
 };
 
@@ -57,16 +58,15 @@ pub(crate) struct Unit {
     pub(crate) lease: Option<Box<dyn Lease>>,
     /// Where an attempt of an earlier orchestrator goes on; `None` for a new one.
     pub(crate) adoption: Option<Adoption>,
+    /// The merge queue; `None` where nothing verifies the merged result.
+    pub(crate) queue: Option<MergeQueue>,
 }
 
 /// An attempt that an earlier orchestrator began.
 #[derive(Debug)]
 pub(crate) struct Adoption {
     pub(crate) place: Workplace,
-    /// Its agent; `None` where that has ended, with success.
-    pub(crate) agent: Option<Box<dyn RunningAgent>>,
-    /// When the agent was started.
-    pub(crate) since: Timestamp,
+    pub(crate) entry: Entry,
 }
 
 /// What a task asks for before it begins.
@@ -83,7 +83,7 @@ fn holder(task: &Task, run: &RunId, attempt: Attempt) -> LockHolder {
 
 /// Why the way from lease to merge was left early.
 #[derive(Debug)]
-enum Exit {
+pub(crate) enum Exit {
     Failed(Failure),
     Stopped(StopReason),
 }
@@ -180,10 +180,7 @@ impl Unit {
 
     async fn work_and_merge(&mut self) -> UnitEnd {
         let (place, entry) = match self.adoption.take() {
-            Some(Adoption { place, agent: Some(agent), since }) => {
-                (place, Entry::Agent { agent, since })
-            }
-            Some(Adoption { place, agent: None, .. }) => (place, Entry::Verification),
+            Some(Adoption { place, entry }) => (place, entry),
             None => match self.prepare().await {
                 Ok(place) => (place, Entry::Beginning),
                 Err(exit) => return exit.into_end(),
@@ -250,6 +247,7 @@ impl Unit {
                 Some(self.watch(agent.as_ref(), elapsed).await?)
             }
             Entry::Verification => None,
+            Entry::Merge { commit } => return self.merge(place, Some(commit)).await,
         };
         if let Some(exit) = exit {
             if !exit.status.is_success() {
@@ -262,6 +260,8 @@ impl Unit {
             return Err(Exit::Failed(Failure::NoChanges));
         }
         self.verify(place).await?;
+        // The intent is written before the target moves.
+        self.reporter.verified(sealed.clone()).await.map_err(Exit::Stopped)?;
         self.merge(place, sealed).await
     }
 
@@ -307,8 +307,6 @@ impl Unit {
     }
 
     async fn merge(&self, place: &Workplace, commit: Option<CommitId>) -> Result<UnitEnd, Exit> {
-        // The intent is written before the target moves.
-        self.reporter.verified(commit.clone()).await.map_err(Exit::Stopped)?;
         let (Workplace::Worktree(worktree), Some(commit)) = (place, commit) else {
             return Ok(UnitEnd::Merged(Merged::Nothing));
         };
@@ -318,7 +316,11 @@ impl Unit {
             branch: branch.clone(),
             message: self.message(merge_subject(self.task())),
         };
-        Ok(match self.ports.worktrees()?.merge(request).await? {
+        let outcome = match &self.queue {
+            Some(queue) => self.merge_verified(queue, place, request).await?,
+            None => self.ports.worktrees()?.merge(request).await?,
+        };
+        Ok(match outcome {
             MergeOutcome::Merged { merge_commit } => {
                 UnitEnd::Merged(Merged::Commit { commit, merge_commit })
             }
@@ -328,6 +330,25 @@ impl Unit {
                 return Err(Exit::Failed(Failure::Infrastructure { message }));
             }
         })
+    }
+
+    /// Merges by way of the merge queue.
+    async fn merge_verified(
+        &self,
+        queue: &MergeQueue,
+        place: &Workplace,
+        request: MergeRequest,
+    ) -> Result<MergeOutcome, Exit> {
+        let (reply, answer) = oneshot::channel();
+        queue.put(merge_queue::Entry {
+            request,
+            agent: self.request(place, self.task().work.clone(), Purpose::Work),
+            grace: self.grace,
+            reporter: self.reporter.clone(),
+            control: self.control.clone(),
+            reply,
+        });
+        answer.await.unwrap_or(Err(Exit::Stopped(StopReason::Interrupted)))
     }
 
     fn message(&self, subject: String) -> CommitMessage {
@@ -473,10 +494,20 @@ impl Unit {
 }
 
 /// Where an attempt is entered.
-enum Entry {
+#[derive(Debug)]
+pub(crate) enum Entry {
     Beginning,
-    Agent { agent: Box<dyn RunningAgent>, since: Timestamp },
+    /// Its agent was started then.
+    Agent {
+        agent: Box<dyn RunningAgent>,
+        since: Timestamp,
+    },
+    /// Its agent has ended, with success.
     Verification,
+    /// It is verified, and not merged yet.
+    Merge {
+        commit: CommitId,
+    },
 }
 
 /// The epic whose tasks share the worktree of a task.

@@ -99,6 +99,24 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// What merging these tasks, one after another, gives is about to be verified; the target has not
+    /// moved.
+    CandidateMade {
+        /// Which candidate of the run, from 1.
+        number: u64,
+        /// The tasks, in the order in which they are merged. The last one's attempt runs the
+        /// verification.
+        tasks: Vec<TaskId>,
+        /// The merge commit of the last one.
+        commit: CommitId,
+    },
+    /// Its verification has ended.
+    CandidateVerified {
+        /// Which candidate.
+        number: u64,
+        /// Whether it may become the results.
+        passed: bool,
+    },
     /// The run has ended (or stopped, if `Interrupted`).
     RunEnded {
         /// How.

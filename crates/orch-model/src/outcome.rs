@@ -125,6 +125,16 @@ pub enum Failure {
         /// The end of its output.
         output_tail: String,
     },
+    /// A verification of the merged result failed: the work passes alone, and not together with what
+    /// was merged before it.
+    MergedVerification {
+        /// Which command.
+        command: String,
+        /// How.
+        exit: ExitStatus,
+        /// The end of its output.
+        output_tail: String,
+    },
     /// The task had to leave a commit or a change and left none.
     NoChanges,
     /// The run was stopped, or the orchestrator died, while the attempt was under way. Not charged to the task.
@@ -193,6 +203,9 @@ impl Failure {
             Self::Agent { .. } => charged("look at its output"),
             Self::Timeout { .. } => charged("give it a longer `timeout`, or less to do"),
             Self::Verification { .. } => charged("look at the output of the verification"),
+            Self::MergedVerification { .. } => {
+                charged("it passes alone: look at what was merged before it")
+            }
             Self::NoChanges => charged("look at its output, or drop `expects`"),
             Self::Infrastructure { .. } => charged("`orch doctor` may tell more"),
             Self::Spawn { .. } => hopeless("install the program, or mend its name in the plan"),
@@ -232,6 +245,7 @@ impl Failure {
             Self::Timeout { .. } => "timeout",
             Self::Spawn { .. } => "spawn",
             Self::Verification { .. } => "verification",
+            Self::MergedVerification { .. } => "merged_verification",
             Self::NoChanges => "no_changes",
             Self::Interrupted { .. } => "interrupted",
             Self::Infrastructure { .. } => "infrastructure",
@@ -245,7 +259,9 @@ impl Failure {
     #[must_use]
     pub fn output_tail(&self) -> &str {
         match self {
-            Self::Agent { output_tail, .. } | Self::Verification { output_tail, .. } => output_tail,
+            Self::Agent { output_tail, .. }
+            | Self::Verification { output_tail, .. }
+            | Self::MergedVerification { output_tail, .. } => output_tail,
             _ => "",
         }
     }
@@ -260,6 +276,9 @@ impl fmt::Display for Failure {
             Self::Spawn { message } => write!(f, "could not be started: {message}"),
             Self::Verification { command, exit, .. } => {
                 write!(f, "verification `{command}` ended with {exit}")
+            }
+            Self::MergedVerification { command, exit, .. } => {
+                write!(f, "verification `{command}` of the merged result ended with {exit}")
             }
             Self::NoChanges => {
                 f.write_str("left no commit and no change, and the plan expects changes")

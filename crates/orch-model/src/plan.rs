@@ -30,8 +30,8 @@ pub use schema::schema;
 pub use source::Format;
 pub use spec::PlanSpec;
 pub use valid::{
-    Agent, Epic, EpicIndex, LockClaim, LockMode, Prompt, RunOptions, Task, TaskIndex, ValidPlan,
-    Work,
+    Agent, Epic, EpicIndex, LockClaim, LockMode, Merging, Prompt, RunOptions, Task, TaskIndex,
+    ValidPlan, Work,
 };
 pub use validate::{
     DEFAULT_MAX_OUTPUT, DEFAULT_PRIORITY, DEFAULT_RETRIES, DEFAULT_TIMEOUT, LOWEST_PRIORITY,

@@ -18,7 +18,8 @@ pub use runner::{
 pub use store::{EventReader, RunJournal, RunSummary, StateStore, StoreError};
 pub use worktree::{
     BeginRun, CommitMessage, GcItem, GcItemKind, GcRequest, MergeOutcome, MergeRequest, Release,
-    Sealed, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest, redirects_git,
+    Sealed, Stack, Stacked, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
+    redirects_git,
 };
 
 /// An error of a foreign implementation of a port.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange},
-    id::{RunId, TaskId},
+    id::{CommitId, RunId, TaskId},
     plan::TaskIndex,
     state::{Attempt, RunStatus, TaskState},
     time::Timestamp,
@@ -82,8 +82,24 @@ pub struct RunState {
     /// Kinds of agents that are not started for now, by [`crate::plan::Task::runner_key`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub breakers: BTreeMap<String, Breaker>,
+    /// What the merge queue verified last, or verifies now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate>,
     #[serde(skip)]
     by_id: Arc<HashMap<TaskId, TaskIndex>>,
+}
+
+/// What merging some tasks, one after another, gives, and whether it may become the results.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Which one of the run, from 1.
+    pub number: u64,
+    /// The tasks, in the order in which they are merged.
+    pub tasks: Vec<TaskId>,
+    /// The merge commit of the last one.
+    pub commit: CommitId,
+    /// Whether its verification passed; `None`: it has not ended.
+    pub passed: Option<bool>,
 }
 
 /// A breaker that is open: nothing of its kind is started. From [`Breaker::until`] on one task may try
@@ -170,6 +186,7 @@ impl RunState {
             tasks,
             concurrency: None,
             breakers: BTreeMap::new(),
+            candidate: None,
             by_id: Arc::default(),
         };
         state.index();
@@ -284,6 +301,17 @@ impl RunState {
             EventKind::ConcurrencyChanged { limit, .. } => {
                 let full = self.header.settings.max_concurrency;
                 self.concurrency = (*limit < full).then_some(*limit);
+            }
+            EventKind::CandidateMade { number, tasks, commit } => {
+                let (tasks, commit) = (tasks.clone(), commit.clone());
+                self.candidate = Some(Candidate { number: *number, tasks, commit, passed: None });
+            }
+            EventKind::CandidateVerified { number, passed } => {
+                if let Some(candidate) = &mut self.candidate
+                    && candidate.number == *number
+                {
+                    candidate.passed = Some(*passed);
+                }
             }
             EventKind::RunEnded { status } => self.status = *status,
         }

@@ -28,6 +28,7 @@ impl Repo {
         let run = self.run(id).await?;
         let delivery = self.deliver(&run).await?;
         self.remove_epics(&run).await?;
+        self.remove_candidate(id).await?;
         self.trash.settle().await;
         let _ = fs::remove_dir(self.root.join(id.as_str()));
         let _ = fs::remove_dir(&self.root);

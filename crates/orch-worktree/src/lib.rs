@@ -38,6 +38,7 @@
 //! | `refs/heads/orch/<run>/<task>` | the work of a task, until it is merged |
 //! | `refs/heads/orch/<run>/target` | the results, until they are in the target branch |
 //! | `refs/orch/preserved/<run>/<task>/<attempt>` | the work of an attempt that was repeated |
+//! | `refs/orch/runs/<run>/candidate` | what the merge queue verifies |
 //! | `refs/orch/runs/<run>/{target,base,delivered}` | the target branch (symbolic), where it stood, and what was delivered to it; forgotten by `gc` |
 //! | `<common git folder>/orch-worktree.lock` | serialises the making and removing of worktrees |
 //!
@@ -71,6 +72,7 @@ mod provider;
 mod remove;
 mod repo;
 mod slot;
+mod stack;
 mod tidy;
 mod trash;
 

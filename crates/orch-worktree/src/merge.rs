@@ -38,6 +38,14 @@ enum Tree {
     Conflict(Vec<String>),
 }
 
+/// A commit on top of others; nothing has been moved.
+#[derive(Debug)]
+pub(crate) enum Joined {
+    Merged { merge_commit: CommitId, tree: String },
+    Contained { merge_commit: CommitId },
+    Conflicted { files: Vec<String> },
+}
+
 impl Repo {
     /// Where the branches of a run stand, with another reference. If the results have no branch
     /// any more (they were delivered), one is made at the target's tip.
@@ -78,7 +86,7 @@ impl Repo {
         self.settle_alone(run, other).await
     }
 
-    fn is_settled(&self, run: &Run, tips: &Tips) -> bool {
+    pub(crate) fn is_settled(&self, run: &Run, tips: &Tips) -> bool {
         let Some(target) = &tips.target else { return true };
         let seen = run.seen();
         *target == tips.results
@@ -132,22 +140,17 @@ impl Repo {
     /// Merges a commit into the results.
     pub(crate) async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError> {
         let run = self.run(&request.message.run).await?;
-        let commit = &request.commit;
         let _one = self.merging.lock().await;
         let mut retries = Retries::default();
         loop {
             let tips = self.settle_alone(&run, None).await?;
-            let tree = match self.merge_tree(&tips.results, commit).await? {
-                Tree::Clean(tree) => tree,
-                Tree::Conflict(files) => return Ok(MergeOutcome::Conflicted { files }),
+            let merge_commit = match self.join(&tips.results, &tips.tree, &request).await? {
+                Joined::Merged { merge_commit, .. } => merge_commit,
+                Joined::Contained { merge_commit } => {
+                    return Ok(MergeOutcome::Merged { merge_commit });
+                }
+                Joined::Conflicted { files } => return Ok(MergeOutcome::Conflicted { files }),
             };
-            // The tree stays the same if, and not only if, the commit is contained already.
-            if tree == tips.tree && self.is_ancestor(commit, &tips.results).await? {
-                let merge_commit = self.brought_in_by(commit, &tips.results).await?;
-                return Ok(MergeOutcome::Merged { merge_commit });
-            }
-            let message = request.message.to_string();
-            let merge_commit = self.commit_tree(&tree, &[&tips.results, commit], &message).await?;
             match self.advance(&run, &tips, &merge_commit, &request.message.subject).await? {
                 Ok(()) => return Ok(MergeOutcome::Merged { merge_commit }),
                 Err(error) => retries.again(&tips, error)?,
@@ -155,8 +158,30 @@ impl Repo {
         }
     }
 
+    /// Makes the merge of a commit on top of another one, whose tree is known.
+    pub(crate) async fn join(
+        &self,
+        top: &CommitId,
+        top_tree: &str,
+        request: &MergeRequest,
+    ) -> Result<Joined, WorktreeError> {
+        let commit = &request.commit;
+        let tree = match self.merge_tree(top, commit).await? {
+            Tree::Clean(tree) => tree,
+            Tree::Conflict(files) => return Ok(Joined::Conflicted { files }),
+        };
+        // The tree stays the same if, and not only if, the commit is contained already.
+        if tree == top_tree && self.is_ancestor(commit, top).await? {
+            let merge_commit = self.brought_in_by(commit, top).await?;
+            return Ok(Joined::Contained { merge_commit });
+        }
+        let message = request.message.to_string();
+        let merge_commit = self.commit_tree(&tree, &[top, commit], &message).await?;
+        Ok(Joined::Merged { merge_commit, tree })
+    }
+
     /// Moves the results, and the target with them if that is checked out nowhere.
-    async fn advance(
+    pub(crate) async fn advance(
         &self,
         run: &Run,
         tips: &Tips,

@@ -18,6 +18,11 @@ pub(crate) const PRESERVED: &str = "refs/orch/preserved/";
 /// The folder below the root for what is being deleted.
 pub(crate) const TRASH: &str = ".trash";
 
+/// What the merge queue verifies, as something that is remembered of a run.
+pub(crate) const CANDIDATE: &str = "candidate";
+/// The folder of the merge queue below that of a run. No task can have this name.
+pub(crate) const MERGE_QUEUE: &str = "@merge-queue";
+
 /// The branch of a task.
 pub(crate) fn task_branch(run: &RunId, task: &TaskId) -> String {
     format!("orch/{run}/{task}")

@@ -10,8 +10,8 @@ use orch_model::{
     CommitId, RunId,
     event::{Place, RunBase},
     ports::{
-        BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, Release, Worktree, WorktreeError,
-        WorktreeProvider, WorktreeRequest,
+        BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, Release, Stack, Worktree,
+        WorktreeError, WorktreeProvider, WorktreeRequest,
     },
 };
 
@@ -100,6 +100,27 @@ impl WorktreeProvider for GitWorktrees {
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError> {
         let repo = Arc::clone(&self.repo);
         to_the_end(async move { repo.merge(request).await }).await
+    }
+
+    async fn stack(&self, run: &RunId, requests: &[MergeRequest]) -> Result<Stack, WorktreeError> {
+        let (repo, run, requests) = (Arc::clone(&self.repo), run.clone(), requests.to_vec());
+        to_the_end(async move { repo.stack(&run, &requests).await }).await
+    }
+
+    async fn checkout(&self, run: &RunId, commit: &CommitId) -> Result<PathBuf, WorktreeError> {
+        let (repo, run, commit) = (Arc::clone(&self.repo), run.clone(), commit.clone());
+        to_the_end(async move { repo.checkout(&run, &commit).await }).await
+    }
+
+    async fn advance(
+        &self,
+        run: &RunId,
+        base: &CommitId,
+        commit: &CommitId,
+    ) -> Result<bool, WorktreeError> {
+        let (repo, run) = (Arc::clone(&self.repo), run.clone());
+        let (base, commit) = (base.clone(), commit.clone());
+        to_the_end(async move { repo.advance_to(&run, &base, &commit).await }).await
     }
 
     async fn tidy(&self, request: WorktreeRequest, release: Release) -> Result<(), WorktreeError> {

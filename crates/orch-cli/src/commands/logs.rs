@@ -18,7 +18,7 @@ use orch_exec::{
 };
 use orch_model::{
     RunId, TaskId,
-    ports::{StateStore, StoreError},
+    ports::{Purpose, StateStore, StoreError},
 };
 use tokio::sync::mpsc;
 
@@ -176,10 +176,18 @@ impl Printer {
     /// Prints what has been added to a file.
     fn print(&mut self, file: &LogFile) -> Result<(), CliError> {
         let is_new = !self.printed.contains_key(&file.path);
-        if let (true, Some(index)) = (is_new, file.verification) {
-            render::tell(&format!("--- attempt {}, verification {}", file.attempt, index + 1));
-        } else if is_new && file.attempt > 1 {
-            render::tell(&format!("--- attempt {}", file.attempt));
+        let attempt = file.attempt;
+        match file.purpose {
+            _ if !is_new => {}
+            Purpose::Verify { index } => {
+                render::tell(&format!("--- attempt {attempt}, verification {}", index + 1));
+            }
+            Purpose::Candidate { index, .. } => render::tell(&format!(
+                "--- attempt {attempt}, verification {} of the merged result",
+                index + 1
+            )),
+            _ if attempt > 1 => render::tell(&format!("--- attempt {attempt}")),
+            _ => {}
         }
         let from = self.printed.get(&file.path).copied().unwrap_or(0);
         let to = self

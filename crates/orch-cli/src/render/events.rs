@@ -77,6 +77,14 @@ impl Lines {
             EventKind::ConcurrencyChanged { limit, reason } => {
                 format!("{limit} at a time from now on: {}", one_line(reason))
             }
+            EventKind::CandidateMade { tasks, .. } => {
+                let tasks: Vec<_> = tasks.iter().map(ToString::to_string).collect();
+                format!("merge queue: verifies {} merged", tasks.join(" + "))
+            }
+            EventKind::CandidateVerified { passed: true, .. } => "merge queue: passed".into(),
+            EventKind::CandidateVerified { passed: false, .. } => {
+                format!("{WARN}merge queue: failed{WARN:#}")
+            }
             EventKind::Warning { task: None, message } => {
                 format!("{WARN}warning{WARN:#}: {}", one_line(message))
             }

@@ -1,6 +1,11 @@
 //! Mocks of the four ports, by `mockall`.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use mockall::mock;
@@ -11,7 +16,7 @@ use orch_model::{
     ports::{
         Acquired, AdoptRequest, Adopted, AgentRequest, AgentRunner, BeginRun, CommitMessage,
         EventReader, GcItem, GcRequest, Lease, LockError, LockRequest, MergeOutcome, MergeRequest,
-        Release, ResourceLock, RunJournal, RunSummary, RunnerError, RunningAgent, Sealed,
+        Release, ResourceLock, RunJournal, RunSummary, RunnerError, RunningAgent, Sealed, Stack,
         StateStore, StoreError, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
     },
 };
@@ -55,6 +60,18 @@ mock! {
             place: &Place,
         ) -> Result<Option<Box<dyn Worktree>>, WorktreeError>;
         async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError>;
+        async fn stack(
+            &self,
+            run: &RunId,
+            requests: &[MergeRequest],
+        ) -> Result<Stack, WorktreeError>;
+        async fn checkout(&self, run: &RunId, commit: &CommitId) -> Result<PathBuf, WorktreeError>;
+        async fn advance(
+            &self,
+            run: &RunId,
+            base: &CommitId,
+            commit: &CommitId,
+        ) -> Result<bool, WorktreeError>;
         async fn finish(&self, run: &RunId) -> Result<Delivery, WorktreeError>;
         async fn gc(&self, request: GcRequest) -> Result<Vec<GcItem>, WorktreeError>;
     }

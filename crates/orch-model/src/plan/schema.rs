@@ -41,7 +41,7 @@ mod tests {
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
         assert!(schema["description"].as_str().is_some_and(|text| text.contains("version 1")));
         let objects = objects(&schema);
-        assert_eq!(objects.len(), 7, "plan, run, defaults, agent, epic, task and lock");
+        assert_eq!(objects.len(), 8, "plan, run, defaults, merge, agent, epic, task and lock");
         for (name, object) in objects {
             assert_eq!(object["additionalProperties"], false, "{name} takes unknown keys");
             for (key, property) in object["properties"].as_object().unwrap() {

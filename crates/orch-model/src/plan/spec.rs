@@ -27,6 +27,9 @@ pub struct PlanSpec {
     /// Values for tasks that don't give their own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub defaults: DefaultsSpec,
+    /// How the work of tasks is brought together.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub merge: MergeSpec,
     /// Command templates of agents, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub agents: BTreeMap<AgentName, AgentSpec>,
@@ -44,6 +47,7 @@ impl Default for PlanSpec {
             version: super::VERSION,
             run: RunSpec::default(),
             defaults: DefaultsSpec::default(),
+            merge: MergeSpec::default(),
             agents: BTreeMap::new(),
             epics: Vec::new(),
             tasks: Vec::new(),
@@ -157,6 +161,24 @@ pub struct DefaultsSpec {
     /// See [`TaskSpec::max_output`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output: Option<ByteSize>,
+}
+
+/// `[merge]`: how the work of tasks is brought together.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct MergeSpec {
+    /// Commands that must succeed on the merged result before the target moves: two tasks may each
+    /// pass their own verification and fail together. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verify: Vec<CommandLine>,
+    /// How long one of these commands may take. Default: `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// How many tasks are merged and verified together, at most, where several wait for it; which of
+    /// them breaks it is found by halving. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u32>,
 }
 
 /// `[agents.NAME]`: how an agent is called.

@@ -54,6 +54,7 @@ impl From<usize> for EpicIndex {
 pub struct ValidPlan {
     pub(super) spec: Arc<PlanSpec>,
     pub(super) run: RunOptions,
+    pub(super) merging: Merging,
     pub(super) agents: BTreeMap<AgentName, Agent>,
     pub(super) epics: Vec<Epic>,
     pub(super) tasks: Vec<Task>,
@@ -71,6 +72,12 @@ impl ValidPlan {
     #[must_use]
     pub const fn run(&self) -> &RunOptions {
         &self.run
+    }
+
+    /// How the work of tasks is brought together.
+    #[must_use]
+    pub const fn merging(&self) -> &Merging {
+        &self.merging
     }
 
     /// Agents by name.
@@ -127,6 +134,17 @@ pub struct RunOptions {
     pub wave_delay: Option<Duration>,
     /// What a failed task means for the rest.
     pub on_failure: Option<OnFailure>,
+}
+
+/// How the work of tasks is brought together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merging {
+    /// Commands that must succeed on the merged result before the target moves.
+    pub verify: Vec<CommandLine>,
+    /// How long one of them may take.
+    pub timeout: Duration,
+    /// How many tasks are merged and verified together, at most; at least 1.
+    pub batch: usize,
 }
 
 /// How an agent is called.

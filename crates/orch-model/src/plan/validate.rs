@@ -9,7 +9,7 @@ mod task;
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use super::{
-    Epic, EpicIndex, PlanSpec, Problems, RunOptions, TaskIndex, VERSION, ValidPlan,
+    Epic, EpicIndex, Merging, PlanSpec, Problems, RunOptions, TaskIndex, VERSION, ValidPlan,
     nearest::nearest,
     path::Path,
     problem::Finding,
@@ -85,6 +85,7 @@ pub(super) fn check(spec: PlanSpec, origin: &dyn Origin) -> (Option<ValidPlan>, 
     checker.version();
     let run = checker.run_options();
     checker.defaults();
+    let merging = checker.merging();
     let agents = checker.agents();
     let mut epics = checker.epics();
     let tasks: Vec<_> = (0..spec.tasks.len()).map(|index| checker.task(index)).collect();
@@ -102,7 +103,15 @@ pub(super) fn check(spec: PlanSpec, origin: &dyn Origin) -> (Option<ValidPlan>, 
     }
     let by_id = tasks.iter().enumerate().map(|(at, task)| (task.id.clone(), at.into())).collect();
     (
-        Some(ValidPlan { spec: std::sync::Arc::new(spec), run, agents, epics, tasks, by_id }),
+        Some(ValidPlan {
+            spec: std::sync::Arc::new(spec),
+            run,
+            merging,
+            agents,
+            epics,
+            tasks,
+            by_id,
+        }),
         findings,
     )
 }
@@ -217,6 +226,32 @@ impl<'a> Checker<'a> {
         }
         if let Some(model) = &defaults.model {
             self.text(model, "model", &path);
+        }
+    }
+
+    fn merging(&mut self) -> Merging {
+        let merge = &self.spec.merge;
+        let path = Path::from("merge");
+        self.timeout(merge.timeout, &path);
+        self.verify(&merge.verify, &path);
+        if merge.batch == Some(0) {
+            let finding = Finding::new(path.then("batch"), "`batch` is 0: nothing could be merged");
+            self.report(finding.help("write 1 or more, or leave it out"));
+        }
+        for (key, is_given) in
+            [("batch", merge.batch.is_some()), ("timeout", merge.timeout.is_some())]
+        {
+            if is_given && merge.verify.is_empty() {
+                let message =
+                    format!("`{key}` has no effect where nothing verifies the merged result");
+                let finding = Finding::new(path.then(key), message).on_key();
+                self.report(finding.help(format!("write `verify`, or remove `{key}`")));
+            }
+        }
+        Merging {
+            verify: merge.verify.clone(),
+            timeout: merge.timeout.unwrap_or(DEFAULT_TIMEOUT).0,
+            batch: merge.batch.map_or(1, |batch| batch.max(1) as usize),
         }
     }
 

@@ -152,7 +152,7 @@ pub struct AgentRequest {
 }
 
 /// What an agent is started for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Purpose {
@@ -161,6 +161,13 @@ pub enum Purpose {
     /// A verification of it.
     Verify {
         /// Which of the task's verification commands, from 0.
+        index: usize,
+    },
+    /// A verification of what merging the task, perhaps with others before it, gives.
+    Candidate {
+        /// Which candidate of the run, from 1.
+        number: u64,
+        /// Which of the plan's commands for that, from 0.
         index: usize,
     },
 }

@@ -67,6 +67,42 @@ pub trait WorktreeProvider: Debug + Send + Sync {
     /// A dropped call has either moved the results or not; a repetition finds out which.
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError>;
 
+    /// Finds out what merging these commits into the results, one after another, would give, and moves
+    /// nothing. One that conflicts is left out of what follows it. Each request names the same run.
+    ///
+    /// # Errors
+    /// Where git failed.
+    ///
+    /// # Cancel safety
+    /// A dropped call has moved nothing.
+    async fn stack(&self, run: &RunId, requests: &[MergeRequest]) -> Result<Stack, WorktreeError>;
+
+    /// Gives a folder with the files of a commit of a [`Stack`], for commands that verify it: one for
+    /// the whole run, in which what git ignores stays from one commit to the next. What is changed
+    /// in it is nobody's work and is lost.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    ///
+    /// # Cancel safety
+    /// A dropped call may leave the folder half-made; a repetition replaces it.
+    async fn checkout(&self, run: &RunId, commit: &CommitId) -> Result<PathBuf, WorktreeError>;
+
+    /// Moves the results to a commit of a [`Stack`]. `false` where they have grown since that was made,
+    /// so that it says nothing any more; a commit that they contain is `true`.
+    ///
+    /// # Errors
+    /// Where git failed.
+    ///
+    /// # Cancel safety
+    /// A dropped call has either moved the results or not; a repetition finds out which.
+    async fn advance(
+        &self,
+        run: &RunId,
+        base: &CommitId,
+        commit: &CommitId,
+    ) -> Result<bool, WorktreeError>;
+
     /// Takes away what is left of a task's worktree and branch after its work was merged, for an
     /// orchestrator that was killed before it could: as [`Worktree::release`] does, from the names
     /// alone. Where nothing is left it does nothing.
@@ -168,6 +204,36 @@ pub struct MergeRequest {
     pub branch: String,
     /// The message of the merge commit; it names run, task and attempt.
     pub message: CommitMessage,
+}
+
+/// What merging some commits into the results, one after another, would give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stack {
+    /// Where the results stand.
+    pub base: CommitId,
+    /// What became of each request.
+    pub merges: Vec<Stacked>,
+}
+
+/// What merging a commit on top of those before it would give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stacked {
+    /// This merge commit.
+    Merged {
+        /// Its parents are the merge before it, or the results, and the commit.
+        merge_commit: CommitId,
+    },
+    /// Nothing: it is part of the results already, by this merge commit.
+    Contained {
+        /// The merge commit.
+        merge_commit: CommitId,
+    },
+    /// A conflict.
+    Conflicted {
+        /// The files.
+        files: Vec<String>,
+    },
 }
 
 /// The message of a commit that the engine makes.

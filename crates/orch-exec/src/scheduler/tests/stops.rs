@@ -55,12 +55,14 @@ fn a_timeout_stays_one_when_the_run_is_interrupted() {
 }
 
 #[test]
-fn a_merge_is_not_broken_off() {
+fn a_merge_that_is_done_or_failed_tells_how_it_ended() {
     let (mut run, _) = Drive::begin("a r3\nb r3", slots(2));
     run.verify("a");
     run.verify("b");
-    assert_eq!(run.cancel("a"), "");
-    assert_eq!(run.cancel("b"), "");
+    // They are told, for they may wait in the merge queue.
+    assert_eq!(run.cancel("a"), "cancel:a");
+    assert_eq!(run.cancel("b"), "cancel:b");
+    assert_eq!((run.state("a"), run.state("b")), ("merging", "merging"));
     assert_eq!(run.end("a", UnitEnd::Merged(orch_model::state::Merged::Nothing)), "");
     let failure = Failure::Infrastructure { message: "git failed".into() };
     assert_eq!(run.end("b", UnitEnd::Failed(failure)), "end", "it is not tried again");
@@ -89,7 +91,7 @@ fn everything_is_cancelled() {
     run.verify("b");
     run.fail("a");
     run.tell(Input::Tick);
-    assert_eq!(run.tell(Input::Cancel), "cancel:c cancel:d");
+    assert_eq!(run.tell(Input::Cancel), "cancel:b cancel:c cancel:d");
     assert_eq!(run.tell(Input::Cancel), "");
     assert_eq!(run.tell(Input::Interrupt), "", "too late for that");
     assert_eq!(run.tell(Input::Pause { freeze: true }), "");

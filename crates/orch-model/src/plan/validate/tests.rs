@@ -328,3 +328,26 @@ fn a_plan_without_tasks_or_with_a_strange_version_is_refused() {
         ],
     );
 }
+
+#[test]
+fn what_merging_is_told_must_have_an_effect() {
+    let mut spec = plan("a");
+    spec.merge.batch = Some(0);
+    spec.merge.timeout = Some(Span::from_secs(1));
+    check_plan(
+        spec.clone(),
+        &[
+            "merge.batch: `batch` is 0: nothing could be merged (write 1 or more, or leave it out)",
+            "merge.batch: `batch` has no effect where nothing verifies the merged result (write `verify`, or remove `batch`)",
+            "merge.timeout: `timeout` has no effect where nothing verifies the merged result (write `verify`, or remove `timeout`)",
+        ],
+    );
+    spec.merge.batch = Some(3);
+    spec.merge.verify = vec![CommandLine::Shell("make test".into())];
+    let plan = ValidPlan::new(spec).unwrap();
+    let merging = plan.merging();
+    assert_eq!(
+        (merging.batch, merging.timeout, merging.verify.len()),
+        (3, Duration::from_secs(1), 1)
+    );
+}
