@@ -7,6 +7,7 @@
 //!   ([`RunningOrch`]), whose events can be awaited.
 //! - [`Signal`] is a file on which an agent and a test wait for one another, so that no test needs
 //!   to guess how long something takes.
+//! - [`Chaos`] kills and stops supervisors, agents and orchestrators at random moments.
 //! - [`TestRepo::doctor`] and [`Witness`] are the oracle: what has to hold after every fault.
 //! - [`agent`] is the inside of the `fake-agent` binary.
 //!
@@ -32,6 +33,7 @@
 
 pub mod agent;
 pub mod binary;
+mod chaos;
 mod checkout;
 mod events;
 mod oracle;
@@ -44,6 +46,7 @@ mod signal;
 mod supervisors;
 mod wait;
 
+pub use chaos::{Chaos, Faults};
 pub use checkout::Checkout;
 pub use events::{Interval, intervals, is_run, is_task};
 pub use oracle::Witness;
