@@ -159,7 +159,8 @@ impl Chaos {
         is_killed
     }
 
-    fn kill_supervisor(&mut self, repo: &TestRepo, witness: &Witness) -> bool {
+    /// Kills the supervisor of the repository's run, if there is one.
+    pub fn kill_supervisor(&mut self, repo: &TestRepo, witness: &Witness) -> bool {
         let Some(pid) = supervisor(repo) else { return false };
         let Some(handle) = open(pid) else { return false };
         if supervisor(repo) != Some(pid) {
