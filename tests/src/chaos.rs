@@ -174,7 +174,10 @@ impl Chaos {
         until("the end of a killed supervisor", || (supervisor(repo) != Some(pid)).then_some(()));
         self.faults.supervisors += 1;
         self.supervisors_left -= 1;
-        let alive = before.into_iter().chain(agents(repo)).map(|agent| agent.attempt);
+        let after = agents(repo);
+        // One that was just becoming an agent had no environment for a moment.
+        thread::sleep(TICK);
+        let alive = before.into_iter().chain(after).chain(agents(repo)).map(|agent| agent.attempt);
         // Those that were being verified have ended, and ended is not done.
         self.disturbed.extend(alive.chain(witness.undone()));
         true

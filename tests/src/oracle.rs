@@ -46,7 +46,12 @@ impl TestRepo {
     /// After [`crate::DEADLINE`].
     #[track_caller]
     pub fn wait_until_quiet(&self) {
-        until("the end of all processes of the test", || self.processes().is_empty().then_some(()));
+        // One that is just becoming another program has no environment for a moment.
+        let mut was_quiet = false;
+        until("the end of all processes of the test", || {
+            let before = std::mem::replace(&mut was_quiet, self.processes().is_empty());
+            (before && was_quiet).then_some(())
+        });
     }
 }
 
