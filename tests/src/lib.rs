@@ -7,6 +7,8 @@
 //!   ([`RunningOrch`]), whose events can be awaited.
 //! - [`Signal`] is a file on which an agent and a test wait for one another, so that no test needs
 //!   to guess how long something takes.
+//! - [`Chaos`] kills and stops supervisors, agents and orchestrators at random moments.
+//! - [`EndState`] is what a run has come to, for the comparison of two.
 //! - [`TestRepo::doctor`] and [`Witness`] are the oracle: what has to hold after every fault.
 //! - [`agent`] is the inside of the `fake-agent` binary.
 //!
@@ -32,7 +34,9 @@
 
 pub mod agent;
 pub mod binary;
+mod chaos;
 mod checkout;
+mod end_state;
 mod events;
 mod oracle;
 mod orch;
@@ -44,7 +48,9 @@ mod signal;
 mod supervisors;
 mod wait;
 
+pub use chaos::{Chaos, Faults};
 pub use checkout::Checkout;
+pub use end_state::EndState;
 pub use events::{Interval, intervals, is_run, is_task};
 pub use oracle::Witness;
 pub use orch::Orch;

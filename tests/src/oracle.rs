@@ -46,7 +46,12 @@ impl TestRepo {
     /// After [`crate::DEADLINE`].
     #[track_caller]
     pub fn wait_until_quiet(&self) {
-        until("the end of all processes of the test", || self.processes().is_empty().then_some(()));
+        // One that is just becoming another program has no environment for a moment.
+        let mut was_quiet = false;
+        until("the end of all processes of the test", || {
+            let before = std::mem::replace(&mut was_quiet, self.processes().is_empty());
+            (before && was_quiet).then_some(())
+        });
     }
 }
 
@@ -69,12 +74,47 @@ impl Witness {
     /// How often each task was started.
     #[must_use]
     pub fn starts(&self) -> BTreeMap<String, usize> {
-        let text = fs::read_to_string(self.record.to_string()).unwrap_or_default();
         let mut starts = BTreeMap::new();
-        for task in text.lines().filter_map(|line| line.split(' ').next()) {
-            *starts.entry(task.to_owned()).or_default() += 1;
+        for (task, _) in self.attempts() {
+            *starts.entry(task).or_default() += 1;
         }
         starts
+    }
+
+    /// The attempts that were started, in the order of their starts.
+    fn attempts(&self) -> Vec<(String, u32)> {
+        let text = fs::read_to_string(self.record.to_string()).unwrap_or_default();
+        let attempt = |line: &str| {
+            let mut words = line.split(' ');
+            Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+        };
+        text.lines().filter_map(attempt).collect()
+    }
+
+    /// The last attempts at tasks that were not told to be merged.
+    #[must_use]
+    pub fn undone(&self) -> BTreeMap<String, u32> {
+        let mut last: BTreeMap<String, u32> = self.attempts().into_iter().collect();
+        last.retain(|task, _| !self.done.contains_key(task));
+        last
+    }
+
+    /// Asserts that every attempt was started once, and that none was followed by another but
+    /// those that were `disturbed`.
+    ///
+    /// # Panics
+    /// Where that is not so.
+    #[track_caller]
+    pub fn assert_started_once(&self, disturbed: &BTreeSet<(String, u32)>) {
+        let mut last: BTreeMap<String, u32> = BTreeMap::new();
+        for (task, attempt) in self.attempts() {
+            let Some(before) = last.insert(task.clone(), attempt) else { continue };
+            assert!(before < attempt, "attempt {attempt} at {task} came after attempt {before}");
+            assert!(
+                disturbed.contains(&(task.clone(), before)),
+                "attempt {before} at {task} was left alone, and attempt {attempt} was started"
+            );
+        }
     }
 
     /// Takes in what an `orch` told before it ended. To be called when nothing runs any more.

@@ -1,4 +1,5 @@
-//! The orchestrator is killed at random moments and taken up again, until its run is done.
+//! The orchestrator is killed at random moments and taken up again, until its run is done. Beside
+//! it, its supervisor and its agents are killed and stopped.
 //!
 //! In its short form this is part of the tests. The long form:
 //!
@@ -7,16 +8,19 @@
 //! ```
 //!
 //! `ORCH_CRASH_SEED=N` repeats the moments of an earlier call, whose seed it prints first.
-//! `ORCH_CRASH_ADOPT=1` takes runs up while agents of the killed orchestrator are still alive, and
-//! counts a task that needs attention then as a failure.
+//! `ORCH_CRASH_FAULTS=N` is how many faults there are in a run beside the kills of its orchestrator.
+//! `ORCH_CRASH_ADOPT=0` and `=1` are one half of the cycles only: runs are taken up when
+//! nothing of the killed orchestrator is alive any more, or while its agents are.
 
-use std::{env, fmt::Debug, str::FromStr, thread, time::Duration};
+use std::{env, fmt::Debug, str::FromStr, time::Duration};
 
-use orch_tests::{Outcome, Plan, TestRepo, Witness};
+use orch_tests::{Chaos, Outcome, Plan, TestRepo, Witness};
 
 const TASKS: usize = 40;
 /// How often one run is killed at most.
 const KILLS_PER_RUN: u32 = 12;
+/// How many other faults there are in a run at most.
+const FAULTS_PER_RUN: u32 = 24;
 /// How long an orchestrator lives at most before it is killed.
 const LONGEST: Duration = Duration::from_millis(500);
 
@@ -30,14 +34,19 @@ fn a_run_that_is_killed_again_and_again_loses_nothing() {
     let cycles: u32 = setting("ORCH_CRASH_CYCLES", 10);
     let seed: u64 = setting("ORCH_CRASH_SEED", fastrand::u64(..));
     eprintln!("ORCH_CRASH_SEED={seed}");
+    let faults = setting("ORCH_CRASH_FAULTS", FAULTS_PER_RUN);
+    let adopt: Option<u32> =
+        env::var("ORCH_CRASH_ADOPT").ok().map(|_| setting("ORCH_CRASH_ADOPT", 1));
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut kills, mut runs) = (0, 0);
     while kills < cycles {
-        let mut world = World::new(runs);
+        let mut world = World::new(runs, faults);
+        world.adopts = adopt.map_or(runs.is_multiple_of(2), |adopt| adopt != 0);
         kills += world.run_to_the_end(&mut random, KILLS_PER_RUN.min(cycles - kills));
         runs += 1;
+        eprintln!("run {runs}: {:?}", world.chaos.faults);
     }
-    eprintln!("{kills} kills in {runs} runs");
+    eprintln!("{kills} kills of orchestrators in {runs} runs");
 }
 
 /// A run whose orchestrator is killed.
@@ -45,23 +54,30 @@ struct World {
     repo: TestRepo,
     plan: Plan,
     witness: Witness,
+    chaos: Chaos,
+    /// Whether runs are taken up while agents of the killed orchestrator are alive.
+    adopts: bool,
     /// Whether the user has the target branch checked out.
     is_target_checked_out: bool,
 }
 
 impl World {
-    fn new(number: u32) -> Self {
+    fn new(number: u32, faults: u32) -> Self {
         let repo = TestRepo::new();
-        let is_target_checked_out = number.is_multiple_of(2);
+        let is_target_checked_out = number % 4 < 2;
         if !is_target_checked_out {
             repo.git(["checkout", "--quiet", "-b", "mine"]);
         }
         repo.make_dirty();
         let record = repo.signal("record");
         let mut plan = Plan::new().set("max_concurrency", 8).set("target", "main");
+        // An agent that is killed is charged for that.
+        plan = plan.default_value("retries", 20);
         for number in 0..TASKS {
-            let (id, nap) = (name(number), 10 + number % 7 * 10);
-            let work = format!("record {record}; sleep 0.0{nap}; write work/{id}.txt {id}");
+            // Most are short, and some outlive an orchestrator or two.
+            let nap = if number % 5 == 0 { 400 } else { 10 + number % 7 * 10 };
+            let id = name(number);
+            let work = format!("record {record}; sleep 0.{nap:03}; write work/{id}.txt {id}");
             plan = plan.task(&id, |task| {
                 let task = match number % 4 {
                     // What is not committed is committed by the engine.
@@ -76,7 +92,8 @@ impl World {
                 }
             });
         }
-        Self { repo, plan, witness: Witness::new(record), is_target_checked_out }
+        let (witness, chaos) = (Witness::new(record), Chaos::new(faults));
+        Self { repo, plan, witness, chaos, adopts: false, is_target_checked_out }
     }
 
     /// Gives how often the orchestrator was killed.
@@ -87,26 +104,28 @@ impl World {
             // Half of the kills hit the beginning, which is the recovery of a run.
             let longest = if random.bool() { LONGEST / 8 } else { LONGEST };
             let life = (killed < kills).then(|| random.u64(0..longest.as_millis() as u64));
-            let outcome = self.go_on(life);
+            let outcome = self.go_on(life.map(Duration::from_millis), random);
             match outcome.signal {
                 Some(_) => killed += 1,
                 None => {
                     outcome.assert_code(0);
                 }
             }
-            if env::var_os("ORCH_CRASH_ADOPT").is_none() {
+            if !self.adopts {
+                self.chaos.thaw_all();
                 self.repo.wait_until_quiet();
             }
             self.check(&outcome, killed);
             assert_eq!(self.repo.checkout(), checkout, "kill {killed}\n{outcome}");
         }
+        self.chaos.thaw_all();
         self.repo.wait_until_quiet();
         self.check_the_end();
         killed
     }
 
-    /// Begins the run or takes it up again, and kills the orchestrator after so many milliseconds.
-    fn go_on(&self, life: Option<u64>) -> Outcome {
+    /// Begins the run or takes it up again, and kills the orchestrator at the end of its life.
+    fn go_on(&mut self, life: Option<Duration>, random: &mut fastrand::Rng) -> Outcome {
         let mut orch = if has_begun(&self.repo) {
             self.repo.orch(["resume", "--json"]).spawn()
         } else {
@@ -115,13 +134,7 @@ impl World {
             let plan = self.repo.plan_file(&self.plan.to_string());
             self.repo.orch(["run", "--json"]).arg(plan).spawn()
         };
-        if let Some(life) = life {
-            // The moment of the kill is what is random here, not something that is waited for.
-            thread::sleep(Duration::from_millis(life));
-            if !orch.has_ended() {
-                orch.kill();
-            }
-        }
+        self.chaos.accompany(&mut orch, (&self.repo, &self.witness), life, random);
         orch.wait()
     }
 
@@ -133,7 +146,9 @@ impl World {
     #[track_caller]
     fn check(&mut self, outcome: &Outcome, killed: u32) {
         self.witness.see(outcome);
+        self.witness.assert_started_once(self.chaos.disturbed());
         if outcome.signal.is_some() && !has_begun(&self.repo) {
+            self.chaos.thaw_all();
             // It was killed between the making of its branch, which its git finishes all the same,
             // and the first record.
             self.repo.wait_until_quiet();

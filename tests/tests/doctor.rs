@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use orch_tests::{Plan, TestRepo, until};
+use orch_tests::{Plan, TestRepo, binary, until};
 use serde_json::Value;
 
 /// A repository in which one run has ended: task `good` was merged, `bad` failed.
@@ -168,6 +168,9 @@ fn places_that_belong_to_nobody() {
     let header = fs::read_to_string(journal).expect("the journal");
     fs::write(folder.join("journal"), header.lines().next().expect("a header").to_owned() + "\n")
         .expect("a journal can be written");
+    repo.git(["branch", "orch/killed/target", "main"]);
+    repo.orch(["gc"]).run().assert_code(0);
+    assert!(!repo.has_branch("orch/killed/target"));
     assert_repaired(&repo, "records_agree");
     assert!(!folder.exists());
 
@@ -212,6 +215,43 @@ fn locks_of_a_git_that_was_killed() {
     assert_eq!(repo.doctor(), Vec::<Value>::new());
     drop(open);
     assert_eq!(found(&repo), one("locks_are_free", false));
+}
+
+#[test]
+fn leases_of_the_dead_and_tables_that_make_no_sense() {
+    let (repo, _) = after_a_run();
+    let held = repo.signal("held");
+    let line =
+        format!("{} lock acquire db && : > {held} && exec sleep 60", binary::orch().display());
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &line]).current_dir(repo.path()).stdin(Stdio::null());
+    let mut holder = repo.isolated(shell).spawn().expect("a shell can be started");
+    held.wait();
+    assert_eq!(repo.doctor(), Vec::<Value>::new());
+    holder.kill().expect("a child can be killed");
+    holder.wait().expect("a child can be waited for");
+    assert_repaired(&repo, "locks_are_free");
+
+    let entries = fs::read_dir(repo.path().join(".orch/locks")).expect("the locks").flatten();
+    let mut tables = entries.map(|entry| entry.path());
+    let table = tables.find(|path| path.to_string_lossy().contains("@leases.")).expect("a table");
+    let empty = fs::read_to_string(&table).expect("the table");
+    fs::write(table.with_file_name("@leases.00000000"), "old").expect("it can be written");
+    assert_repaired(&repo, "locks_are_free");
+    assert!(!table.with_file_name("@leases.00000000").exists());
+
+    for (damaged, part) in [
+        (&empty[..empty.len() / 2], "can't be read"),
+        ("", "can't be read"),
+        (r#"{"version":99}"#, "use the orch that the other runs use"),
+    ] {
+        fs::write(&table, damaged).expect("the table can be written");
+        assert_found(&repo, "locks_are_free", &[part, "when no run is going on"]);
+        assert_eq!(fs::read_to_string(&table).expect("the table"), damaged, "it is left");
+        repo.orch(["lock", "list"]).run().assert_code(3).assert_stderr(&[part]);
+    }
+    fs::remove_file(&table).expect("the table can be removed");
+    assert_eq!(repo.doctor(), Vec::<Value>::new());
 }
 
 #[test]

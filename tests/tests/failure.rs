@@ -47,6 +47,31 @@ fn a_new_attempt_does_not_see_what_the_failed_one_left() {
 }
 
 #[test]
+fn locks_of_an_agents_git_that_was_killed_are_in_nobodys_way() {
+    let repo = TestRepo::new();
+    // What a git leaves that is killed in the middle of its work, while others go on.
+    let branch = "$(git rev-parse --git-common-dir)/$(git symbolic-ref HEAD).lock";
+    let index = "$(git rev-parse --absolute-git-dir)/index.lock";
+    let work = |name: &str, lock: &str, end: &str| {
+        format!("echo 1 > {name}.txt && git add . && git commit -qm 1 && touch \"{lock}\" && {end}")
+    };
+    let packed = "$(git rev-parse --git-common-dir)/packed-refs.lock";
+    let once = "test $ORCH_ATTEMPT = 2";
+    let plan = Plan::new()
+        .task("busy", |t| t.script("sleep 0.5; write busy.txt 1; commit busy"))
+        .task("branch", |t| t.set("retries", 1).shell(&work("branch", branch, once)))
+        .task("packed", |t| t.set("retries", 1).shell(&work("packed", packed, once)))
+        .task("index", |t| t.shell(&work("index", index, "echo 2 > index.txt")));
+    let outcome = repo.run(&plan);
+    outcome.assert_code(0);
+    for name in ["busy", "branch", "packed"] {
+        assert_eq!(repo.show("main", &format!("{name}.txt")), "1\n");
+    }
+    assert_eq!(repo.show("main", "index.txt"), "2\n");
+    assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
 fn a_program_that_does_not_exist_is_not_tried_again() {
     let repo = TestRepo::new();
     let plan = Plan::new()

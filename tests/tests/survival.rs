@@ -29,8 +29,12 @@ fn parent(pid: u32) -> u32 {
 }
 
 fn kill(pid: u32) {
+    send(pid, Kill::KILL);
+}
+
+fn send(pid: u32, signal: Kill) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
-    kill_process(pid, Kill::KILL).expect("it is alive");
+    kill_process(pid, signal).expect("it is alive");
 }
 
 fn wait_for_end(pid: u32) {
@@ -156,6 +160,27 @@ fn the_attempts_of_a_killed_supervisor_are_repeated_and_not_charged() {
     for n in 0..3 {
         assert_eq!(report.task(&format!("t{n}"))["attempts"], 2, "{outcome}");
     }
+    no_leftovers(&repo);
+}
+
+#[test]
+fn a_supervisor_that_was_stopped_is_named_and_goes_on() {
+    let repo = TestRepo::new();
+    let (record, go) = (repo.signal("record"), repo.signal("go"));
+    let plan = Plan::new()
+        .task("a", |t| t.script(format!("record {record}; wait-for {go}; write a.txt 1")));
+    let run = repo.start(&plan);
+    let agents = all_recorded(&record, 1);
+    let supervisor = supervisor_of(&agents);
+    run.kill();
+    let _ = run.wait();
+    send(supervisor, Kill::STOP);
+    let cure = format!("kill -CONT {supervisor}");
+    repo.orch(["resume"]).run().assert_code(3).assert_stderr(&["does not answer", &cure]);
+    send(supervisor, Kill::CONT);
+    go.raise();
+    repo.orch(["resume"]).run().assert_code(0);
+    assert_eq!(recorded(&record).len(), 1, "it was not started again");
     no_leftovers(&repo);
 }
 

@@ -9,6 +9,7 @@
 //! journal tells), and that a run finishes once faults stop.
 
 mod journals;
+mod locks;
 mod processes;
 mod repair;
 mod repository;
@@ -21,7 +22,7 @@ use std::{
 };
 
 use orch_model::{RunId, RunState, TaskId, ports::WorktreeError};
-use orch_state::FileStore;
+use orch_state::{FileLocks, FileStore};
 use orch_worktree::{GitWorktrees, GitWorktreesConfig};
 use serde::Serialize;
 
@@ -91,6 +92,7 @@ enum Remedy {
     RebuildState(RunId),
     RemoveLeftovers,
     BreakLocks,
+    SweepLeases,
     Tidy { run: RunId, task: TaskId },
     RemoveEmptyFolder(PathBuf),
     ForgetRun(RunId),
@@ -144,6 +146,7 @@ pub struct Repair {
 pub struct World {
     top: PathBuf,
     store: FileStore,
+    locks: FileLocks,
     git: Result<Option<GitWorktrees>, WorktreeError>,
 }
 
@@ -188,7 +191,16 @@ impl World {
             Err(WorktreeError::NotARepository { .. }) => Ok(None),
             Err(error) => Err(error),
         };
-        Ok(Self { top, store, git })
+        let locks = FileLocks::open(store.dir().join("locks"))?;
+        Ok(Self { top, store, locks, git })
+    }
+
+    /// Looks at the locks of another folder than that of the workspace, as in
+    /// [`EngineConfig`](crate::EngineConfig).
+    #[must_use]
+    pub fn with_locks(mut self, locks: FileLocks) -> Self {
+        self.locks = locks;
+        self
     }
 
     /// Names all that does not hold, the gravest first. With runs under way, each look at them is
@@ -217,7 +229,8 @@ impl World {
         let runs = journals::check(&self.store, &mut findings).await?;
         journals::check_published(&self.store, &runs, &mut findings).await?;
         processes::check_orphans(&self.top, &runs, &mut findings);
-        processes::check_locks(&self.store, &mut findings)?;
+        processes::check_locks(&self.store, self.locks.dir(), &mut findings)?;
+        locks::check(&self.locks, &self.store, &runs, &mut findings).await?;
         match &self.git {
             Ok(Some(git)) => {
                 repository::check(git, &self.store, &runs, &mut findings).await?;

@@ -82,7 +82,7 @@ mod summary;
 mod upkeep;
 
 pub use format::JOURNAL_VERSION;
-pub use locks::FileLocks;
+pub use locks::{FileLocks, LockInspection};
 pub use memory::{MemoryLocks, MemoryStore};
 pub use published::{PublishedState, PublishedTask, STATE_VERSION};
 pub use store::FileStore;

@@ -3,6 +3,7 @@
 mod deadlock;
 mod file;
 mod gate;
+mod inspect;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod table;
@@ -26,6 +27,7 @@ use orch_model::{
 };
 use tokio::time::timeout;
 
+pub use self::inspect::LockInspection;
 use self::{
     table::{Answer, Grant, Obstacle, Table},
     watch::{News, Sign, Watch},

@@ -21,6 +21,7 @@ use orch_model::ports::{WorktreeError, redirects_git};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::{
+    clear::named_lock,
     error::{io_error, shortened},
     lock::Held,
 };
@@ -80,6 +81,12 @@ impl Answer {
             status: self.status,
             stderr: shortened(&String::from_utf8_lossy(printed)),
         }
+    }
+
+    /// The lock file that kept it from what it was to do.
+    pub(crate) fn lock_in_the_way(&self) -> Option<PathBuf> {
+        let failed = self.code != Some(0);
+        failed.then(|| named_lock(&String::from_utf8_lossy(&self.stderr)))?
     }
 
     /// What it complained of, shortened, for a person.

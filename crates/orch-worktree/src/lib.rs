@@ -54,6 +54,7 @@
 mod acquire;
 mod begin;
 mod checkouts;
+mod clear;
 mod config;
 mod deliver;
 mod durable;

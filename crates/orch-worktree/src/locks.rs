@@ -10,9 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use orch_model::ports::WorktreeError;
+use orch_model::{RunId, ports::WorktreeError};
 
-use crate::{error::io_error, repo::Repo};
+use crate::{error::io_error, names, repo::Repo};
 
 /// The engine's own lock file, which is never deleted.
 pub(crate) const OWN: &str = "orch-worktree.lock";
@@ -27,6 +27,9 @@ pub struct GitLock {
     /// Whether it stands in the way of references or of worktrees of the engine, and not of the
     /// user's own index or configuration, which programs other than git may lock too.
     pub is_of_engine: bool,
+    /// The run on whose branch or worktree it is. While that goes on, the engine removes it where
+    /// it is in the way.
+    pub run: Option<RunId>,
 }
 
 /// The lock files below a common git folder. `places` are the folders in which those who use the
@@ -48,6 +51,7 @@ pub(crate) fn find(common: &Path, places: &[&Path]) -> Vec<GitLock> {
     let lock = |path: PathBuf| GitLock {
         is_abandoned: is_quiet && !is_open(&path),
         is_of_engine: is_of_engine(common, &path, &places),
+        run: run_of(common, &path, &places),
         path,
     };
     paths.into_iter().map(lock).collect()
@@ -69,18 +73,36 @@ fn gather(folder: &Path, deep: bool, found: &mut Vec<PathBuf>) {
 fn is_of_engine(common: &Path, lock: &Path, places: &[&Path]) -> bool {
     let Ok(name) = lock.strip_prefix(common) else { return false };
     let is_worktree_of_ours = || {
-        let admin = name.components().take(2).collect::<PathBuf>();
-        let link = fs::read_to_string(common.join(admin).join("gitdir")).unwrap_or_default();
+        let worktree = worktree_of(common, name);
         // Of an entry that was cut off when it was made nothing can be used.
-        if link.trim().is_empty() {
-            return true;
-        }
-        // The last place before the common folder is the root of the worktrees.
-        places.iter().rev().nth(1).is_some_and(|root| Path::new(link.trim()).starts_with(root))
+        worktree.as_os_str().is_empty()
+            || root_of(places).is_some_and(|root| worktree.starts_with(root))
     };
     name.starts_with("refs")
         || name == Path::new("packed-refs.lock")
         || (name.starts_with("worktrees") && is_worktree_of_ours())
+}
+
+/// The last place before the common folder is the root of the worktrees.
+fn root_of<'a>(places: &[&'a Path]) -> Option<&'a Path> {
+    places.iter().rev().nth(1).copied()
+}
+
+/// The `.git` of the worktree to whose entry a file belongs; empty where nothing tells.
+fn worktree_of(common: &Path, name: &Path) -> PathBuf {
+    let admin = name.components().take(2).collect::<PathBuf>();
+    let link = fs::read_to_string(common.join(admin).join("gitdir")).unwrap_or_default();
+    link.trim().into()
+}
+
+fn run_of(common: &Path, lock: &Path, places: &[&Path]) -> Option<RunId> {
+    let name = lock.strip_prefix(common).ok()?;
+    if name.starts_with("worktrees") {
+        let worktree = worktree_of(common, name);
+        let run = worktree.strip_prefix(root_of(places)?).ok()?.components().next()?;
+        return RunId::new(run.as_os_str().to_str()?).ok();
+    }
+    names::split_ours(name.with_extension("").to_str()?).map(|(run, _)| run)
 }
 
 fn processes() -> impl Iterator<Item = PathBuf> {
@@ -93,32 +115,74 @@ fn processes() -> impl Iterator<Item = PathBuf> {
 
 /// Whether a process called git works in one of these folders, or may do so.
 fn git_is_at_work(places: &[&Path]) -> bool {
-    if !Path::new("/proc/self/comm").exists() {
-        return true;
-    }
-    processes().any(|process| {
-        // One that has ended meanwhile holds nothing.
-        let Ok(name) = fs::read_to_string(process.join("comm")) else { return false };
-        if !name.starts_with("git") {
-            return false;
-        }
-        let folder = match fs::read_link(process.join("cwd")) {
-            Ok(folder) => folder,
-            // Somebody else's. Where there is none, it is ending and has let go of all.
-            Err(error) => return error.kind() == io::ErrorKind::PermissionDenied,
-        };
-        let mentions = |file: &str| {
-            let text = fs::read(process.join(file)).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
-            places.iter().any(|place| text.contains(&*place.to_string_lossy()))
-        };
-        places.iter().any(|place| folder.starts_with(place))
-            || mentions("cmdline")
-            || mentions("environ")
-    })
+    !Path::new("/proc/self/comm").exists() || processes().any(|process| is_git_in(&process, places))
 }
 
-fn is_open(file: &Path) -> bool {
+fn is_git_in(process: &Path, places: &[&Path]) -> bool {
+    // One that has ended meanwhile holds nothing.
+    let Ok(name) = fs::read_to_string(process.join("comm")) else { return false };
+    if !name.starts_with("git") {
+        return false;
+    }
+    let folder = match fs::read_link(process.join("cwd")) {
+        Ok(folder) => folder,
+        // Somebody else's. Where there is none, it is ending and has let go of all.
+        Err(error) => return error.kind() == io::ErrorKind::PermissionDenied,
+    };
+    let mentions = |file: &str| {
+        let text = fs::read(process.join(file)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        places.iter().any(|place| text.contains(&*place.to_string_lossy()))
+    };
+    places.iter().any(|place| folder.starts_with(place))
+        || mentions("cmdline")
+        || mentions("environ")
+}
+
+/// A process called git.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct GitProcess {
+    folder: PathBuf,
+    /// Field 22 of `/proc/PID/stat`: the pid alone may come to mean another process.
+    started: String,
+}
+
+impl GitProcess {
+    fn of(folder: PathBuf) -> Option<Self> {
+        let started = started(&folder)?;
+        Some(Self { folder, started })
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        started(&self.folder).is_some_and(|started| started == self.started)
+    }
+}
+
+/// When a process was started; `None` where it has ended.
+fn started(process: &Path) -> Option<String> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    // A zombie holds nothing.
+    let is_over = matches!(fields.next()?, "Z" | "X");
+    fields.nth(18).filter(|_| !is_over).map(str::to_owned)
+}
+
+/// The processes called git that work in a repository with this common git folder, or may do so.
+pub(crate) fn gits_at_work(common: &Path, places: &[&Path]) -> Vec<GitProcess> {
+    let places: Vec<&Path> = places.iter().copied().chain([common]).collect();
+    let gits = processes().filter(|process| is_git_in(process, &places));
+    gits.filter_map(GitProcess::of).collect()
+}
+
+/// As [`GitLock::is_of_engine`], of one lock.
+pub(crate) fn is_of_engine_at(common: &Path, lock: &Path, places: &[&Path]) -> bool {
+    let places: Vec<&Path> = places.iter().copied().chain([common]).collect();
+    is_of_engine(common, lock, &places)
+}
+
+pub(crate) fn is_open(file: &Path) -> bool {
     processes().any(|process| {
         let open = fs::read_dir(process.join("fd")).into_iter().flatten().filter_map(Result::ok);
         open.into_iter().any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == file))

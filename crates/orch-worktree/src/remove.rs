@@ -34,6 +34,7 @@ impl Repo {
         tip: &CommitId,
     ) -> Result<(), WorktreeError> {
         let name = names::head(branch);
-        self.git.run(["update-ref", "-d", &name, tip.as_str()]).await.map(drop)
+        let delete = || self.git.call(["update-ref", "-d", &name, tip.as_str()]);
+        self.past_locks(delete).await?.success().map(drop)
     }
 }

@@ -174,14 +174,12 @@ impl Repo {
         lines: &[String],
     ) -> Result<Result<(), WorktreeError>, WorktreeError> {
         let why: String = why.split_whitespace().collect::<Vec<_>>().join(" ");
-        let answer = self
-            .git
-            .call(["update-ref", "-m", &why, "--stdin"])
-            .durable()
-            .input(lines.join("\n") + "\n")
-            .answer()
-            .await?;
-        Ok(answer.success().map(drop))
+        let input = lines.join("\n") + "\n";
+        let change = || {
+            let call = self.git.call(["update-ref", "-m", &why, "--stdin"]).durable();
+            call.input(input.clone())
+        };
+        Ok(self.past_locks(change).await?.success().map(drop))
     }
 
     /// Whether one commit is part of another's history.

@@ -114,13 +114,14 @@ impl Slot {
     /// Commits all changes. There may be nothing to commit all the same: changed files inside a
     /// submodule make a worktree dirty.
     async fn commit(&self, git: &Git, message: &CommitMessage) -> Result<bool, WorktreeError> {
-        git.run(["add", "--all", "--", "."]).await?;
+        let add = || git.call(["add", "--all", "--", "."]);
+        self.repo.past_locks(add).await?.success()?;
         let text = message.to_string();
-        let answer = git
-            .call(["commit", "--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=verbatim"])
-            .arguments(["-m", &text])
-            .answer()
-            .await?;
+        let commit = || {
+            let quiet = ["commit", "--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=verbatim"];
+            git.call(quiet).arguments(["-m", &text])
+        };
+        let answer = self.repo.past_locks(commit).await?;
         if answer.code == Some(0) {
             return Ok(true);
         }

@@ -39,14 +39,18 @@ pub(super) async fn resume(workspace: &Workspace, args: ResumeArgs) -> Result<Ex
     let store = engine.store().as_ref();
     let live = pick::live(store).await?;
     let meant = live.iter().find(|live| args.run.as_ref().is_none_or(|run| *run == live.run));
-    if let Some(live) = meant {
+    // Where nobody listens, its orchestrator was killed while it started a process that shares the
+    // lock for a moment, or it begins right now; to take the run up tells which.
+    if let Some(live) = meant
+        && let Some(mut client) = Client::connect(&workspace.state_dir, &live.run).await?
+    {
         let is_paused = matches!(live.status, RunStatus::Paused | RunStatus::Frozen);
-        ask(workspace, &live.run, Request::Resume).await?;
+        order(&mut client, Request::Resume).await?;
         let what = if is_paused { "goes on" } else { "is not paused" };
         render::print(&format!("run {} {what}", live.run))?;
         return Ok(Exit::Success);
     }
-    let stopped = match args.run {
+    let stopped = match args.run.or_else(|| meant.map(|live| live.run.clone())) {
         Some(run) => run,
         None => newest_stopped(store).await?,
     };
@@ -81,6 +85,10 @@ pub(super) async fn ask(
     let Some(mut client) = Client::connect(&workspace.state_dir, run).await? else {
         return Err(CliError::input(format!("no orchestrator is at work on run {run}")));
     };
+    order(&mut client, request).await
+}
+
+async fn order(client: &mut Client, request: Request) -> Result<(), CliError> {
     match client.request(&request).await? {
         Response::Refused { message } => Err(CliError::input(message)),
         _ => Ok(()),

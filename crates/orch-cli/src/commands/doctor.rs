@@ -14,6 +14,7 @@ pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<E
     let config = workspace.config()?.engine(&Overrides::default());
     let root = config.worktree_root.map(|root| workspace.top.join(root));
     let world = World::open(&workspace.top, Some(workspace.state_dir.clone()), root).await?;
+    let world = world.with_locks(workspace.locks()?);
     let mut findings = world.check().await?;
     let mut repairs = Vec::new();
     if args.repair {

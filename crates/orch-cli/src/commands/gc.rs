@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use orch_exec::retention::{FileStore, Retention, RunRecords};
 use orch_model::{
     RunId, RunStatus,
-    ports::{GcItem, GcItemKind, GcRequest},
+    ports::{GcItem, GcItemKind, GcRequest, StateStore},
 };
 
 use crate::{
@@ -32,8 +32,16 @@ pub(super) async fn gc(workspace: &Workspace, args: &GcArgs) -> Result<Exit, Cli
             run.owner.is_none() && run.status.is_ended() && run.status != RunStatus::Interrupted
         })
     };
-    let recorded = FileStore::open(&workspace.state_dir)?.runs()?;
-    let live = recorded.into_iter().filter(|run| !has_ended(run)).collect();
+    let store = FileStore::open(&workspace.state_dir)?;
+    let mut live = Vec::new();
+    for run in store.runs()? {
+        // A run whose orchestrator was killed before the first event has begun nothing. Whoever
+        // begins one owns it before it is listed.
+        let has_begun = store.owner(&run).is_some() || !matches!(store.state(&run).await, Ok(None));
+        if has_begun && !has_ended(&run) {
+            live.push(run);
+        }
+    }
     let items = worktrees.gc(GcRequest { live, dry_run: args.dry_run }).await?;
     let records = if args.runs { records(workspace, args, &items).await? } else { Vec::new() };
     if args.json {

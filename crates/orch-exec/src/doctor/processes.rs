@@ -72,9 +72,10 @@ impl Mark {
 /// still has the file open.
 pub(super) fn check_locks(
     store: &FileStore,
+    locks: &Path,
     findings: &mut Vec<Finding>,
 ) -> Result<(), StoreError> {
-    let entries = fs::read_dir(store.dir().join("locks")).into_iter().flatten();
+    let entries = fs::read_dir(locks).into_iter().flatten();
     let mut files: Vec<PathBuf> = entries.filter_map(Result::ok).map(|e| e.path()).collect();
     files.extend(store.owner_files()?);
     let dead = dead_holders(&fs::read_to_string("/proc/locks").unwrap_or_default());

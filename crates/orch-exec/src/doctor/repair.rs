@@ -42,6 +42,7 @@ impl World {
                     git.break_abandoned_locks().await?;
                 }
             }
+            Remedy::SweepLeases => self.locks.sweep().await?,
             Remedy::RemoveEmptyFolder(path) => {
                 fs::remove_dir(path).map_err(|source| EngineError::Io {
                     doing: format!("removing the empty folder {}", path.display()),

@@ -14,7 +14,7 @@ use orch_model::{
     state::Merged,
 };
 use orch_state::FileStore;
-use orch_worktree::{FoundWorktree, GitWorktrees, Inspection};
+use orch_worktree::{FoundWorktree, GitLock, GitWorktrees, Inspection};
 
 use crate::error::EngineError;
 
@@ -47,7 +47,7 @@ pub(super) async fn check(
             .cure("git fsck --full names what is missing")
     }));
     check_work(&works, &found, findings);
-    check_locks(&found, findings);
+    check_locks(runs, &found, findings);
     check_checkout(git, &found, findings);
     check_worktrees(runs, &found, findings);
     check_branches(runs, &found, findings);
@@ -127,8 +127,12 @@ fn check_work(works: &[Work<'_>], found: &Inspection, findings: &mut Vec<Finding
     }
 }
 
-fn check_locks(found: &Inspection, findings: &mut Vec<Finding>) {
-    for lock in found.locks.iter().filter(|lock| lock.is_abandoned) {
+fn check_locks(runs: &Runs, found: &Inspection, findings: &mut Vec<Finding>) {
+    // An agent that is ended may leave its git's lock, which its run removes when it is in the way.
+    let is_cared_for = |lock: &&GitLock| {
+        lock.run.as_ref().and_then(|run| runs.get(run)).is_some_and(Known::may_go_on)
+    };
+    for lock in found.locks.iter().filter(|lock| lock.is_abandoned && !is_cared_for(lock)) {
         let what = "git was killed and left its lock behind: no git is at work here";
         let finding = Finding::new(Invariant::LocksAreFree, lock.path.display(), what);
         findings.push(if lock.is_of_engine {

@@ -34,6 +34,9 @@ use crate::{
 /// How long a supervisor may take to begin.
 const BEGIN: Duration = Duration::from_secs(30);
 
+/// How long one that runs may take to answer: it has nothing else to do.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// How long an agent may do nothing before that is told. The longest healthy silence that was
 /// measured elsewhere is 390 s.
 const SILENCE: Duration = Duration::from_secs(600);
@@ -124,10 +127,13 @@ impl SupervisedRunner {
         let mut begun = Ok(());
         for _ in 0..ATTEMPTS {
             if let Some(stream) = socket::connect(&socket_path(run_dir)).await? {
-                match Connection::open(stream, &self.environment, self.silence).await {
+                let pid = stream.peer_cred()?.pid();
+                let open = Connection::open(stream, &self.environment, self.silence);
+                match timeout(ANSWER, open).await {
                     // It was about to end, for want of something to do.
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-                    connection => return connection.map(Some),
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                    Ok(connection) => return connection.map(Some),
+                    Err(_) => return Err(silent(pid)),
                 }
             }
             if !start {
@@ -137,6 +143,15 @@ impl SupervisedRunner {
         }
         begun.and(Err(io::ErrorKind::NotConnected.into()))
     }
+}
+
+/// A supervisor is there and does not answer. It is not ended: its agents go on.
+fn silent(pid: Option<i32>) -> io::Error {
+    let pid = pid.map_or_else(|| "PID".into(), |pid| pid.to_string());
+    let message = format!(
+        "the supervisor (process {pid}) does not answer; if somebody stopped it, `kill -CONT {pid}` lets it go on"
+    );
+    io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
 /// Starts a supervisor and waits until it listens.

@@ -122,20 +122,27 @@ fn write(dir: &Path, table: &Table) -> Result<(), LockError> {
     drop(file);
     std::fs::rename(&draft, &path).map_err(io_error(&path, "replacing"))?;
     if is_first {
-        remove_those_of_earlier_boots(dir, &path);
+        remove_those_of_earlier_boots(dir);
     }
     Ok(())
 }
 
-fn remove_those_of_earlier_boots(dir: &Path, own: &Path) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
-        let is_table = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        if is_table && entry.path() != own {
-            // Nobody reads it any more: it only takes up room.
-            let _ = std::fs::remove_file(entry.path());
-        }
+/// Nobody reads them any more: they only take up room.
+pub(super) fn remove_those_of_earlier_boots(dir: &Path) {
+    for path in of_earlier_boots(dir) {
+        let _ = std::fs::remove_file(path);
     }
+}
+
+/// The tables of earlier boots.
+pub(super) fn of_earlier_boots(dir: &Path) -> Vec<PathBuf> {
+    let own = path(dir);
+    let is_old = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(PREFIX) && *path != own
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(is_old).collect()
 }
 
 /// Wakes those who watch the folder: the kernel tells them of the close of a file that was open for

@@ -246,13 +246,7 @@ impl Table {
     }
 
     pub(crate) fn overview(&self) -> LockOverview {
-        let leases = self.leases.iter().map(|lease| LeaseInfo {
-            fence: lease.fence,
-            holder: lease.holder.clone(),
-            locks: lease.locks.clone(),
-            pids: lease.lives.iter().map(|life| life.process.pid).collect(),
-            since: lease.since,
-        });
+        let leases = self.leases.iter().map(LeaseRecord::info);
         let waiting = self.waiters.iter().filter(|waiter| waiter.refused.is_none());
         let waiters = waiting.map(|waiter| WaiterInfo {
             holder: waiter.holder.clone(),
@@ -265,6 +259,12 @@ impl Table {
             waiters: waiters.collect(),
             deadlocks: self.deadlocks.clone(),
         }
+    }
+
+    /// The leases all of whose processes are dead, as they were left.
+    pub(super) fn dead(&self, mut is_dead: impl FnMut(&Life) -> bool) -> Vec<LeaseInfo> {
+        let dead = self.leases.iter().filter(|lease| lease.lives.iter().all(&mut is_dead));
+        dead.map(LeaseRecord::info).collect()
     }
 
     /// The first deadlock with a greater number.
@@ -387,6 +387,16 @@ impl Table {
 }
 
 impl LeaseRecord {
+    fn info(&self) -> LeaseInfo {
+        LeaseInfo {
+            fence: self.fence,
+            holder: self.holder.clone(),
+            locks: self.locks.clone(),
+            pids: self.lives.iter().map(|life| life.process.pid).collect(),
+            since: self.since,
+        }
+    }
+
     fn depend_on(&mut self, life: Life) {
         if !self.lives.contains(&life) {
             self.lives.push(life);

@@ -1,0 +1,175 @@
+//! A recovery that is interrupted any number of times ends in the same state as one that is not.
+//!
+//! `ORCH_RECOVERY_KILLS=N` is how often it is interrupted (6 times in the plain tests), and
+//! `ORCH_RECOVERY_SEED=N` repeats the moments of an earlier call, whose seed it prints first.
+
+use std::{collections::BTreeSet, env, fs, time::Duration};
+
+use orch_tests::{
+    Chaos, Checkout, EndState, Plan, Signal, TestRepo, Witness, binary, process_is_alive, until,
+};
+
+/// How long a recovery lives at most before it is killed.
+const LONGEST: Duration = Duration::from_millis(400);
+
+/// A run whose orchestrator was killed when there was something of everything to recover.
+struct Killed {
+    repo: TestRepo,
+    witness: Witness,
+    /// Lets the agents end that outlive the recoveries.
+    go: Signal,
+    checkout: Checkout,
+}
+
+impl Killed {
+    /// `with_supervisor`: the supervisor was killed as well, so that nothing can be adopted.
+    fn new(with_supervisor: bool) -> Self {
+        let repo = TestRepo::new();
+        let [record, early, late, verifying, go] =
+            ["record", "early", "late", "verifying", "go"].map(|name| repo.signal(name));
+        let begin = format!("record {record}");
+        let agent = binary::fake_agent().display();
+        let verify = format!("{agent} 'touch {verifying}; wait-for {go}'");
+        let mut plan = Plan::new().set("max_concurrency", 32).set("target", "main");
+        plan = plan.task("early", |t| {
+            t.script(format!("{begin}; wait-for {early}; write shared.txt early; commit early"))
+        });
+        for n in 0..3 {
+            let wait = format!("{begin}; wait-for {late}; write {n}.txt {n}");
+            plan = plan
+                .task(format!("ended{n}"), |t| t.script(format!("{wait}; commit ended")))
+                .task(format!("failed{n}"), |t| t.script(format!("{wait}; commit half; exit 1")))
+                .task(format!("skipped{n}"), |t| t.script(&begin).needs([&*format!("failed{n}")]))
+                .task(format!("conflict{n}"), |t| {
+                    t.script(format!("{begin}; wait-for {late}; write shared.txt {n}; commit {n}"))
+                })
+                .task(format!("running{n}"), |t| {
+                    t.script(format!("{begin}; wait-for {go}; write running{n}.txt 1"))
+                })
+                .task(format!("next{n}"), |t| {
+                    let script = format!("{begin}; cat {n}.txt; write next{n}.txt 1; commit next");
+                    t.script(script).needs([&*format!("ended{n}")])
+                })
+                .task(format!("last{n}"), |t| {
+                    let script = format!("{begin}; cat running{n}.txt; append last{n}.txt 1");
+                    t.script(script).needs([&*format!("running{n}"), &*format!("next{n}")])
+                });
+        }
+        plan = plan.task("verified", |t| {
+            t.script(format!("{begin}; write verified.txt 1")).verify([&*verify])
+        });
+        repo.make_dirty();
+        let checkout = repo.checkout();
+        let mut run = repo.start(&plan);
+        until("all agents", || (text(&record).lines().count() == 14).then_some(()));
+        early.raise();
+        run.wait_for_change("early", "merged");
+        run.wait_for(&verifying);
+        run.kill();
+        let mut witness = Witness::new(record.clone());
+        witness.see(&run.wait());
+        late.raise();
+        for line in text(&record).lines() {
+            let [task, _, pid] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            if !task.starts_with("running") {
+                let pid = pid.parse().expect("a pid");
+                until("the end of an agent", || (!process_is_alive(pid)).then_some(()));
+            }
+        }
+        let killed = Self { repo, witness, go, checkout };
+        until("the record of the ends", || {
+            let runs = fs::read_dir(killed.repo.path().join(".orch/runs")).ok()?;
+            let run = runs.flatten().next()?.path();
+            let ends = fs::read_to_string(run.join("supervisor.jsonl")).ok()?;
+            (ends.matches("\"ended\":{").count() == 11).then_some(())
+        });
+        if with_supervisor {
+            assert!(Chaos::new(1).kill_supervisor(&killed.repo, &killed.witness));
+        }
+        killed
+    }
+
+    /// Takes the run up again, and kills the orchestrator after some time.
+    fn recover_in_part(&mut self, life: Duration, random: &mut fastrand::Rng) {
+        let mut orch = self.repo.orch(["resume", "--json"]).spawn();
+        let mut chaos = Chaos::new(0);
+        chaos.accompany(&mut orch, (&self.repo, &self.witness), Some(life), random);
+        let outcome = orch.wait();
+        assert!(outcome.signal.is_some(), "it can't end while agents wait\n{outcome}");
+        self.witness.see(&outcome);
+        assert_eq!(self.repo.checkout(), self.checkout);
+    }
+
+    /// Takes the run up for the last time.
+    fn recover(mut self, disturbed: &BTreeSet<(String, u32)>) -> EndState {
+        self.go.raise();
+        let outcome = self.repo.orch(["resume", "--json"]).with_report().run();
+        outcome.assert_code(1);
+        self.witness.see(&outcome);
+        self.witness.assert_started_once(disturbed);
+        self.repo.wait_until_quiet();
+        assert_eq!(self.repo.checkout(), self.checkout);
+        let report = outcome.report();
+        for (task, status) in report.statuses() {
+            let expected = match task.trim_end_matches(char::is_numeric) {
+                "failed" => "failed",
+                "skipped" => "skipped",
+                "conflict" => "conflicted",
+                _ => "merged",
+            };
+            assert_eq!(status, expected, "{task}\n{outcome}");
+        }
+        let results = format!("orch/{}/target", report.run_id());
+        let end = EndState::of(&self.repo, &report, &results);
+        assert_eq!(self.repo.doctor(), Vec::<serde_json::Value>::new());
+        // Nothing of a merge is left that was taken back or made twice.
+        assert_eq!(self.repo.git(["fsck", "--connectivity-only", "--no-dangling"]), "");
+        end
+    }
+
+    /// Attempts that may be repeated where the supervisor was killed too: those that ran.
+    fn running(&self) -> BTreeSet<(String, u32)> {
+        let undone = self.witness.undone().into_iter();
+        undone.filter(|(task, _)| task.starts_with("running")).collect()
+    }
+}
+
+fn text(record: &Signal) -> String {
+    fs::read_to_string(record.path()).unwrap_or_default()
+}
+
+#[expect(clippy::print_stderr, reason = "the seed is what a failure is repeated with")]
+fn check(with_supervisor: bool) {
+    let number = |name: &str, default: u64| {
+        env::var(name).map_or(default, |text| text.parse().expect("a number"))
+    };
+    let kills = number("ORCH_RECOVERY_KILLS", 6);
+    let seed = number("ORCH_RECOVERY_SEED", fastrand::u64(..));
+    eprintln!("ORCH_RECOVERY_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let repeated =
+        |killed: &Killed| if with_supervisor { killed.running() } else { BTreeSet::new() };
+
+    let whole = Killed::new(with_supervisor);
+    let disturbed = repeated(&whole);
+    let expected = whole.recover(&disturbed);
+
+    let mut interrupted = Killed::new(with_supervisor);
+    let disturbed = repeated(&interrupted);
+    for _ in 0..kills {
+        // Half of them do not come far.
+        let longest = if random.bool() { LONGEST } else { LONGEST / 8 };
+        interrupted.recover_in_part(longest.mul_f64(random.f64()), &mut random);
+    }
+    assert_eq!(interrupted.recover(&disturbed), expected);
+}
+
+#[test]
+fn an_interrupted_recovery_ends_in_the_same_state() {
+    check(false);
+}
+
+#[test]
+fn an_interrupted_recovery_without_a_supervisor_ends_in_the_same_state() {
+    check(true);
+}
