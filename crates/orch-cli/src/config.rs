@@ -4,9 +4,10 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use orch_exec::EngineConfig;
 use orch_model::{
-    Span, ValidPlan,
+    ByteSize, Span, ValidPlan,
     event::RunSettings,
     plan::spec::{OnFailure, Schedule},
+    resources::Contended,
 };
 
 use crate::app::{Overrides, ScheduleArg};
@@ -74,6 +75,9 @@ keys! {
     Grace "grace" "how long an agent that is asked to end may take before it is killed",
     Backoff "backoff" "the pause before the first retry; doubled for each further one",
     BackoffMax "backoff_max" "the longest pause before a retry",
+    MinFreeDisk "min_free_disk" "how much disk space must be free for a task to be started (0B: any)",
+    MinFreeMemory "min_free_memory" "how much memory must be available for a task to be started (0B: any)",
+    Pressure "pressure" "what fewer tasks run at a time for when it is contended: cpu, memory, io (empty: nothing)",
     Silence "silence" "how long an agent may do nothing before that is told",
     PassEnv "pass_env" "variables that agents inherit besides the usual ones: NAME, PREFIX_* or *",
     WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
@@ -147,6 +151,9 @@ impl Config {
             grace: self.value(Key::Grace),
             backoff: self.value(Key::Backoff),
             backoff_max: self.value(Key::BackoffMax),
+            min_free_disk: self.value(Key::MinFreeDisk),
+            min_free_memory: self.value(Key::MinFreeMemory),
+            pressure: parse_pressure(&self.get(Key::Pressure).value).unwrap_or_default(),
             ..RunSettings::default()
         };
         let root = &self.get(Key::WorktreeRoot).value;
@@ -184,6 +191,8 @@ impl Config {
             of_plan(Key::MaxPerWave, run.max_per_wave.map(|n| n.to_string()));
             of_plan(Key::WaveDelay, run.wave_delay.map(|delay| Span(delay).to_string()));
             of_plan(Key::OnFailure, run.on_failure.map(|o| on_failure_name(o).to_owned()));
+            of_plan(Key::MinFreeDisk, run.min_free_disk.map(|size| size.to_string()));
+            of_plan(Key::MinFreeMemory, run.min_free_memory.map(|size| size.to_string()));
         }
         if let Some((n, flag)) = overrides.concurrency() {
             changes.push((Key::MaxConcurrency, n.to_string(), Origin::Flag(flag)));
@@ -214,6 +223,12 @@ fn built_in(key: Key) -> String {
         Key::Grace => settings.grace.to_string(),
         Key::Backoff => settings.backoff.to_string(),
         Key::BackoffMax => settings.backoff_max.to_string(),
+        Key::MinFreeDisk => settings.min_free_disk.to_string(),
+        Key::MinFreeMemory => settings.min_free_memory.to_string(),
+        Key::Pressure => {
+            let names: Vec<_> = settings.pressure.iter().map(|of| of.name()).collect();
+            names.join(", ")
+        }
         Key::Silence => "10m".into(),
         Key::PassEnv | Key::WorktreeRoot | Key::LockDir => String::new(),
         Key::Live => "auto".into(),
@@ -235,11 +250,17 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax | Key::Silence => {
             value.parse::<Span>().map(|_| ())
         }
+        Key::MinFreeDisk | Key::MinFreeMemory => value.parse::<ByteSize>().map(|_| ()),
+        Key::Pressure => parse_pressure(value).map(|_| ()),
         Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
         Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
         Key::Live => one_of(parse_live(value).is_some(), "auto, always, never"),
         Key::PassEnv | Key::WorktreeRoot | Key::LockDir => Ok(()),
     }
+}
+
+fn parse_pressure(text: &str) -> Result<Vec<Contended>, String> {
+    text.split([',', ' ']).filter(|name| !name.is_empty()).map(str::parse).collect()
 }
 
 fn parse_schedule(text: &str) -> Option<Schedule> {
@@ -310,6 +331,9 @@ mod tests {
             (Key::Grace, "1m"),
             (Key::Backoff, "3s"),
             (Key::BackoffMax, "9s"),
+            (Key::MinFreeDisk, "2GiB"),
+            (Key::MinFreeMemory, "0B"),
+            (Key::Pressure, "cpu,io"),
             (Key::Silence, "5m"),
             (Key::PassEnv, "AWS_*, DATABASE_URL"),
             (Key::WorktreeRoot, "/trees"),
@@ -330,6 +354,9 @@ mod tests {
             grace: Span::from_secs(60),
             backoff: Span::from_secs(3),
             backoff_max: Span::from_secs(9),
+            min_free_disk: ByteSize(2 << 30),
+            min_free_memory: ByteSize(0),
+            pressure: vec![Contended::Cpu, Contended::Io],
             ..RunSettings::default()
         };
         assert_eq!(engine.defaults, expected);
@@ -365,6 +392,8 @@ mod tests {
             (Key::Schedule, "later", "ready, waves"),
             (Key::OnFailure, "cry", "continue, stop"),
             (Key::Live, "yes", "auto, always, never"),
+            (Key::MinFreeDisk, "5", "64MiB"),
+            (Key::Pressure, "disk", "cpu, memory, io"),
         ] {
             let wrong = Config::built_in().set(key, value, file()).unwrap_err();
             assert!(wrong.contains(cure) && wrong.contains(value), "{wrong}");

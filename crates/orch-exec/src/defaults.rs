@@ -6,7 +6,10 @@ use orch_model::ports::WorktreeError;
 use orch_state::{FileLocks, FileStore};
 use orch_worktree::{GitWorktrees, GitWorktreesConfig};
 
-use crate::{error::EngineError, orchestrator::Builder, process::CommandRunner, shim, workspace};
+use crate::{
+    error::EngineError, orchestrator::Builder, process::CommandRunner, resources::SystemResources,
+    shim, workspace,
+};
 
 /// Gives the builder the stock part for each port that has none.
 pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
@@ -26,6 +29,18 @@ pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
         } else {
             Arc::new(CommandRunner::new(&state_dir).pass_env(&builder.config.pass_env))
         });
+    }
+    if builder.resources.is_none() {
+        // As `GitWorktrees` has it.
+        let beside = || {
+            let mut name = builder.workspace.clone().into_os_string();
+            name.push(".worktrees");
+            name.into()
+        };
+        let root = builder.config.worktree_root.as_ref();
+        let worktrees = root.map_or_else(beside, |root| builder.workspace.join(root));
+        let folders = vec![worktrees, state_dir.clone()];
+        builder.resources = Some(Arc::new(SystemResources::new(folders)));
     }
     if builder.store.is_none() {
         builder.store = Some(Arc::new(FileStore::open(&state_dir)?));

@@ -31,6 +31,7 @@ use crate::{
     error::EngineError,
     internal::{Command, Input, UnitEnd, UnitReport},
     orchestrator::{EVENT_QUEUE, Ports},
+    resources,
     scheduler::Scheduler,
     unit::{Adoption, Control, Unit, lock_request},
 };
@@ -226,6 +227,7 @@ impl Dispatcher {
     async fn run(mut self) -> Result<Report, EngineError> {
         self.spawn_committer();
         self.watch_for_deadlocks();
+        self.watch_resources();
         let result = self.turns().await;
         if result.is_err() {
             // Nothing more can be written: end what runs, and tell nobody of it. Units that wait
@@ -252,6 +254,10 @@ impl Dispatcher {
 
     async fn turns(&mut self) -> Result<(), EngineError> {
         let mut turn = Turn::default();
+        if let Some(resources) = &self.ports.resources {
+            let reading = resources::first_look(resources).await;
+            self.take_in(Message::Input(Input::Resources(reading), None), &mut turn)?;
+        }
         self.take_in(Message::Input(Input::Begin, None), &mut turn)?;
         self.show_progress();
         loop {
@@ -322,6 +328,22 @@ impl Dispatcher {
                     let message =
                         format!("deadlock: {deadlock}; the request of {victim} was refused");
                     let _ = messages.send(Message::Input(Input::Warning(message), None));
+                }
+            }
+        });
+    }
+
+    /// Tells the scheduler again and again how the machine does. The kernel tells nobody when a disk
+    /// fills up, so it has to be looked at.
+    fn watch_resources(&mut self) {
+        let Some(resources) = self.ports.resources.clone() else { return };
+        let messages = self.messages.clone();
+        self.helpers.spawn(async move {
+            loop {
+                tokio::time::sleep(resources::LOOK_EVERY).await;
+                let reading = resources::look(&resources).await;
+                if messages.send(Message::Input(Input::Resources(reading), None)).is_err() {
+                    return;
                 }
             }
         });

@@ -37,6 +37,7 @@ mod events;
 pub mod internal;
 mod orchestrator;
 mod reconcile;
+pub mod resources;
 #[cfg(feature = "defaults")]
 pub mod retention;
 pub mod scheduler;

@@ -11,6 +11,8 @@ use crate::{
     id::{CommitId, RunId, TaskId},
     outcome::{ExitStatus, Failure, StopReason},
     plan::PlanSpec,
+    resources::{Contended, Shortage},
+    size::ByteSize,
     state::{Attempt, Merged, RunStatus, SkipReason},
     time::Timestamp,
     usage::Usage,
@@ -99,6 +101,13 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// Nothing new is started until `StartsResumed`: the machine is short of something.
+    StartsHeld {
+        /// Of what.
+        shortage: Shortage,
+    },
+    /// There is enough again, and tasks are started.
+    StartsResumed,
     /// The run has ended (or stopped, if `Interrupted`).
     RunEnded {
         /// How.
@@ -234,6 +243,31 @@ pub struct RunSettings {
     pub backoff_max: crate::time::Span,
     /// Where the jitter of pauses comes from.
     pub seed: u64,
+    /// How much space must be free on the file systems that the run writes to for a task to be
+    /// started; 0: it is not looked at.
+    #[serde(default = "min_free_disk")]
+    pub min_free_disk: ByteSize,
+    /// How much memory must be available for a task to be started; 0: it is not looked at.
+    #[serde(default = "min_free_memory")]
+    pub min_free_memory: ByteSize,
+    /// What fewer tasks run at a time for when processes have to wait for it.
+    #[serde(default = "pressure")]
+    pub pressure: Vec<Contended>,
+}
+
+/// Enough for git to write a merge and for agents at work to go on for some time.
+const fn min_free_disk() -> ByteSize {
+    ByteSize(1 << 30)
+}
+
+/// About what an agent takes when it begins.
+const fn min_free_memory() -> ByteSize {
+    ByteSize(256 << 20)
+}
+
+/// A build that uses all processors is as it should be.
+fn pressure() -> Vec<Contended> {
+    vec![Contended::Memory, Contended::Io]
 }
 
 impl Default for RunSettings {
@@ -248,6 +282,9 @@ impl Default for RunSettings {
             backoff: crate::time::Span::from_secs(1),
             backoff_max: crate::time::Span::from_secs(300),
             seed: 0,
+            min_free_disk: min_free_disk(),
+            min_free_memory: min_free_memory(),
+            pressure: pressure(),
         }
     }
 }

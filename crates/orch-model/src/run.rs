@@ -285,6 +285,8 @@ impl RunState {
                 let full = self.header.settings.max_concurrency;
                 self.concurrency = (*limit < full).then_some(*limit);
             }
+            // It is looked at anew by whoever goes on with the run.
+            EventKind::StartsHeld { .. } | EventKind::StartsResumed => {}
             EventKind::RunEnded { status } => self.status = *status,
         }
         self.seq = event.seq;

@@ -77,6 +77,11 @@ impl Lines {
             EventKind::ConcurrencyChanged { limit, reason } => {
                 format!("{limit} at a time from now on: {}", one_line(reason))
             }
+            EventKind::StartsHeld { shortage } => {
+                let shortage = one_line(&shortage.to_string());
+                format!("{WARN}nothing is started{WARN:#} for want of {shortage}")
+            }
+            EventKind::StartsResumed => "tasks are started again".into(),
             EventKind::Warning { task: None, message } => {
                 format!("{WARN}warning{WARN:#}: {}", one_line(message))
             }

@@ -97,6 +97,12 @@ pub struct RunSpec {
     /// What a failed task means for the rest. Default: `continue`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
+    /// How much space must be free on disk for a task to be started. Default: `1GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_free_disk: Option<ByteSize>,
+    /// How much memory must be available for a task to be started. Default: `256MiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_free_memory: Option<ByteSize>,
 }
 
 /// When a task may start.

@@ -127,6 +127,10 @@ pub struct RunOptions {
     pub wave_delay: Option<Duration>,
     /// What a failed task means for the rest.
     pub on_failure: Option<OnFailure>,
+    /// How much space must be free on disk for a task to be started.
+    pub min_free_disk: Option<ByteSize>,
+    /// How much memory must be available for a task to be started.
+    pub min_free_memory: Option<ByteSize>,
 }
 
 /// How an agent is called.

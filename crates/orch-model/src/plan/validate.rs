@@ -203,6 +203,8 @@ impl<'a> Checker<'a> {
             max_per_wave: run.max_per_wave,
             wave_delay: run.wave_delay.map(|delay| delay.0),
             on_failure: run.on_failure,
+            min_free_disk: run.min_free_disk,
+            min_free_memory: run.min_free_memory,
         }
     }
 
