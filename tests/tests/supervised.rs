@@ -32,6 +32,7 @@ fn request(folder: &Path, line: &str) -> AgentRequest {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
         max_output: ByteSize(1 << 20),
+        max_total_output: ByteSize(1 << 30),
     }
 }
 

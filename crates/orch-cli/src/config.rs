@@ -77,6 +77,7 @@ keys! {
     BackoffMax "backoff_max" "the longest pause before a retry",
     MinFreeDisk "min_free_disk" "how much disk space must be free for a task to be started (0B: any)",
     MinFreeMemory "min_free_memory" "how much memory must be available for a task to be started (0B: any)",
+    MaxTotalOutput "max_total_output" "how much output is kept of all tasks together; beyond it little of each",
     Pressure "pressure" "what fewer tasks run at a time for when it is contended: cpu, memory, io (empty: nothing)",
     Silence "silence" "how long an agent may do nothing before that is told",
     PassEnv "pass_env" "variables that agents inherit besides the usual ones: NAME, PREFIX_* or *",
@@ -153,6 +154,7 @@ impl Config {
             backoff_max: self.value(Key::BackoffMax),
             min_free_disk: self.value(Key::MinFreeDisk),
             min_free_memory: self.value(Key::MinFreeMemory),
+            max_total_output: self.value(Key::MaxTotalOutput),
             pressure: parse_pressure(&self.get(Key::Pressure).value).unwrap_or_default(),
             ..RunSettings::default()
         };
@@ -193,6 +195,7 @@ impl Config {
             of_plan(Key::OnFailure, run.on_failure.map(|o| on_failure_name(o).to_owned()));
             of_plan(Key::MinFreeDisk, run.min_free_disk.map(|size| size.to_string()));
             of_plan(Key::MinFreeMemory, run.min_free_memory.map(|size| size.to_string()));
+            of_plan(Key::MaxTotalOutput, run.max_total_output.map(|size| size.to_string()));
         }
         if let Some((n, flag)) = overrides.concurrency() {
             changes.push((Key::MaxConcurrency, n.to_string(), Origin::Flag(flag)));
@@ -225,6 +228,7 @@ fn built_in(key: Key) -> String {
         Key::BackoffMax => settings.backoff_max.to_string(),
         Key::MinFreeDisk => settings.min_free_disk.to_string(),
         Key::MinFreeMemory => settings.min_free_memory.to_string(),
+        Key::MaxTotalOutput => settings.max_total_output.to_string(),
         Key::Pressure => {
             let names: Vec<_> = settings.pressure.iter().map(|of| of.name()).collect();
             names.join(", ")
@@ -250,7 +254,9 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax | Key::Silence => {
             value.parse::<Span>().map(|_| ())
         }
-        Key::MinFreeDisk | Key::MinFreeMemory => value.parse::<ByteSize>().map(|_| ()),
+        Key::MinFreeDisk | Key::MinFreeMemory | Key::MaxTotalOutput => {
+            value.parse::<ByteSize>().map(|_| ())
+        }
         Key::Pressure => parse_pressure(value).map(|_| ()),
         Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
         Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
@@ -333,6 +339,7 @@ mod tests {
             (Key::BackoffMax, "9s"),
             (Key::MinFreeDisk, "2GiB"),
             (Key::MinFreeMemory, "0B"),
+            (Key::MaxTotalOutput, "1GiB"),
             (Key::Pressure, "cpu,io"),
             (Key::Silence, "5m"),
             (Key::PassEnv, "AWS_*, DATABASE_URL"),
@@ -356,6 +363,7 @@ mod tests {
             backoff_max: Span::from_secs(9),
             min_free_disk: ByteSize(2 << 30),
             min_free_memory: ByteSize(0),
+            max_total_output: ByteSize(1 << 30),
             pressure: vec![Contended::Cpu, Contended::Io],
             ..RunSettings::default()
         };

@@ -49,6 +49,7 @@ impl EngineConfig {
         settings.max_per_wave = run.max_per_wave.or(settings.max_per_wave);
         settings.on_failure = run.on_failure.unwrap_or(settings.on_failure);
         settings.min_free_disk = run.min_free_disk.unwrap_or(settings.min_free_disk);
+        settings.max_total_output = run.max_total_output.unwrap_or(settings.max_total_output);
         settings.min_free_memory = run.min_free_memory.unwrap_or(settings.min_free_memory);
         settings
     }

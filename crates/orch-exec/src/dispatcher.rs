@@ -483,6 +483,7 @@ impl Dispatcher {
 
     fn start(&mut self, task: TaskIndex, attempt: Attempt, adoption: Option<Adoption>) {
         let stop = self.scheduler.stop_reason(task);
+        let settings = &self.scheduler.state().header.settings;
         let control = Control { stop, kill: self.killing, frozen: self.frozen };
         let (control, receiver) = watch::channel(control);
         let unit = Unit {
@@ -491,7 +492,8 @@ impl Dispatcher {
             run: self.run.clone(),
             index: task,
             attempt,
-            grace: self.scheduler.state().header.settings.grace.0,
+            grace: settings.grace.0,
+            max_total_output: settings.max_total_output,
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,
             adoption,

@@ -5,6 +5,7 @@
 //! the next one. Where they are to outlive it, `crate::shim` puts a supervisor between.
 
 mod activity;
+pub(crate) mod budget;
 pub(crate) mod child;
 mod command;
 pub(crate) mod environment;

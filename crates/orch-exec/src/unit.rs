@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use orch_model::{
-    CommitId, EpicId, RunId, Span, Timestamp,
+    ByteSize, CommitId, EpicId, RunId, Span, Timestamp,
     event::Place,
     outcome::{AgentExit, Failure, StopReason},
     plan::{
@@ -51,6 +51,7 @@ pub(crate) struct Unit {
     pub(crate) index: TaskIndex,
     pub(crate) attempt: Attempt,
     pub(crate) grace: Duration,
+    pub(crate) max_total_output: ByteSize,
     pub(crate) reporter: Reporter,
     pub(crate) control: watch::Receiver<Control>,
     /// The locks of the task, from the time when they are held.
@@ -375,6 +376,7 @@ impl Unit {
             repository,
             env,
             max_output: task.max_output,
+            max_total_output: self.max_total_output,
         }
     }
 
@@ -394,6 +396,8 @@ impl Unit {
             let deadline = watch.deadline();
             tokio::select! {
                 biased;
+                // First, so that what was said before the end is not lost.
+                notice = agent.notice() => self.warn(notice),
                 exit = agent.wait() => {
                     let exit = exit?;
                     if exit.left_behind > 0 {
@@ -410,7 +414,6 @@ impl Unit {
                     }
                     return Ok(exit);
                 }
-                notice = agent.notice() => self.warn(notice),
                 () = reached(deadline) => {
                     let after = Span(limit);
                     self.reporter.tell(UnitReport::Stopping(StopReason::Timeout { after }));

@@ -250,6 +250,9 @@ pub struct RunSettings {
     /// How much memory must be available for a task to be started; 0: it is not looked at.
     #[serde(default = "min_free_memory")]
     pub min_free_memory: ByteSize,
+    /// How much output is kept of all tasks together; beyond it little is kept of each.
+    #[serde(default = "max_total_output")]
+    pub max_total_output: ByteSize,
     /// What fewer tasks run at a time for when processes have to wait for it.
     #[serde(default = "pressure")]
     pub pressure: Vec<Contended>,
@@ -263,6 +266,11 @@ const fn min_free_disk() -> ByteSize {
 /// About what an agent takes when it begins.
 const fn min_free_memory() -> ByteSize {
     ByteSize(256 << 20)
+}
+
+/// That of 160 tasks which each reach their own limit.
+const fn max_total_output() -> ByteSize {
+    ByteSize(10 << 30)
 }
 
 /// A build that uses all processors is as it should be.
@@ -284,6 +292,7 @@ impl Default for RunSettings {
             seed: 0,
             min_free_disk: min_free_disk(),
             min_free_memory: min_free_memory(),
+            max_total_output: max_total_output(),
             pressure: pressure(),
         }
     }

@@ -13,7 +13,7 @@ use orch_model::ports::{AgentRequest, RunnerError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{command, environment::Environment};
+use super::{budget::Budget, command, environment::Environment};
 use crate::logs;
 
 /// A program that is ready to be started: nothing of the plan has to be known any more.
@@ -31,6 +31,8 @@ pub(crate) struct Launch {
     pub(crate) log: PathBuf,
     /// How much of that is kept, in bytes.
     pub(crate) max_output: u64,
+    /// How much is kept of the output of the whole run, in bytes.
+    pub(crate) max_total_output: u64,
 }
 
 impl Launch {
@@ -49,7 +51,14 @@ impl Launch {
             env: request.env.clone(),
             log: logs::path(state_dir, request),
             max_output: request.max_output.0,
+            max_total_output: request.max_total_output.0,
         })
+    }
+
+    /// What the output of its run may take, with what is there already.
+    pub(crate) fn budget(&self) -> Budget {
+        let folder = self.log.parent().unwrap_or(&self.log);
+        Budget::of(folder, self.max_total_output)
     }
 
     /// The program and its arguments in one line, for people.

@@ -9,7 +9,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{
     process::{
-        child::ChildGroup, environment::Environment, launch::Launch, orphans::Orphanage,
-        redact::Redactor,
+        budget::Budget, child::ChildGroup, environment::Environment, launch::Launch,
+        orphans::Orphanage, redact::Redactor,
     },
     socket,
 };
@@ -104,6 +104,7 @@ async fn supervise(run_dir: &Path) -> io::Result<()> {
         table: Mutex::new(HashMap::new()),
         record: Mutex::new(Record::open(run_dir)?),
         orphanage: Arc::clone(&orphanage),
+        budget: OnceLock::new(),
     });
     // The orchestrator that started it waits for this line.
     tokio::io::stdout().write_all(b"ready\n").await?;
@@ -198,6 +199,8 @@ struct Agents {
     table: Mutex<HashMap<Key, Agent>>,
     record: Mutex<Record>,
     orphanage: Arc<Orphanage>,
+    /// What the output of the run may take, from the first agent on.
+    budget: OnceLock<Arc<Budget>>,
 }
 
 #[derive(Debug)]
@@ -266,7 +269,11 @@ impl Agents {
         if self.table().contains_key(key) {
             return self.adopt(key, replies);
         }
-        let child = match ChildGroup::start(launch, environment, Some(&self.orphanage)) {
+        let budget = self.budget.get_or_init(|| launch.budget().into());
+        let (agents, told) = (Arc::clone(self), key.clone());
+        let tell = move |message| agents.notice(&told, message);
+        let orphanage = Some(&self.orphanage);
+        let child = match ChildGroup::start(launch, environment, orphanage, budget, tell) {
             Ok(child) => Arc::new(child),
             Err(error) => return Answer::Failed(error.into()),
         };
@@ -305,6 +312,13 @@ impl Agents {
         if let Some(agent) = self.table().get_mut(&key) {
             agent.exit = Some(exit.clone());
             tell(&agent.listener, Reply::Ended { key, exit });
+        }
+    }
+
+    /// Tells what people should know of an agent.
+    fn notice(&self, key: &Key, message: String) {
+        if let Some(agent) = self.table().get(key) {
+            tell(&agent.listener, Reply::Notice { key: key.clone(), message });
         }
     }
 

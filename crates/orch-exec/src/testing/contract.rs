@@ -125,5 +125,6 @@ fn request(
         repository: directory.to_owned(),
         env: BTreeMap::new(),
         max_output: ByteSize(1 << 20),
+        max_total_output: ByteSize(1 << 30),
     }
 }

@@ -58,6 +58,7 @@ impl Bench {
             repository: self.path().to_owned(),
             env: BTreeMap::new(),
             max_output: ByteSize(1 << 20),
+            max_total_output: ByteSize(1 << 30),
         }
     }
 

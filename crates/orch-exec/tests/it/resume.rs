@@ -106,6 +106,7 @@ fn agent_of(request: &AdoptRequest) -> AgentRequest {
         repository: "/nowhere".into(),
         env: BTreeMap::new(),
         max_output: ByteSize(1),
+        max_total_output: ByteSize(1),
     }
 }
 

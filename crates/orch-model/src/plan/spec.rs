@@ -103,6 +103,9 @@ pub struct RunSpec {
     /// How much memory must be available for a task to be started. Default: `256MiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_free_memory: Option<ByteSize>,
+    /// How much output is kept of all tasks together; beyond it little is kept of each. Default: `10GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_total_output: Option<ByteSize>,
 }
 
 /// When a task may start.

@@ -131,6 +131,8 @@ pub struct RunOptions {
     pub min_free_disk: Option<ByteSize>,
     /// How much memory must be available for a task to be started.
     pub min_free_memory: Option<ByteSize>,
+    /// How much output is kept of all tasks together.
+    pub max_total_output: Option<ByteSize>,
 }
 
 /// How an agent is called.

@@ -205,6 +205,7 @@ impl<'a> Checker<'a> {
             on_failure: run.on_failure,
             min_free_disk: run.min_free_disk,
             min_free_memory: run.min_free_memory,
+            max_total_output: run.max_total_output,
         }
     }
 

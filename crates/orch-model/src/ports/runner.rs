@@ -149,6 +149,9 @@ pub struct AgentRequest {
     pub env: BTreeMap<String, String>,
     /// How much of its output is kept; beyond it the middle is cut.
     pub max_output: ByteSize,
+    /// How much output of all agents of the run is kept together; beyond it the runner keeps little of
+    /// each.
+    pub max_total_output: ByteSize,
 }
 
 /// What an agent is started for.
