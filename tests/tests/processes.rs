@@ -63,11 +63,12 @@ fn silence_is_told_and_kills_nobody() {
 #[test]
 fn agents_see_what_they_may_and_secrets_are_written_nowhere() {
     let repo = TestRepo::new();
-    repo.configure("pass_env = \"DATABASE_*\"\n");
+    repo.configure("pass_env = \"DATABASE_*\"\nredact = ['cust-[0-9]+', 'iban \\S+']\n");
     let plan = Plan::new().task("curious", |t| {
         t.env("DEPLOY_TOKEN", "tok-3141592653").shell(
             "echo \"$OPENAI_API_KEY $DEPLOY_TOKEN ${DATABASE_URL-hidden} ${AWS_PROFILE-hidden}\"; \
-                 printf tok-31415; sleep 0.1; echo 92653; exit 1",
+                 printf tok-31415; sleep 0.1; echo 92653; \
+                 printf 'for cust-17'; sleep 0.1; echo '42 and iban DE0231'; exit 1",
         )
     });
     let outcome = repo
@@ -78,7 +79,8 @@ fn agents_see_what_they_may_and_secrets_are_written_nowhere() {
         .run();
     outcome.assert_code(1);
     let shown = repo.orch(["logs", "curious"]).run();
-    shown.assert_stdout(&["[redacted] [redacted] postgres://localhost/x hidden\n[redacted]\n"]);
+    shown.assert_stdout(&["[redacted] [redacted] postgres://localhost/x hidden\n[redacted]\n\
+        for [redacted] and [redacted]\n"]);
     let mut folders = vec![repo.path().join(".orch")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("a folder") {

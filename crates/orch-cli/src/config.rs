@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use orch_exec::EngineConfig;
+use orch_exec::{EngineConfig, process::Patterns};
 use orch_model::{
     ByteSize, Span, ValidPlan,
     event::RunSettings,
@@ -81,9 +81,21 @@ keys! {
     Pressure "pressure" "what fewer tasks run at a time for when it is contended: cpu, memory, io (empty: nothing)",
     Silence "silence" "how long an agent may do nothing before that is told",
     PassEnv "pass_env" "variables that agents inherit besides the usual ones: NAME, PREFIX_* or *",
+    Redact "redact" "regular expressions of what is taken out of output, besides the values of secret variables",
     WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
+}
+
+impl Key {
+    /// What stands between the elements where files may give it as a list.
+    const fn separator(self) -> Option<&'static str> {
+        match self {
+            Self::Redact => Some("\n"),
+            Self::PassEnv | Self::Pressure => Some(", "),
+            _ => None,
+        }
+    }
 }
 
 /// Whether there is a live view.
@@ -165,6 +177,7 @@ impl Config {
         config.silence = Some(self.value::<Span>(Key::Silence).0);
         let names = self.get(Key::PassEnv).value.split([',', ' ']);
         config.pass_env = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        config.redact = patterns(&self.get(Key::Redact).value);
         config.worktree_root = (!root.is_empty()).then(|| root.into());
         config.lock_dir = self.lock_dir();
         config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
@@ -234,7 +247,7 @@ fn built_in(key: Key) -> String {
             names.join(", ")
         }
         Key::Silence => "10m".into(),
-        Key::PassEnv | Key::WorktreeRoot | Key::LockDir => String::new(),
+        Key::PassEnv | Key::Redact | Key::WorktreeRoot | Key::LockDir => String::new(),
         Key::Live => "auto".into(),
     }
 }
@@ -261,8 +274,14 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
         Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
         Key::Live => one_of(parse_live(value).is_some(), "auto, always, never"),
+        Key::Redact => Patterns::new(&patterns(value)).map(|_| ()),
         Key::PassEnv | Key::WorktreeRoot | Key::LockDir => Ok(()),
     }
+}
+
+/// Patterns, one a line: within a line they match.
+fn patterns(text: &str) -> Vec<String> {
+    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 fn parse_pressure(text: &str) -> Result<Vec<Contended>, String> {
@@ -343,6 +362,7 @@ mod tests {
             (Key::Pressure, "cpu,io"),
             (Key::Silence, "5m"),
             (Key::PassEnv, "AWS_*, DATABASE_URL"),
+            (Key::Redact, "id-[0-9]+\nkey=\\S+"),
             (Key::WorktreeRoot, "/trees"),
             (Key::LockDir, "/locks"),
             (Key::Live, "never"),
@@ -369,6 +389,7 @@ mod tests {
         };
         assert_eq!(engine.defaults, expected);
         assert_eq!(engine.pass_env, ["AWS_*", "DATABASE_URL"]);
+        assert_eq!(engine.redact, ["id-[0-9]+", "key=\\S+"]);
         assert_eq!(engine.silence, Some(std::time::Duration::from_secs(300)));
         assert_eq!(engine.worktree_root, Some("/trees".into()));
         assert_eq!(engine.lock_dir, Some("/locks".into()));
@@ -402,6 +423,7 @@ mod tests {
             (Key::Live, "yes", "auto, always, never"),
             (Key::MinFreeDisk, "5", "64MiB"),
             (Key::Pressure, "disk", "cpu, memory, io"),
+            (Key::Redact, "a(b", "bad pattern"),
         ] {
             let wrong = Config::built_in().set(key, value, file()).unwrap_err();
             assert!(wrong.contains(cure) && wrong.contains(value), "{wrong}");

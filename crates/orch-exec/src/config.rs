@@ -22,6 +22,8 @@ pub struct EngineConfig {
     /// Which variables of the environment agents inherit, besides those that programs commonly need;
     /// a `*` at the end of a name stands for any rest.
     pub pass_env: Vec<String>,
+    /// Patterns of what is taken out of output before it is written; see `process::Patterns`.
+    pub redact: Vec<String>,
     /// Where worktrees are made. Default: beside the repository, in `<repository>.worktrees`.
     pub worktree_root: Option<PathBuf>,
     /// Where locks are kept. Repositories that share a folder exclude one another by name, as is

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use orch_model::ports::WorktreeError;
+use orch_model::ports::{RunnerError, WorktreeError};
 use orch_state::{FileLocks, FileStore};
 use orch_worktree::{GitWorktrees, GitWorktreesConfig};
 
 use crate::{
-    error::EngineError, orchestrator::Builder, process::CommandRunner, resources::SystemResources,
+    error::EngineError,
+    orchestrator::Builder,
+    process::{CommandRunner, Patterns},
+    resources::SystemResources,
     shim, workspace,
 };
 
@@ -20,14 +23,18 @@ pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
         .clone()
         .unwrap_or_else(|| workspace::state_dir(&builder.workspace));
     if builder.runner.is_none() {
+        let patterns = Patterns::new(&builder.config.redact).map_err(RunnerError::Unsupported)?;
         builder.runner = Some(if shim::is_ready() {
-            let runner = shim::SupervisedRunner::new(&state_dir).pass_env(&builder.config.pass_env);
+            let runner = shim::SupervisedRunner::new(&state_dir)
+                .pass_env(&builder.config.pass_env)
+                .redact(patterns);
             Arc::new(match builder.config.silence {
                 Some(silence) => runner.silence(silence),
                 None => runner,
             })
         } else {
-            Arc::new(CommandRunner::new(&state_dir).pass_env(&builder.config.pass_env))
+            let runner = CommandRunner::new(&state_dir).pass_env(&builder.config.pass_env);
+            Arc::new(runner.redact(patterns))
         });
     }
     if builder.resources.is_none() {

@@ -15,8 +15,10 @@ pub(crate) mod launch;
 pub(crate) mod leftovers;
 pub(crate) mod orphans;
 mod output;
+mod patterns;
 pub(crate) mod redact;
 mod runner;
 
 pub use command::Invocation;
+pub use patterns::Patterns;
 pub use runner::CommandRunner;

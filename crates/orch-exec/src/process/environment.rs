@@ -4,7 +4,7 @@ use std::{ffi::OsString, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::redact;
+use super::{patterns::Patterns, redact};
 
 /// Variables that would lead an agent's git to another repository or give it other settings; those
 /// that `git rev-parse --local-env-vars` names.
@@ -153,6 +153,9 @@ pub(crate) struct Environment {
     /// Found when they are first asked for.
     #[serde(skip)]
     secrets: OnceLock<Vec<Vec<u8>>>,
+    /// What is taken out of output besides.
+    #[serde(default)]
+    patterns: Patterns,
 }
 
 impl Environment {
@@ -165,7 +168,16 @@ impl Environment {
             patterns.into_iter().any(|pattern| matches(pattern, &name))
         };
         let passed = std::env::vars_os().filter(|(name, _)| passes(name) && !is_hidden(name));
-        Self { variables: passed.collect(), secrets: OnceLock::new() }
+        Self { variables: passed.collect(), ..Self::default() }
+    }
+
+    /// With patterns of what is taken out of output.
+    pub(crate) fn redact(self, patterns: Patterns) -> Self {
+        Self { patterns, ..self }
+    }
+
+    pub(crate) const fn patterns(&self) -> &Patterns {
+        &self.patterns
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::{
     budget::Budget, child::ChildGroup, environment::Environment, launch::Launch, leftovers,
+    patterns::Patterns,
 };
 
 /// Starts commands and agents as children of this process, each the leader of a process group.
@@ -52,7 +53,15 @@ impl CommandRunner {
     /// need. A `*` at the end of a name stands for any rest.
     #[must_use]
     pub fn pass_env(mut self, names: &[String]) -> Self {
-        self.environment = Environment::inherited(names);
+        let patterns = self.environment.patterns().clone();
+        self.environment = Environment::inherited(names).redact(patterns);
+        self
+    }
+
+    /// Sets what is taken out of output before it is written, besides the values of variables.
+    #[must_use]
+    pub fn redact(mut self, patterns: Patterns) -> Self {
+        self.environment = self.environment.redact(patterns);
         self
     }
 
