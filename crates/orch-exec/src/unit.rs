@@ -253,7 +253,8 @@ impl Unit {
             Entry::Verification => None,
         };
         if let Some(exit) = exit {
-            if !exit.status.is_success() {
+            // One that is ended may do so with success.
+            if !exit.status.is_success() || exit.failure.is_some() {
                 return Err(Exit::Failed(self.failure_of(exit)));
             }
             self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
@@ -296,6 +297,9 @@ impl Unit {
             let request = self.request(place, work, Purpose::Verify { index });
             let agent = self.ports.runner.start(request).await?;
             let exit = self.watch(agent.as_ref(), Duration::ZERO).await?;
+            if let Some(failure @ Failure::Silent { .. }) = exit.failure {
+                return Err(Exit::Failed(failure));
+            }
             if !exit.status.is_success() {
                 return Err(Exit::Failed(Failure::Verification {
                     command: command.to_string(),
@@ -375,6 +379,7 @@ impl Unit {
             directory,
             repository,
             env,
+            silence_timeout: task.silence_timeout,
             max_output: task.max_output,
             max_total_output: self.max_total_output,
         }

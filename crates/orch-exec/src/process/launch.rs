@@ -27,6 +27,9 @@ pub(crate) struct Launch {
     pub(crate) directory: PathBuf,
     /// Variables on top of those that every agent gets.
     pub(crate) env: BTreeMap<String, String>,
+    /// How long it may do nothing before it is ended, in milliseconds; `None`: for ever. Only a supervisor
+    /// sees to that.
+    pub(crate) silence_timeout_ms: Option<u64>,
     /// Where its output goes.
     pub(crate) log: PathBuf,
     /// How much of that is kept, in bytes.
@@ -50,6 +53,9 @@ impl Launch {
             directory: request.directory.clone(),
             env: request.env.clone(),
             log: logs::path(state_dir, request),
+            silence_timeout_ms: request
+                .silence_timeout
+                .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             max_output: request.max_output.0,
             max_total_output: request.max_total_output.0,
         })

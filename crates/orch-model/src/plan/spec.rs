@@ -142,6 +142,9 @@ pub struct DefaultsSpec {
     /// See [`TaskSpec::timeout`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
+    /// See [`TaskSpec::silence_timeout`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_timeout: Option<Span>,
     /// See [`TaskSpec::retries`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
@@ -267,6 +270,10 @@ pub struct TaskSpec {
     /// How long an attempt may run before it is ended. Default: `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
+    /// How long it may do nothing (no output, no processor time, no process that starts or ends) before
+    /// it is ended. Default: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_timeout: Option<Span>,
     /// How many further attempts there are after one has failed. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
@@ -305,6 +312,7 @@ impl TaskSpec {
             locks: Vec::new(),
             env: BTreeMap::new(),
             timeout: None,
+            silence_timeout: None,
             retries: None,
             verify: None,
             isolation: None,

@@ -189,6 +189,8 @@ pub struct Task {
     pub env: BTreeMap<String, String>,
     /// How long an attempt may run.
     pub timeout: Duration,
+    /// How long it may do nothing; `None`: for ever.
+    pub silence_timeout: Option<Duration>,
     /// How many further attempts there are after one has failed.
     pub retries: u32,
     /// Commands that must succeed before its work is merged.

@@ -213,6 +213,7 @@ impl<'a> Checker<'a> {
         let defaults = &self.spec.defaults;
         let path = Path::from("defaults");
         self.timeout(defaults.timeout, &path);
+        self.silence_timeout(defaults.silence_timeout, &path);
         self.verify(defaults.verify.as_deref().unwrap_or_default(), &path);
         self.env(&defaults.env, &path);
         if let Some(agent) = &defaults.agent {
@@ -288,6 +289,16 @@ impl<'a> Checker<'a> {
                 "a timeout of zero ends every attempt at once",
             );
             self.report(finding.help("write for example 30m, or leave it out for 1h"));
+        }
+    }
+
+    fn silence_timeout(&mut self, timeout: Option<Span>, parent: &Path) {
+        if timeout.is_some_and(|timeout| timeout.0.is_zero()) {
+            let finding = Finding::new(
+                parent.then("silence_timeout"),
+                "a silence timeout of zero ends every attempt at once",
+            );
+            self.report(finding.help("write for example 30m, or leave it out"));
         }
     }
 
