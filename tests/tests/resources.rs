@@ -22,8 +22,8 @@ fn without_disk_space_nothing_is_started_and_the_run_says_so() {
     let mut run = repo.start(&plan);
     let held = run.next_event(|event| is_run(event, "starts_held"));
     assert_eq!(held["shortage"]["resource"], "disk", "{held}");
-    assert_eq!(held["shortage"]["wanted_bytes"], 112_500_u64 << 40, "{held}");
-    repo.orch(["status"]).run().assert_stdout(&["disk space", "112500 TiB is wanted"]);
+    assert_eq!(held["shortage"]["wanted_bytes"], (100_000_u64 << 40) + (256 << 20), "{held}");
+    repo.orch(["status"]).run().assert_stdout(&["disk space", "100000 TiB is wanted"]);
     run.interrupt();
     let outcome = run.wait();
     outcome.assert_code(130);

@@ -1,8 +1,8 @@
 //! How the machine does: whether tasks may be started at all, and how many at a time.
 //!
 //! **Floors.** Below a floor of free disk space or available memory nothing is started. Starts go on
-//! when there is an eighth more than the floor, so that they don't begin and cease from second to
-//! second.
+//! when there is somewhat more than the floor, an eighth or 256 MiB, so that they don't begin and cease
+//! from second to second.
 //!
 //! **Pressure.** The number of tasks at a time gives way to pressure as it does to a rate limit (see
 //! `breaker.rs`): it is halved, and raised by one again and again while all is calm. What keeps it from
@@ -32,6 +32,9 @@ use crate::resources::{Reading, Stall};
 
 /// How long the effect of a change is waited for: the window of the averages.
 const WINDOW: Duration = Duration::from_secs(10);
+
+/// How much more than a floor is waited for at most, in bytes.
+const MOST_SLACK: u64 = 256 << 20;
 
 /// Memory is scarce below so many times the floor, and is not above so many times.
 const SCARCE: (u64, u64) = (2, 3);
@@ -139,7 +142,7 @@ fn shortage(
     reading: &Reading,
     held: Option<&Shortage>,
 ) -> Option<Shortage> {
-    let enough = |floor: u64| floor.saturating_add(floor / 8);
+    let enough = |floor: u64| floor.saturating_add((floor / 8).min(MOST_SLACK));
     let is_short = |free: u64, floor: u64, was_short: bool| {
         free < if was_short { enough(floor) } else { floor }
     };
