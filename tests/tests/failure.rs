@@ -141,6 +141,32 @@ fn a_flood_of_output_is_cut() {
     assert!(logs.stdout.len() < 200_000, "{} bytes", logs.stdout.len());
 }
 
+#[test]
+fn the_output_of_all_tasks_together_is_capped() {
+    let repo = TestRepo::new();
+    let mut plan = Plan::new()
+        .set("max_total_output", "100KB")
+        .set("max_concurrency", 1)
+        .default_value("isolation", "none");
+    for n in 0..5 {
+        plan = plan
+            .task(format!("t{n}"), |t| t.script("say the beginning; flood 1000000; say the end"));
+    }
+    let outcome = repo.start(&plan).wait();
+    outcome.assert_code(0);
+    let warnings: Vec<_> =
+        outcome.events.iter().filter(|event| event["event"] == "warning").collect();
+    assert_eq!(warnings.len(), 1, "{outcome}");
+    assert_eq!(warnings[0]["task"], "t0");
+    let message = warnings[0]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("97 KiB (`max_total_output`)"), "{message}");
+    let runs = repo.path().join(".orch/runs");
+    let stored = size_of(&runs.join(outcome.report().run_id()).join("logs"));
+    assert!(stored < 100_000 + 5 * (16 << 10) + 16_384, "{stored} bytes are stored\n{outcome}");
+    let logs = repo.orch(["logs", "t4"]).run();
+    logs.assert_stdout(&["the beginning", "`max_total_output` is reached]", "the end"]);
+}
+
 fn size_of(path: &Path) -> u64 {
     let metadata = fs::symlink_metadata(path).expect("a file of .orch");
     if !metadata.is_dir() {

@@ -61,13 +61,45 @@ fn silence_is_told_and_kills_nobody() {
 }
 
 #[test]
+fn silence_ends_whom_the_plan_says_and_nobody_else() {
+    let repo = TestRepo::new();
+    let pid = repo.signal("pid");
+    let quiet = format!("echo $$ > {pid}; trap 'exit 0' TERM; sleep 1000 & wait");
+    let plan = Plan::new()
+        .set("max_concurrency", 3)
+        .default_value("isolation", "none")
+        .default_value("silence_timeout", "1s")
+        .task("quiet", |t| t.shell(&quiet))
+        .task("talking", |t| t.shell("for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.3; done"))
+        .task("patient", |t| t.set("silence_timeout", "1h").shell("sleep 3"))
+        .task("checked", |t| t.shell("true").verify(["sleep 1000"]));
+    let outcome = repo.run(&plan);
+    outcome.assert_code(1);
+    let report = outcome.report();
+    report.assert_statuses(&[
+        ("quiet", "failed"),
+        ("talking", "merged"),
+        ("patient", "merged"),
+        ("checked", "failed"),
+    ]);
+    for task in ["quiet", "checked"] {
+        let error = report.error_of(task);
+        assert_eq!(error, "printed nothing and computed nothing for 1s", "{task}");
+    }
+    let pid: u32 = pid.text().trim().parse().expect("a process id");
+    assert!(!process_is_alive(pid), "nothing of it is left");
+    repo.orch(["doctor"]).run().assert_code(0);
+}
+
+#[test]
 fn agents_see_what_they_may_and_secrets_are_written_nowhere() {
     let repo = TestRepo::new();
-    repo.configure("pass_env = \"DATABASE_*\"\n");
+    repo.configure("pass_env = \"DATABASE_*\"\nredact = ['cust-[0-9]+', 'iban \\S+']\n");
     let plan = Plan::new().task("curious", |t| {
         t.env("DEPLOY_TOKEN", "tok-3141592653").shell(
             "echo \"$OPENAI_API_KEY $DEPLOY_TOKEN ${DATABASE_URL-hidden} ${AWS_PROFILE-hidden}\"; \
-                 printf tok-31415; sleep 0.1; echo 92653; exit 1",
+                 printf tok-31415; sleep 0.1; echo 92653; \
+                 printf 'for cust-17'; sleep 0.1; echo '42 and iban DE0231'; exit 1",
         )
     });
     let outcome = repo
@@ -78,7 +110,8 @@ fn agents_see_what_they_may_and_secrets_are_written_nowhere() {
         .run();
     outcome.assert_code(1);
     let shown = repo.orch(["logs", "curious"]).run();
-    shown.assert_stdout(&["[redacted] [redacted] postgres://localhost/x hidden\n[redacted]\n"]);
+    shown.assert_stdout(&["[redacted] [redacted] postgres://localhost/x hidden\n[redacted]\n\
+        for [redacted] and [redacted]\n"]);
     let mut folders = vec![repo.path().join(".orch")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("a folder") {

@@ -31,7 +31,9 @@ fn request(folder: &Path, line: &str) -> AgentRequest {
         env: [("ORCH_RUN_ID", "r1"), ("ORCH_TASK_ID", "t1"), ("ORCH_ATTEMPT", "1")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
+        silence_timeout: None,
         max_output: ByteSize(1 << 20),
+        max_total_output: ByteSize(1 << 30),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use orch_exec::EngineConfig;
+use orch_exec::{EngineConfig, process::Patterns};
 use orch_model::{
-    Span, ValidPlan,
+    ByteSize, Span, ValidPlan,
     event::RunSettings,
     plan::spec::{OnFailure, Schedule},
+    resources::Contended,
 };
 
 use crate::app::{Overrides, ScheduleArg};
@@ -74,11 +75,27 @@ keys! {
     Grace "grace" "how long an agent that is asked to end may take before it is killed",
     Backoff "backoff" "the pause before the first retry; doubled for each further one",
     BackoffMax "backoff_max" "the longest pause before a retry",
+    MinFreeDisk "min_free_disk" "how much disk space must be free for a task to be started (0B: any)",
+    MinFreeMemory "min_free_memory" "how much memory must be available for a task to be started (0B: any)",
+    MaxTotalOutput "max_total_output" "how much output is kept of all tasks together; beyond it little of each",
+    Pressure "pressure" "what fewer tasks run at a time for when it is contended: cpu, memory, io (empty: nothing)",
     Silence "silence" "how long an agent may do nothing before that is told",
     PassEnv "pass_env" "variables that agents inherit besides the usual ones: NAME, PREFIX_* or *",
+    Redact "redact" "regular expressions of what is taken out of output, besides the values of secret variables",
     WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
+}
+
+impl Key {
+    /// What stands between the elements where files may give it as a list.
+    const fn separator(self) -> Option<&'static str> {
+        match self {
+            Self::Redact => Some("\n"),
+            Self::PassEnv | Self::Pressure => Some(", "),
+            _ => None,
+        }
+    }
 }
 
 /// Whether there is a live view.
@@ -147,6 +164,10 @@ impl Config {
             grace: self.value(Key::Grace),
             backoff: self.value(Key::Backoff),
             backoff_max: self.value(Key::BackoffMax),
+            min_free_disk: self.value(Key::MinFreeDisk),
+            min_free_memory: self.value(Key::MinFreeMemory),
+            max_total_output: self.value(Key::MaxTotalOutput),
+            pressure: parse_pressure(&self.get(Key::Pressure).value).unwrap_or_default(),
             ..RunSettings::default()
         };
         let root = &self.get(Key::WorktreeRoot).value;
@@ -156,6 +177,7 @@ impl Config {
         config.silence = Some(self.value::<Span>(Key::Silence).0);
         let names = self.get(Key::PassEnv).value.split([',', ' ']);
         config.pass_env = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        config.redact = patterns(&self.get(Key::Redact).value);
         config.worktree_root = (!root.is_empty()).then(|| root.into());
         config.lock_dir = self.lock_dir();
         config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
@@ -184,6 +206,9 @@ impl Config {
             of_plan(Key::MaxPerWave, run.max_per_wave.map(|n| n.to_string()));
             of_plan(Key::WaveDelay, run.wave_delay.map(|delay| Span(delay).to_string()));
             of_plan(Key::OnFailure, run.on_failure.map(|o| on_failure_name(o).to_owned()));
+            of_plan(Key::MinFreeDisk, run.min_free_disk.map(|size| size.to_string()));
+            of_plan(Key::MinFreeMemory, run.min_free_memory.map(|size| size.to_string()));
+            of_plan(Key::MaxTotalOutput, run.max_total_output.map(|size| size.to_string()));
         }
         if let Some((n, flag)) = overrides.concurrency() {
             changes.push((Key::MaxConcurrency, n.to_string(), Origin::Flag(flag)));
@@ -214,8 +239,15 @@ fn built_in(key: Key) -> String {
         Key::Grace => settings.grace.to_string(),
         Key::Backoff => settings.backoff.to_string(),
         Key::BackoffMax => settings.backoff_max.to_string(),
+        Key::MinFreeDisk => settings.min_free_disk.to_string(),
+        Key::MinFreeMemory => settings.min_free_memory.to_string(),
+        Key::MaxTotalOutput => settings.max_total_output.to_string(),
+        Key::Pressure => {
+            let names: Vec<_> = settings.pressure.iter().map(|of| of.name()).collect();
+            names.join(", ")
+        }
         Key::Silence => "10m".into(),
-        Key::PassEnv | Key::WorktreeRoot | Key::LockDir => String::new(),
+        Key::PassEnv | Key::Redact | Key::WorktreeRoot | Key::LockDir => String::new(),
         Key::Live => "auto".into(),
     }
 }
@@ -235,11 +267,25 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax | Key::Silence => {
             value.parse::<Span>().map(|_| ())
         }
+        Key::MinFreeDisk | Key::MinFreeMemory | Key::MaxTotalOutput => {
+            value.parse::<ByteSize>().map(|_| ())
+        }
+        Key::Pressure => parse_pressure(value).map(|_| ()),
         Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
         Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
         Key::Live => one_of(parse_live(value).is_some(), "auto, always, never"),
+        Key::Redact => Patterns::new(&patterns(value)).map(|_| ()),
         Key::PassEnv | Key::WorktreeRoot | Key::LockDir => Ok(()),
     }
+}
+
+/// Patterns, one a line: within a line they match.
+fn patterns(text: &str) -> Vec<String> {
+    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+fn parse_pressure(text: &str) -> Result<Vec<Contended>, String> {
+    text.split([',', ' ']).filter(|name| !name.is_empty()).map(str::parse).collect()
 }
 
 fn parse_schedule(text: &str) -> Option<Schedule> {
@@ -310,8 +356,13 @@ mod tests {
             (Key::Grace, "1m"),
             (Key::Backoff, "3s"),
             (Key::BackoffMax, "9s"),
+            (Key::MinFreeDisk, "2GiB"),
+            (Key::MinFreeMemory, "0B"),
+            (Key::MaxTotalOutput, "1GiB"),
+            (Key::Pressure, "cpu,io"),
             (Key::Silence, "5m"),
             (Key::PassEnv, "AWS_*, DATABASE_URL"),
+            (Key::Redact, "id-[0-9]+\nkey=\\S+"),
             (Key::WorktreeRoot, "/trees"),
             (Key::LockDir, "/locks"),
             (Key::Live, "never"),
@@ -330,10 +381,15 @@ mod tests {
             grace: Span::from_secs(60),
             backoff: Span::from_secs(3),
             backoff_max: Span::from_secs(9),
+            min_free_disk: ByteSize(2 << 30),
+            min_free_memory: ByteSize(0),
+            max_total_output: ByteSize(1 << 30),
+            pressure: vec![Contended::Cpu, Contended::Io],
             ..RunSettings::default()
         };
         assert_eq!(engine.defaults, expected);
         assert_eq!(engine.pass_env, ["AWS_*", "DATABASE_URL"]);
+        assert_eq!(engine.redact, ["id-[0-9]+", "key=\\S+"]);
         assert_eq!(engine.silence, Some(std::time::Duration::from_secs(300)));
         assert_eq!(engine.worktree_root, Some("/trees".into()));
         assert_eq!(engine.lock_dir, Some("/locks".into()));
@@ -365,6 +421,9 @@ mod tests {
             (Key::Schedule, "later", "ready, waves"),
             (Key::OnFailure, "cry", "continue, stop"),
             (Key::Live, "yes", "auto, always, never"),
+            (Key::MinFreeDisk, "5", "64MiB"),
+            (Key::Pressure, "disk", "cpu, memory, io"),
+            (Key::Redact, "a(b", "bad pattern"),
         ] {
             let wrong = Config::built_in().set(key, value, file()).unwrap_err();
             assert!(wrong.contains(cure) && wrong.contains(value), "{wrong}");

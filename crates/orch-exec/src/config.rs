@@ -22,6 +22,8 @@ pub struct EngineConfig {
     /// Which variables of the environment agents inherit, besides those that programs commonly need;
     /// a `*` at the end of a name stands for any rest.
     pub pass_env: Vec<String>,
+    /// Patterns of what is taken out of output before it is written; see `process::Patterns`.
+    pub redact: Vec<String>,
     /// Where worktrees are made. Default: beside the repository, in `<repository>.worktrees`.
     pub worktree_root: Option<PathBuf>,
     /// Where locks are kept. Repositories that share a folder exclude one another by name, as is
@@ -48,6 +50,9 @@ impl EngineConfig {
         }
         settings.max_per_wave = run.max_per_wave.or(settings.max_per_wave);
         settings.on_failure = run.on_failure.unwrap_or(settings.on_failure);
+        settings.min_free_disk = run.min_free_disk.unwrap_or(settings.min_free_disk);
+        settings.max_total_output = run.max_total_output.unwrap_or(settings.max_total_output);
+        settings.min_free_memory = run.min_free_memory.unwrap_or(settings.min_free_memory);
         settings
     }
 }

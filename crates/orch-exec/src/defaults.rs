@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
-use orch_model::ports::WorktreeError;
+use orch_model::ports::{RunnerError, WorktreeError};
 use orch_state::{FileLocks, FileStore};
 use orch_worktree::{GitWorktrees, GitWorktreesConfig};
 
-use crate::{error::EngineError, orchestrator::Builder, process::CommandRunner, shim, workspace};
+use crate::{
+    error::EngineError,
+    orchestrator::Builder,
+    process::{CommandRunner, Patterns},
+    resources::SystemResources,
+    shim, workspace,
+};
 
 /// Gives the builder the stock part for each port that has none.
 pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
@@ -17,15 +23,31 @@ pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
         .clone()
         .unwrap_or_else(|| workspace::state_dir(&builder.workspace));
     if builder.runner.is_none() {
+        let patterns = Patterns::new(&builder.config.redact).map_err(RunnerError::Unsupported)?;
         builder.runner = Some(if shim::is_ready() {
-            let runner = shim::SupervisedRunner::new(&state_dir).pass_env(&builder.config.pass_env);
+            let runner = shim::SupervisedRunner::new(&state_dir)
+                .pass_env(&builder.config.pass_env)
+                .redact(patterns);
             Arc::new(match builder.config.silence {
                 Some(silence) => runner.silence(silence),
                 None => runner,
             })
         } else {
-            Arc::new(CommandRunner::new(&state_dir).pass_env(&builder.config.pass_env))
+            let runner = CommandRunner::new(&state_dir).pass_env(&builder.config.pass_env);
+            Arc::new(runner.redact(patterns))
         });
+    }
+    if builder.resources.is_none() {
+        // As `GitWorktrees` has it.
+        let beside = || {
+            let mut name = builder.workspace.clone().into_os_string();
+            name.push(".worktrees");
+            name.into()
+        };
+        let root = builder.config.worktree_root.as_ref();
+        let worktrees = root.map_or_else(beside, |root| builder.workspace.join(root));
+        let folders = vec![worktrees, state_dir.clone()];
+        builder.resources = Some(Arc::new(SystemResources::new(folders)));
     }
     if builder.store.is_none() {
         builder.store = Some(Arc::new(FileStore::open(&state_dir)?));

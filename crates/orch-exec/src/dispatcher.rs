@@ -32,6 +32,7 @@ use crate::{
     internal::{Command, Input, UnitEnd, UnitReport},
     merge_queue::MergeQueue,
     orchestrator::{EVENT_QUEUE, Ports},
+    resources,
     scheduler::Scheduler,
     unit::{Adoption, Control, Unit, lock_request},
 };
@@ -231,6 +232,7 @@ impl Dispatcher {
         self.spawn_committer();
         self.watch_for_deadlocks();
         self.open_merge_queue();
+        self.watch_resources();
         let result = self.turns().await;
         if result.is_err() {
             // Nothing more can be written: end what runs, and tell nobody of it. Units that wait
@@ -257,6 +259,10 @@ impl Dispatcher {
 
     async fn turns(&mut self) -> Result<(), EngineError> {
         let mut turn = Turn::default();
+        if let Some(resources) = &self.ports.resources {
+            let reading = resources::first_look(resources).await;
+            self.take_in(Message::Input(Input::Resources(reading), None), &mut turn)?;
+        }
         self.take_in(Message::Input(Input::Begin, None), &mut turn)?;
         self.show_progress();
         loop {
@@ -338,6 +344,22 @@ impl Dispatcher {
                     let message =
                         format!("deadlock: {deadlock}; the request of {victim} was refused");
                     let _ = messages.send(Message::Input(Input::Warning(message), None));
+                }
+            }
+        });
+    }
+
+    /// Tells the scheduler again and again how the machine does. The kernel tells nobody when a disk
+    /// fills up, so it has to be looked at.
+    fn watch_resources(&mut self) {
+        let Some(resources) = self.ports.resources.clone() else { return };
+        let messages = self.messages.clone();
+        self.helpers.spawn(async move {
+            loop {
+                tokio::time::sleep(resources::LOOK_EVERY).await;
+                let reading = resources::look(&resources).await;
+                if messages.send(Message::Input(Input::Resources(reading), None)).is_err() {
+                    return;
                 }
             }
         });
@@ -477,6 +499,7 @@ impl Dispatcher {
 
     fn start(&mut self, task: TaskIndex, attempt: Attempt, adoption: Option<Adoption>) {
         let stop = self.scheduler.stop_reason(task);
+        let settings = &self.scheduler.state().header.settings;
         let control = Control { stop, kill: self.killing, frozen: self.frozen };
         let (control, receiver) = watch::channel(control);
         let unit = Unit {
@@ -485,7 +508,8 @@ impl Dispatcher {
             run: self.run.clone(),
             index: task,
             attempt,
-            grace: self.scheduler.state().header.settings.grace.0,
+            grace: settings.grace.0,
+            max_total_output: settings.max_total_output,
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,
             adoption,

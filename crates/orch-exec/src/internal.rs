@@ -9,6 +9,8 @@ use orch_model::{
     usage::Usage,
 };
 
+use crate::resources::Reading;
+
 /// What the scheduler is told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -45,6 +47,8 @@ pub enum Input {
     Delivered(Delivery),
     /// Tell observers something.
     Warning(String),
+    /// What the machine has left.
+    Resources(Reading),
 }
 
 /// What a unit of work reports.

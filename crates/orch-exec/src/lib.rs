@@ -38,6 +38,7 @@ pub mod internal;
 mod merge_queue;
 mod orchestrator;
 mod reconcile;
+pub mod resources;
 #[cfg(feature = "defaults")]
 pub mod retention;
 pub mod scheduler;

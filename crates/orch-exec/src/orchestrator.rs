@@ -25,6 +25,7 @@ use crate::{
     events::EventStream,
     internal::Input,
     reconcile::{self, Found},
+    resources::Resources,
     scheduler::Scheduler,
     time::{Clock, SystemClock},
 };
@@ -41,6 +42,7 @@ pub(crate) struct Ports {
     pub(crate) store: Arc<dyn StateStore>,
     pub(crate) locks: Arc<dyn ResourceLock>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) resources: Option<Arc<dyn Resources>>,
 }
 
 impl Ports {
@@ -71,6 +73,7 @@ pub struct Builder {
     pub(crate) store: Option<Arc<dyn StateStore>>,
     pub(crate) locks: Option<Arc<dyn ResourceLock>>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) resources: Option<Arc<dyn Resources>>,
 }
 
 impl Builder {
@@ -116,6 +119,14 @@ impl Builder {
         self
     }
 
+    /// Sets what tells how much disk space and memory the machine has left. Without it, and without
+    /// the feature `defaults`, that is not looked at.
+    #[must_use]
+    pub fn resources(mut self, resources: Arc<dyn Resources>) -> Self {
+        self.resources = Some(resources);
+        self
+    }
+
     /// Builds the orchestrator. Writes nothing.
     ///
     /// # Errors
@@ -134,6 +145,7 @@ impl Builder {
                 store: this.store.ok_or_else(|| missing("StateStore"))?,
                 locks: this.locks.ok_or_else(|| missing("ResourceLock"))?,
                 clock: this.clock,
+                resources: this.resources,
             }),
             config: this.config,
         })
@@ -152,6 +164,7 @@ impl ParallelOrchestrator {
             store: None,
             locks: None,
             clock: Arc::new(SystemClock),
+            resources: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! the next one. Where they are to outlive it, `crate::shim` puts a supervisor between.
 
 mod activity;
+pub(crate) mod budget;
 pub(crate) mod child;
 mod command;
 pub(crate) mod environment;
@@ -14,8 +15,10 @@ pub(crate) mod launch;
 pub(crate) mod leftovers;
 pub(crate) mod orphans;
 mod output;
+mod patterns;
 pub(crate) mod redact;
 mod runner;
 
 pub use command::Invocation;
+pub use patterns::Patterns;
 pub use runner::CommandRunner;

@@ -28,9 +28,11 @@ use crate::{
 
 mod breaker;
 mod holdings;
+mod pressure;
 mod progress;
 
 use holdings::Holdings;
+use pressure::Machine;
 
 /// Decides what happens next in a run. Its [`RunState`] is the state of the run.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub struct Scheduler {
     probes: BTreeMap<String, TaskIndex>,
     /// How many agents succeeded since the concurrency changed last.
     successes: u32,
+    /// How the machine does.
+    machine: Machine,
     /// By wave: how many of its tasks have not ended.
     wave_left: Vec<usize>,
     /// The first wave that has not ended.
@@ -98,6 +102,7 @@ impl Scheduler {
             stopped_by: None,
             probes: BTreeMap::new(),
             successes: 0,
+            machine: Machine::default(),
             observed: (0, Duration::ZERO),
             ending: false,
             out: Decision::default(),
@@ -147,6 +152,7 @@ impl Scheduler {
             Input::Warning(message) => {
                 self.record(EventKind::Warning { task: None, message }, now);
             }
+            Input::Resources(reading) => self.resources(&reading, now),
         }
         if !self.ending {
             self.end_pauses(now);
@@ -313,7 +319,10 @@ impl Scheduler {
 
     fn fill_slots(&mut self, now: Timestamp) {
         let max = self.state.concurrency.unwrap_or(self.settings().max_concurrency) as usize;
-        if self.state.status != RunStatus::Running || self.stopped_by.is_some() {
+        if self.state.status != RunStatus::Running
+            || self.stopped_by.is_some()
+            || self.machine.shortage().is_some()
+        {
             return;
         }
         let mut from = Bound::Unbounded;

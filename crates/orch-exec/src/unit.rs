@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use orch_model::{
-    CommitId, EpicId, RunId, Span, Timestamp,
+    ByteSize, CommitId, EpicId, RunId, Span, Timestamp,
     event::Place,
     outcome::{AgentExit, Failure, StopReason},
     plan::{
@@ -52,6 +52,7 @@ pub(crate) struct Unit {
     pub(crate) index: TaskIndex,
     pub(crate) attempt: Attempt,
     pub(crate) grace: Duration,
+    pub(crate) max_total_output: ByteSize,
     pub(crate) reporter: Reporter,
     pub(crate) control: watch::Receiver<Control>,
     /// The locks of the task, from the time when they are held.
@@ -250,7 +251,8 @@ impl Unit {
             Entry::Merge { commit } => return self.merge(place, Some(commit)).await,
         };
         if let Some(exit) = exit {
-            if !exit.status.is_success() {
+            // One that is ended may do so with success.
+            if !exit.status.is_success() || exit.failure.is_some() {
                 return Err(Exit::Failed(self.failure_of(exit)));
             }
             self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
@@ -295,6 +297,9 @@ impl Unit {
             let request = self.request(place, work, Purpose::Verify { index });
             let agent = self.ports.runner.start(request).await?;
             let exit = self.watch(agent.as_ref(), Duration::ZERO).await?;
+            if let Some(failure @ Failure::Silent { .. }) = exit.failure {
+                return Err(Exit::Failed(failure));
+            }
             if !exit.status.is_success() {
                 return Err(Exit::Failed(Failure::Verification {
                     command: command.to_string(),
@@ -395,7 +400,9 @@ impl Unit {
             directory,
             repository,
             env,
+            silence_timeout: task.silence_timeout,
             max_output: task.max_output,
+            max_total_output: self.max_total_output,
         }
     }
 
@@ -415,6 +422,8 @@ impl Unit {
             let deadline = watch.deadline();
             tokio::select! {
                 biased;
+                // First, so that what was said before the end is not lost.
+                notice = agent.notice() => self.warn(notice),
                 exit = agent.wait() => {
                     let exit = exit?;
                     if exit.left_behind > 0 {
@@ -431,7 +440,6 @@ impl Unit {
                     }
                     return Ok(exit);
                 }
-                notice = agent.notice() => self.warn(notice),
                 () = reached(deadline) => {
                     let after = Span(limit);
                     self.reporter.tell(UnitReport::Stopping(StopReason::Timeout { after }));

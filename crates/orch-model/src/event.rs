@@ -11,6 +11,8 @@ use crate::{
     id::{CommitId, RunId, TaskId},
     outcome::{ExitStatus, Failure, StopReason},
     plan::PlanSpec,
+    resources::{Contended, Shortage},
+    size::ByteSize,
     state::{Attempt, Merged, RunStatus, SkipReason},
     time::Timestamp,
     usage::Usage,
@@ -117,6 +119,13 @@ pub enum EventKind {
         /// Whether it may become the results.
         passed: bool,
     },
+    /// Nothing new is started until `StartsResumed`: the machine is short of something.
+    StartsHeld {
+        /// Of what.
+        shortage: Shortage,
+    },
+    /// There is enough again, and tasks are started.
+    StartsResumed,
     /// The run has ended (or stopped, if `Interrupted`).
     RunEnded {
         /// How.
@@ -252,6 +261,39 @@ pub struct RunSettings {
     pub backoff_max: crate::time::Span,
     /// Where the jitter of pauses comes from.
     pub seed: u64,
+    /// How much space must be free on the file systems that the run writes to for a task to be
+    /// started; 0: it is not looked at.
+    #[serde(default = "min_free_disk")]
+    pub min_free_disk: ByteSize,
+    /// How much memory must be available for a task to be started; 0: it is not looked at.
+    #[serde(default = "min_free_memory")]
+    pub min_free_memory: ByteSize,
+    /// How much output is kept of all tasks together; beyond it little is kept of each.
+    #[serde(default = "max_total_output")]
+    pub max_total_output: ByteSize,
+    /// What fewer tasks run at a time for when processes have to wait for it.
+    #[serde(default = "pressure")]
+    pub pressure: Vec<Contended>,
+}
+
+/// Enough for git to write a merge and for agents at work to go on for some time.
+const fn min_free_disk() -> ByteSize {
+    ByteSize(1 << 30)
+}
+
+/// About what an agent takes when it begins.
+const fn min_free_memory() -> ByteSize {
+    ByteSize(256 << 20)
+}
+
+/// That of 160 tasks which each reach their own limit.
+const fn max_total_output() -> ByteSize {
+    ByteSize(10 << 30)
+}
+
+/// A build that uses all processors is as it should be.
+fn pressure() -> Vec<Contended> {
+    vec![Contended::Memory, Contended::Io]
 }
 
 impl Default for RunSettings {
@@ -266,6 +308,10 @@ impl Default for RunSettings {
             backoff: crate::time::Span::from_secs(1),
             backoff_max: crate::time::Span::from_secs(300),
             seed: 0,
+            min_free_disk: min_free_disk(),
+            min_free_memory: min_free_memory(),
+            max_total_output: max_total_output(),
+            pressure: pressure(),
         }
     }
 }
@@ -342,6 +388,17 @@ pub enum Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_a_journal_does_not_know_have_their_defaults() {
+        let mut written = serde_json::to_value(RunSettings::default()).unwrap();
+        let table = written.as_object_mut().unwrap();
+        for key in ["min_free_disk", "min_free_memory", "max_total_output", "pressure"] {
+            assert!(table.remove(key).is_some(), "{key}");
+        }
+        let read: RunSettings = serde_json::from_value(written).unwrap();
+        assert_eq!(read, RunSettings::default());
+    }
 
     #[test]
     fn an_event_is_one_flat_object() {

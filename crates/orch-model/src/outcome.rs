@@ -111,6 +111,11 @@ pub enum Failure {
         /// The limit.
         after: Span,
     },
+    /// The agent did nothing for longer than allowed.
+    Silent {
+        /// The limit.
+        after: Span,
+    },
     /// The agent could not be started.
     Spawn {
         /// What the system said.
@@ -202,6 +207,9 @@ impl Failure {
         match self {
             Self::Agent { .. } => charged("look at its output"),
             Self::Timeout { .. } => charged("give it a longer `timeout`, or less to do"),
+            Self::Silent { .. } => {
+                charged("look at what it waits for, or give it a longer `silence_timeout`")
+            }
             Self::Verification { .. } => charged("look at the output of the verification"),
             Self::MergedVerification { .. } => {
                 charged("it passes alone: look at what was merged before it")
@@ -243,6 +251,7 @@ impl Failure {
         match self {
             Self::Agent { .. } => "agent",
             Self::Timeout { .. } => "timeout",
+            Self::Silent { .. } => "silent",
             Self::Spawn { .. } => "spawn",
             Self::Verification { .. } => "verification",
             Self::MergedVerification { .. } => "merged_verification",
@@ -273,6 +282,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Agent { exit, .. } => write!(f, "ended with {exit}"),
             Self::Timeout { after } => write!(f, "ran longer than {after}"),
+            Self::Silent { after } => {
+                write!(f, "printed nothing and computed nothing for {after}")
+            }
             Self::Spawn { message } => write!(f, "could not be started: {message}"),
             Self::Verification { command, exit, .. } => {
                 write!(f, "verification `{command}` ended with {exit}")

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{LockName, RunId, TaskId},
+    resources::Shortage,
     state::{Attempt, RunStatus},
     time::Timestamp,
 };
@@ -169,6 +170,11 @@ pub enum WaitReason {
         /// Why.
         reason: String,
     },
+    /// The machine is short of something; running tasks go on.
+    Shortage {
+        /// Of what.
+        shortage: Shortage,
+    },
     /// The run is paused.
     Paused,
     /// The run is ending.
@@ -197,6 +203,7 @@ impl fmt::Display for WaitReason {
                 write!(f, "the next attempt at {until} ({failure})")
             }
             Self::Breaker { key, until, reason } => write!(f, "{key} until {until} ({reason})"),
+            Self::Shortage { shortage } => shortage.fmt(f),
             Self::Paused => f.write_str("`orch resume`: the run is paused"),
             Self::Stopping => f.write_str("nothing: the run is ending"),
         }

@@ -313,6 +313,8 @@ impl RunState {
                     candidate.passed = Some(*passed);
                 }
             }
+            // It is looked at anew by whoever goes on with the run.
+            EventKind::StartsHeld { .. } | EventKind::StartsResumed => {}
             EventKind::RunEnded { status } => self.status = *status,
         }
         self.seq = event.seq;

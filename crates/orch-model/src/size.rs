@@ -8,6 +8,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);
 
+impl ByteSize {
+    /// The amount with two significant digits or whole units, for people: `1.1 GiB`, `300 MiB`.
+    #[must_use]
+    pub fn rounded(self) -> String {
+        let binary = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let Some((unit, shift)) = binary.into_iter().find(|(_, shift)| self.0 >> shift > 0) else {
+            return format!("{} B", self.0);
+        };
+        let tenths = (u128::from(self.0) * 10) >> shift;
+        match (tenths / 10, tenths % 10) {
+            (whole @ 0..10, tenth @ 1..) => format!("{whole}.{tenth} {unit}"),
+            (whole, _) => format!("{whole} {unit}"),
+        }
+    }
+}
+
 const UNITS: [(&str, u64); 8] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -98,6 +114,16 @@ mod tests {
         }
         assert_eq!(ByteSize(64 << 20).to_string(), "64MiB");
         assert_eq!(ByteSize(1_500).to_string(), "1500B");
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (300 << 20, "300 MiB"),
+            ((1 << 30) + (1 << 27), "1.1 GiB"),
+            (u64::MAX, "16777215 TiB"),
+        ] {
+            assert_eq!(ByteSize(bytes).rounded(), text);
+        }
         for bad in ["", "12", "MB", "1.5GB", "-1KB", "9999999999TiB", "1 parsec"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }

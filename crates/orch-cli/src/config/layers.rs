@@ -146,6 +146,14 @@ fn set(
     let value = match value {
         DeValue::String(text) => text.to_string(),
         DeValue::Integer(number) => number.as_str().to_owned(),
+        DeValue::Array(items) if key.separator().is_some() => {
+            let texts = items.iter().map(|item| item.get_ref().as_str());
+            let Some(texts) = texts.collect::<Option<Vec<_>>>() else {
+                let message = format!("`{name}` is a list of strings");
+                return Err((message, Some(key.about().to_owned()), false));
+            };
+            texts.join(key.separator().unwrap_or_default())
+        }
         other => {
             let message = format!("`{name}` can't be a {}", other.type_str());
             return Err((message, Some(key.about().to_owned()), false));
@@ -204,6 +212,19 @@ mod tests {
         let config = config.with(None, &flags);
         assert_eq!(origin(&config, Key::MaxConcurrency), pair("1", "flag --sequential"));
         assert_eq!(config.engine(&flags).max_concurrency, Some(1));
+    }
+
+    #[test]
+    fn lists_are_taken_where_there_may_be_several() {
+        let text = "redact = ['id-\\d+', \"a, b\"]\npass_env = [\"AWS_*\", \"X\"]\n";
+        let (_folder, places) = places("", text, &[]);
+        let engine = load(&places).unwrap().engine(&Overrides::default());
+        assert_eq!(engine.redact, ["id-\\d+", "a, b"]);
+        assert_eq!(engine.pass_env, ["AWS_*", "X"]);
+        let (_folder, places) = super::tests::places("", "redact = [1]\ngrace = [\"1s\"]\n", &[]);
+        let report = load(&places).unwrap_err().to_string();
+        assert!(report.contains("`redact` is a list of strings"), "{report}");
+        assert!(report.contains("`grace` can't be a"), "{report}");
     }
 
     use crate::app::Overrides;

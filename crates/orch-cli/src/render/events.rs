@@ -85,6 +85,11 @@ impl Lines {
             EventKind::CandidateVerified { passed: false, .. } => {
                 format!("{WARN}merge queue: failed{WARN:#}")
             }
+            EventKind::StartsHeld { shortage } => {
+                let shortage = one_line(&shortage.to_string());
+                format!("{WARN}nothing is started{WARN:#} for want of {shortage}")
+            }
+            EventKind::StartsResumed => "tasks are started again".into(),
             EventKind::Warning { task: None, message } => {
                 format!("{WARN}warning{WARN:#}: {}", one_line(message))
             }

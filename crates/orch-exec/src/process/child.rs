@@ -14,8 +14,8 @@ use rustix::{
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch, time::timeout};
 
 use super::{
-    activity::Activity, environment::Environment, group::Group, identity, launch::Launch,
-    orphans::Orphanage, output::Output, redact::Redactor,
+    activity::Activity, budget::Budget, environment::Environment, group::Group, identity,
+    launch::Launch, orphans::Orphanage, output::Output, redact::Redactor,
 };
 
 /// How long a process outside the group may hold the output open after the agent's end.
@@ -32,11 +32,14 @@ pub(crate) struct ChildGroup {
 
 impl ChildGroup {
     /// Starts it. Must be called within a tokio runtime.
-    /// With an orphanage, what it leaves behind outside of its group ends with it too.
+    /// With an orphanage, what it leaves behind outside of its group ends with it too. `tell` is called
+    /// with what people should know of it.
     pub(crate) fn start(
         launch: &Launch,
         environment: &Environment,
         orphanage: Option<&Arc<Orphanage>>,
+        budget: &Arc<Budget>,
+        tell: impl Fn(String) + Send + 'static,
     ) -> Result<Self, RunnerError> {
         let failed = |doing: &str, source: io::Error| RunnerError::Io {
             doing: format!("{doing} for {}", launch.program),
@@ -53,7 +56,7 @@ impl ChildGroup {
         };
         let group = Arc::new(Group::new(child).map_err(|e| failed("watching the process", e))?);
         let redactor = Redactor::new(environment, &launch.env);
-        let output = Output::new(launch.log.clone(), launch.max_output);
+        let output = Output::new(launch.log.clone(), launch.max_output, Arc::clone(budget));
         let receiver =
             Receiver::from_owned_fd(read).map_err(|e| failed("reading the output", e))?;
         let (ended, exit) = watch::channel(None);
@@ -61,7 +64,8 @@ impl ChildGroup {
         let sweep = orphanage.map(|orphanage| (Arc::clone(orphanage), launch.env.clone()));
         let activity = Arc::<Activity>::default();
         let seen = Arc::clone(&activity);
-        let taker = Taker { output, redactor, activity: seen, failed: false };
+        let (budget, tell) = (Arc::clone(budget), Box::new(tell));
+        let taker = Taker { output, redactor, activity: seen, budget, tell, failed: false };
         tokio::spawn(supervise(Arc::clone(&group), receiver, taker, sweep, ended));
         Ok(Self { group, identity, exit, activity })
     }
@@ -127,6 +131,8 @@ struct Taker {
     output: Output,
     redactor: Redactor,
     activity: Arc<Activity>,
+    budget: Arc<Budget>,
+    tell: Box<dyn Fn(String) + Send>,
     /// A disk that takes no more must not keep the agent from ending: what it writes is dropped.
     failed: bool,
 }
@@ -154,6 +160,9 @@ impl Taker {
         {
             tracing::warn!(%error, "output can't be written");
             self.failed = true;
+        }
+        if let Some(news) = self.budget.news() {
+            (self.tell)(news);
         }
     }
 }

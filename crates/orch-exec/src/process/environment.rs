@@ -5,7 +5,7 @@ use std::{ffi::OsString, sync::OnceLock};
 use orch_model::ports::redirects_git;
 use serde::{Deserialize, Serialize};
 
-use super::redact;
+use super::{patterns::Patterns, redact};
 
 /// Variables that agents inherit: what programs need to find their way on the machine, to speak the
 /// user's language, to reach the network, to build, and to log in as the agents that they are. A `*`
@@ -134,6 +134,9 @@ pub(crate) struct Environment {
     /// Found when they are first asked for.
     #[serde(skip)]
     secrets: OnceLock<Vec<Vec<u8>>>,
+    /// What is taken out of output besides.
+    #[serde(default)]
+    patterns: Patterns,
 }
 
 impl Environment {
@@ -146,7 +149,16 @@ impl Environment {
             patterns.into_iter().any(|pattern| matches(pattern, &name))
         };
         let passed = std::env::vars_os().filter(|(name, _)| passes(name) && !is_hidden(name));
-        Self { variables: passed.collect(), secrets: OnceLock::new() }
+        Self { variables: passed.collect(), ..Self::default() }
+    }
+
+    /// With patterns of what is taken out of output.
+    pub(crate) fn redact(self, patterns: Patterns) -> Self {
+        Self { patterns, ..self }
+    }
+
+    pub(crate) const fn patterns(&self) -> &Patterns {
+        &self.patterns
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {

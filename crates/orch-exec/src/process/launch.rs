@@ -13,7 +13,7 @@ use orch_model::ports::{AgentRequest, RunnerError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{command, environment::Environment};
+use super::{budget::Budget, command, environment::Environment};
 use crate::logs;
 
 /// A program that is ready to be started: nothing of the plan has to be known any more.
@@ -27,10 +27,15 @@ pub(crate) struct Launch {
     pub(crate) directory: PathBuf,
     /// Variables on top of those that every agent gets.
     pub(crate) env: BTreeMap<String, String>,
+    /// How long it may do nothing before it is ended, in milliseconds; `None`: for ever. Only a supervisor
+    /// sees to that.
+    pub(crate) silence_timeout_ms: Option<u64>,
     /// Where its output goes.
     pub(crate) log: PathBuf,
     /// How much of that is kept, in bytes.
     pub(crate) max_output: u64,
+    /// How much is kept of the output of the whole run, in bytes.
+    pub(crate) max_total_output: u64,
 }
 
 impl Launch {
@@ -48,8 +53,18 @@ impl Launch {
             directory: request.directory.clone(),
             env: request.env.clone(),
             log: logs::path(state_dir, request),
+            silence_timeout_ms: request
+                .silence_timeout
+                .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             max_output: request.max_output.0,
+            max_total_output: request.max_total_output.0,
         })
+    }
+
+    /// What the output of its run may take, with what is there already.
+    pub(crate) fn budget(&self) -> Budget {
+        let folder = self.log.parent().unwrap_or(&self.log);
+        Budget::of(folder, self.max_total_output)
     }
 
     /// The program and its arguments in one line, for people.

@@ -4,43 +4,60 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use super::budget::Budget;
 
 /// How much of the end is kept in memory for error messages, in bytes.
 const TAIL: usize = 4096;
 
+/// How much is kept of an output once the run's [`Budget`] is used up, in bytes: one half of the
+/// beginning, and at least a quarter of the end.
+pub(super) const LITTLE: u64 = 16 << 10;
+
 /// Takes an agent's output. The file is made with the first byte. Up to the cap it holds everything;
 /// beyond, the first half of the cap and, after a line that tells how much was cut, at least the
-/// last quarter.
+/// last quarter. Where the budget of the run is used up, the cap is what is there already, or [`LITTLE`].
 ///
 /// The end is kept in two further files that take turns, each a quarter of the cap, so that no byte
 /// is written more than twice and disk use stays within the cap. [`Output::finish`] joins the files.
 #[derive(Debug)]
 pub(super) struct Output {
     path: PathBuf,
+    budget: Arc<Budget>,
     head: Option<File>,
+    in_head: u64,
+    head_cap: u64,
     parts: [Option<File>; 2],
+    /// How many bytes they hold.
+    in_part: [u64; 2],
+    part_cap: u64,
     /// Which of the two takes bytes now.
     turn: usize,
-    /// How many bytes that one holds.
-    in_turn: u64,
-    cap: u64,
     total: u64,
     cut: u64,
+    /// The budget was used up before its end.
+    is_little: bool,
     tail: Vec<u8>,
 }
 
 impl Output {
-    pub(super) fn new(path: PathBuf, cap: u64) -> Self {
+    pub(super) fn new(path: PathBuf, cap: u64, budget: Arc<Budget>) -> Self {
+        let cap = cap.max(4);
         Self {
             path,
+            budget,
             head: None,
+            in_head: 0,
+            head_cap: cap / 2,
             parts: [None, None],
+            in_part: [0, 0],
+            part_cap: cap / 4,
             turn: 0,
-            in_turn: 0,
-            cap: cap.max(4),
             total: 0,
             cut: 0,
+            is_little: false,
             tail: Vec::new(),
         }
     }
@@ -56,25 +73,32 @@ impl Output {
 
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         self.remember(bytes);
-        let head = self.cap / 2;
-        if self.total < head {
-            let fits =
-                usize::try_from(head - self.total).map_or(bytes.len(), |n| n.min(bytes.len()));
-            let (now, later) = bytes.split_at(fits);
-            self.head()?.write_all(now)?;
-            self.total += now.len() as u64;
-            bytes = later;
+        if !self.is_little && self.budget.is_used_up() {
+            self.is_little = true;
+            self.head_cap = self.head_cap.min(self.in_head.max(LITTLE / 2));
+            self.part_cap = self.part_cap.min(LITTLE / 4);
         }
         while !bytes.is_empty() {
-            let part = self.cap / 4;
-            if self.in_turn == part {
-                self.take_turns(part);
+            let is_head = self.in_head < self.head_cap;
+            if !is_head && self.in_part[self.turn] >= self.part_cap {
+                self.take_turns();
             }
-            let room = usize::try_from(part - self.in_turn).unwrap_or(usize::MAX);
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.part()?.write_all(now)?;
-            self.in_turn += now.len() as u64;
+            let room = if is_head {
+                self.head_cap - self.in_head
+            } else {
+                self.part_cap - self.in_part[self.turn]
+            };
+            let fits = usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len()));
+            let (now, later) = bytes.split_at(fits);
+            if is_head {
+                self.head()?.write_all(now)?;
+                self.in_head += now.len() as u64;
+            } else {
+                self.part()?.write_all(now)?;
+                self.in_part[self.turn] += now.len() as u64;
+            }
             self.total += now.len() as u64;
+            self.budget.take(now.len() as u64);
             bytes = later;
         }
         Ok(())
@@ -90,7 +114,8 @@ impl Output {
             if place == 0 || self.cut > 0 {
                 let cut = std::mem::take(&mut self.cut);
                 if cut > 0 {
-                    writeln!(self.head()?, "\n[orch: {cut} bytes of output cut here]")?;
+                    let why = if self.is_little { ", `max_total_output` is reached" } else { "" };
+                    writeln!(self.head()?, "\n[orch: {cut} bytes of output cut here{why}]")?;
                 }
             }
             let path = self.part_path(turn);
@@ -106,12 +131,13 @@ impl Output {
         self.tail.drain(..excess);
     }
 
-    fn take_turns(&mut self, part: u64) {
+    fn take_turns(&mut self) {
         self.turn = 1 - self.turn;
-        self.in_turn = 0;
-        if self.parts[self.turn].take().is_some() {
-            self.cut += part;
-        }
+        self.parts[self.turn] = None;
+        // The file is emptied when it is opened next, which is at once.
+        let dropped = std::mem::take(&mut self.in_part[self.turn]);
+        self.cut += dropped;
+        self.budget.give(dropped);
     }
 
     fn head(&mut self) -> io::Result<&mut File> {
@@ -156,7 +182,7 @@ mod tests {
     fn written(cap: u64, chunks: &[Vec<u8>]) -> (Option<Vec<u8>>, usize, Output) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs/a.1.log");
-        let mut output = Output::new(path.clone(), cap);
+        let mut output = Output::new(path.clone(), cap, Arc::new(Budget::new(u64::MAX)));
         for chunk in chunks {
             output.write(chunk).unwrap();
         }
@@ -189,6 +215,52 @@ mod tests {
         let (_, _, output) = written(1 << 20, &[vec![b'x'; 5000], vec![0xff, b'y']]);
         assert!(output.tail().ends_with("x\u{fffd}y"));
         assert_eq!(output.tail().chars().count(), TAIL);
+    }
+
+    /// What files of these names and others take in a folder.
+    fn size(folder: &Path) -> u64 {
+        let files = fs::read_dir(folder).into_iter().flatten();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    }
+
+    #[test]
+    fn once_the_budget_is_used_up_little_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = folder.path();
+        let budget = Arc::new(Budget::new(1 << 20));
+        let output = |name: &str| Output::new(logs.join(name), 600_000, Arc::clone(&budget));
+        let line = [vec![b'x'; 999], vec![b'\n']].concat();
+        // One is in its head, one in its tail, one has not begun.
+        let (mut head, mut tail, mut late) = (output("head"), output("tail"), output("late"));
+        for _ in 0..200 {
+            head.write(&line).unwrap();
+        }
+        let mut written = 0;
+        while !budget.is_used_up() {
+            output(&format!("filler{written}")).write(&line).unwrap();
+            tail.write(&line).unwrap();
+            written += 1;
+        }
+        let before = size(logs);
+        for _ in 0..2000 {
+            for output in [&mut head, &mut tail, &mut late] {
+                output.write(&line).unwrap();
+                assert!(size(logs) <= before + 3 * LITTLE, "{}", size(logs));
+            }
+        }
+        for output in [&mut head, &mut tail, &mut late] {
+            output.write(b"the end\n").unwrap();
+            output.finish().unwrap();
+        }
+        assert_eq!(late.total(), 2_000_008);
+        for (name, least, most) in
+            [("head", 200_000, 210_000), ("tail", 300_000, 310_000), ("late", 12_000, 17_000)]
+        {
+            let text = fs::read_to_string(logs.join(name)).unwrap();
+            assert!((least..most).contains(&text.len()), "{name}: {}", text.len());
+            assert!(text.contains("cut here, `max_total_output` is reached]\n"), "{name}");
+            assert!(text.ends_with("the end\n"));
+        }
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::environment::Environment;
+use super::{environment::Environment, patterns::LineFilter};
 
 /// What stands in the place of a secret.
 const REDACTED: &[u8] = b"[redacted]";
@@ -38,10 +38,13 @@ pub(crate) struct Redactor {
     secrets: Vec<Vec<u8>>,
     /// The end of what came, where it may be the beginning of a secret.
     held: Vec<u8>,
+    /// Takes out what patterns match, where there are any.
+    lines: Option<LineFilter>,
 }
 
 impl Redactor {
-    /// Takes out the values of variables whose names tell that they are secret.
+    /// Takes out the values of variables whose names tell that they are secret, and what the patterns
+    /// of the environment match.
     pub(crate) fn new<'v>(
         environment: &'v Environment,
         variables: impl IntoIterator<Item = (&'v String, &'v String)>,
@@ -51,11 +54,32 @@ impl Redactor {
             environment.secrets().iter().cloned().chain(self::secrets(own)).collect();
         secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         secrets.dedup();
-        Self { secrets, held: Vec::new() }
+        Self { secrets, held: Vec::new(), lines: LineFilter::new(environment.patterns()) }
     }
 
     /// Takes a piece in and gives what may be written.
     pub(crate) fn push<'b>(&mut self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        let bytes = self.push_secrets(bytes);
+        match &mut self.lines {
+            Some(lines) => lines.push(&bytes, REDACTED).into(),
+            None => bytes,
+        }
+    }
+
+    /// Gives what was held back: nothing follows.
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        let rest = self.finish_secrets();
+        match &mut self.lines {
+            Some(lines) => {
+                let mut out = lines.push(&rest, REDACTED);
+                out.append(&mut lines.finish(REDACTED));
+                out
+            }
+            None => rest,
+        }
+    }
+
+    fn push_secrets<'b>(&mut self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
         if self.secrets.is_empty() {
             return bytes.into();
         }
@@ -82,8 +106,7 @@ impl Redactor {
         out.into()
     }
 
-    /// Gives what was held back: nothing follows.
-    pub(crate) fn finish(&mut self) -> Vec<u8> {
+    fn finish_secrets(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.held);
         let mut out = Vec::new();
         while let Some((start, length)) = self.first(&rest) {
@@ -97,7 +120,8 @@ impl Redactor {
 
     /// A whole text without secrets.
     pub(crate) fn text(&self, text: &str) -> String {
-        let mut redactor = Self { secrets: self.secrets.clone(), held: Vec::new() };
+        let lines = self.lines.as_ref().map(LineFilter::fresh);
+        let mut redactor = Self { secrets: self.secrets.clone(), held: Vec::new(), lines };
         let mut out = redactor.push(text.as_bytes()).into_owned();
         out.append(&mut redactor.finish());
         String::from_utf8_lossy(&out).into_owned()
@@ -168,6 +192,19 @@ mod tests {
         assert_eq!(*redactor.push(b" z"), *b"[redacted] z");
         assert_eq!(*redactor.push(b"abcdefgh"), *b"");
         assert_eq!(redactor.finish(), b"[redacted]");
+    }
+
+    #[test]
+    fn patterns_see_what_is_left_of_values() {
+        let patterns = super::super::patterns::Patterns::new(&["id-[0-9]+".into()]).unwrap();
+        let environment = Environment::default().redact(patterns);
+        let variables = BTreeMap::from([("API_KEY".to_owned(), "topsecret".to_owned())]);
+        let mut redactor = Redactor::new(&environment, &variables);
+        assert_eq!(*redactor.push(b"topsecret id-1"), *b"");
+        assert_eq!(*redactor.push(b"23 x\nid"), *b"[redacted] [redacted] x\n");
+        assert_eq!(*redactor.push(b"-4tops"), *b"");
+        assert_eq!(redactor.finish(), b"[redacted]tops");
+        assert_eq!(redactor.text("a id-5 topsecret"), "a [redacted] [redacted]");
     }
 
     #[test]

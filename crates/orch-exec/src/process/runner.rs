@@ -1,16 +1,27 @@
 //! `CommandRunner`: starts commands and agents as children of this process.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use orch_model::{
+    RunId,
     event::AgentIdentity,
     outcome::AgentExit,
     ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, RunnerError, RunningAgent},
 };
 use rustix::process::Signal;
 
-use super::{child::ChildGroup, environment::Environment, launch::Launch, leftovers};
+use tokio::sync::mpsc;
+
+use super::{
+    budget::Budget, child::ChildGroup, environment::Environment, launch::Launch, leftovers,
+    patterns::Patterns,
+};
 
 /// Starts commands and agents as children of this process, each the leader of a process group.
 ///
@@ -24,21 +35,42 @@ use super::{child::ChildGroup, environment::Environment, launch::Launch, leftove
 pub struct CommandRunner {
     state_dir: PathBuf,
     environment: Environment,
+    budgets: Arc<Mutex<HashMap<RunId, Arc<Budget>>>>,
 }
 
 impl CommandRunner {
     /// A runner that keeps output and prompts under `<state_dir>/runs/<run>/`.
     #[must_use]
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
-        Self { state_dir: state_dir.into(), environment: Environment::inherited(&[]) }
+        Self {
+            state_dir: state_dir.into(),
+            environment: Environment::inherited(&[]),
+            budgets: Arc::default(),
+        }
     }
 
     /// Sets which variables of this process agents inherit, besides those that programs commonly
     /// need. A `*` at the end of a name stands for any rest.
     #[must_use]
     pub fn pass_env(mut self, names: &[String]) -> Self {
-        self.environment = Environment::inherited(names);
+        let patterns = self.environment.patterns().clone();
+        self.environment = Environment::inherited(names).redact(patterns);
         self
+    }
+
+    /// Sets what is taken out of output before it is written, besides the values of variables.
+    #[must_use]
+    pub fn redact(mut self, patterns: Patterns) -> Self {
+        self.environment = self.environment.redact(patterns);
+        self
+    }
+
+    fn budgets(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Budget>>> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn budget(&self, run: &RunId, launch: &Launch) -> Arc<Budget> {
+        Arc::clone(self.budgets().entry(run.clone()).or_insert_with(|| launch.budget().into()))
     }
 }
 
@@ -50,36 +82,57 @@ impl AgentRunner for CommandRunner {
 
     async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError> {
         let launch = Launch::of(&request, &self.state_dir)?;
-        Ok(Box::new(Process(ChildGroup::start(&launch, &self.environment, None)?)))
+        let budget = self.budget(&request.run, &launch);
+        let (told, notices) = mpsc::unbounded_channel();
+        let tell = move |message| {
+            // Nobody may care.
+            let _ = told.send(message);
+        };
+        let child = ChildGroup::start(&launch, &self.environment, None, &budget, tell)?;
+        Ok(Box::new(Process { child, notices: notices.into() }))
     }
 
     async fn adopt(&self, request: AdoptRequest) -> Result<Adopted, RunnerError> {
         leftovers::end(&request).await
     }
+
+    async fn finish(&self, run: &RunId) {
+        self.budgets().remove(run);
+    }
 }
 
 #[derive(Debug)]
-struct Process(ChildGroup);
+struct Process {
+    child: ChildGroup,
+    notices: tokio::sync::Mutex<mpsc::UnboundedReceiver<String>>,
+}
 
 #[async_trait]
 impl RunningAgent for Process {
     fn identity(&self) -> Option<AgentIdentity> {
-        self.0.identity().cloned()
+        self.child.identity().cloned()
     }
 
     async fn wait(&self) -> Result<AgentExit, RunnerError> {
-        self.0.wait().await
+        self.child.wait().await
+    }
+
+    async fn notice(&self) -> String {
+        match self.notices.lock().await.recv().await {
+            Some(notice) => notice,
+            None => std::future::pending().await,
+        }
     }
 
     async fn stop(&self, grace: Duration) -> Result<(), RunnerError> {
-        self.0.stop(grace).await
+        self.child.stop(grace).await
     }
 
     async fn freeze(&self) -> Result<(), RunnerError> {
-        self.0.signal(Signal::STOP)
+        self.child.signal(Signal::STOP)
     }
 
     async fn thaw(&self) -> Result<(), RunnerError> {
-        self.0.signal(Signal::CONT)
+        self.child.signal(Signal::CONT)
     }
 }

@@ -80,7 +80,9 @@ impl Scheduler {
             self.probes.remove(&key);
             self.record(EventKind::BreakerClosed { key }, now);
         }
-        if let Some(limit) = self.state.concurrency {
+        if let Some(limit) = self.state.concurrency
+            && self.machine.is_calm()
+        {
             self.successes += 1;
             if self.successes >= limit {
                 let reason = format!("{} agents succeeded in a row", self.successes);
@@ -95,9 +97,10 @@ impl Scheduler {
             self.limit(limit / 2, format!("{key} is rate limited"), now);
         }
         self.successes = 0;
+        self.machine.limited_by_others();
     }
 
-    fn limit(&mut self, limit: u32, reason: String, now: Timestamp) {
+    pub(super) fn limit(&mut self, limit: u32, reason: String, now: Timestamp) {
         self.successes = 0;
         self.record(EventKind::ConcurrencyChanged { limit, reason }, now);
     }

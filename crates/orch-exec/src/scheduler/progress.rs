@@ -102,6 +102,10 @@ impl Scheduler {
                 })
                 .or_else(|| self.breaker(task, now))
                 .or_else(|| self.holdings.obstacle(task))
+                .or_else(|| {
+                    let shortage = self.machine.shortage()?.clone();
+                    Some(WaitReason::Shortage { shortage })
+                })
                 .unwrap_or(WaitReason::Slot),
         }
     }

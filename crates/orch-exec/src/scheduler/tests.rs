@@ -18,6 +18,7 @@ use super::Scheduler;
 use crate::internal::{Command, Input, UnitEnd, UnitReport};
 
 mod endings;
+mod machine;
 mod oracle;
 mod rules;
 

@@ -27,7 +27,7 @@ use super::{
     protocol::Order,
 };
 use crate::{
-    process::{environment::Environment, launch::Launch},
+    process::{Patterns, environment::Environment, launch::Launch},
     socket,
 };
 
@@ -86,7 +86,15 @@ impl SupervisedRunner {
     /// need. A `*` at the end of a name stands for any rest.
     #[must_use]
     pub fn pass_env(mut self, names: &[String]) -> Self {
-        self.environment = Environment::inherited(names);
+        let patterns = self.environment.patterns().clone();
+        self.environment = Environment::inherited(names).redact(patterns);
+        self
+    }
+
+    /// Sets what is taken out of output before it is written, besides the values of variables.
+    #[must_use]
+    pub fn redact(mut self, patterns: Patterns) -> Self {
+        self.environment = self.environment.redact(patterns);
         self
     }
 

@@ -163,7 +163,11 @@ impl Watch {
             self.told = false;
         }
         (self.seen, self.bytes) = (seen, bytes);
-        let idle = now.saturating_duration_since(self.active);
+        // Who is kept from working is not silent, nor when it is let go on.
+        if matches!(seen.leader, 'T' | 't') {
+            self.active = now;
+        }
+        let idle = self.idle(now);
         let health = match seen.leader {
             'T' | 't' => Health::Frozen,
             'D' if idle > WAITING_AFTER => Health::Unresponsive,
@@ -174,6 +178,11 @@ impl Watch {
         };
         let becomes_silent = health == Health::Silent && !std::mem::replace(&mut self.told, true);
         (health, becomes_silent)
+    }
+
+    /// For how long it has done nothing.
+    pub(super) fn idle(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.active)
     }
 
     pub(super) const fn last_output(&self) -> Option<Timestamp> {
@@ -246,10 +255,12 @@ mod tests {
         let steps = [
             (0, 5, true, 'S', 1),
             (16, 5, true, 'S', 1),
-            (17, 5, true, 'T', 1),
-            (18, 5, true, 'D', 1),
-            (19, 5, true, '\0', 1),
-            (20, 6, true, 'D', 1),
+            (17, 5, true, 'D', 1),
+            (18, 5, true, 'T', 1),
+            (900, 5, true, 'T', 1),
+            (901, 5, true, 'S', 1),
+            (902, 5, true, '\0', 1),
+            (903, 6, true, 'D', 1),
         ];
         let health: Vec<_> = looks(&steps).into_iter().map(|(health, _)| health).collect();
         assert_eq!(
@@ -257,8 +268,10 @@ mod tests {
             [
                 Health::Running,
                 Health::WaitingForInput,
-                Health::Frozen,
                 Health::Unresponsive,
+                Health::Frozen,
+                Health::Frozen,
+                Health::Running,
                 Health::Gone,
                 Health::Running,
             ]

@@ -9,11 +9,11 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use orch_model::{Timestamp, ports::RunnerError};
+use orch_model::{Span, Timestamp, outcome::Failure, ports::RunnerError};
 use rustix::process::{
     Resource, Signal, getpid, getrlimit, set_child_subreaper, setrlimit, setsid,
 };
@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{
     process::{
-        child::ChildGroup, environment::Environment, launch::Launch, orphans::Orphanage,
-        redact::Redactor,
+        budget::Budget, child::ChildGroup, environment::Environment, launch::Launch,
+        orphans::Orphanage, redact::Redactor,
     },
     socket,
 };
@@ -45,7 +45,7 @@ const LEAST: Duration = Duration::from_millis(100);
 /// How often the list of processes is written, at most.
 const PROCESSES_EVERY: Duration = Duration::from_secs(1);
 
-/// How long agents have to end when the supervisor is asked to end.
+/// How long agents have to end when the supervisor is asked to end, or where they were silent for too long.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The program of a supervisor; gives its exit code.
@@ -104,6 +104,7 @@ async fn supervise(run_dir: &Path) -> io::Result<()> {
         table: Mutex::new(HashMap::new()),
         record: Mutex::new(Record::open(run_dir)?),
         orphanage: Arc::clone(&orphanage),
+        budget: OnceLock::new(),
     });
     // The orchestrator that started it waits for this line.
     tokio::io::stdout().write_all(b"ready\n").await?;
@@ -198,6 +199,8 @@ struct Agents {
     table: Mutex<HashMap<Key, Agent>>,
     record: Mutex<Record>,
     orphanage: Arc<Orphanage>,
+    /// What the output of the run may take, from the first agent on.
+    budget: OnceLock<Arc<Budget>>,
 }
 
 #[derive(Debug)]
@@ -206,6 +209,10 @@ struct Agent {
     command: String,
     started: Timestamp,
     watch: Watch,
+    /// How long it may do nothing.
+    silence_timeout: Option<Duration>,
+    /// It is being ended because it did nothing for so long.
+    ended_after: Option<Duration>,
     /// Who hears of its end.
     listener: Replies,
     /// How it ended.
@@ -266,7 +273,11 @@ impl Agents {
         if self.table().contains_key(key) {
             return self.adopt(key, replies);
         }
-        let child = match ChildGroup::start(launch, environment, Some(&self.orphanage)) {
+        let budget = self.budget.get_or_init(|| launch.budget().into());
+        let (agents, told) = (Arc::clone(self), key.clone());
+        let tell = move |message| agents.notice(&told, message);
+        let orphanage = Some(&self.orphanage);
+        let child = match ChildGroup::start(launch, environment, orphanage, budget, tell) {
             Ok(child) => Arc::new(child),
             Err(error) => return Answer::Failed(error.into()),
         };
@@ -281,6 +292,8 @@ impl Agents {
             command: Redactor::new(environment, &launch.env).text(&launch.command()),
             started: now(),
             watch: Watch::new(),
+            silence_timeout: launch.silence_timeout_ms.map(Duration::from_millis),
+            ended_after: None,
             listener: replies.clone(),
             exit: None,
         };
@@ -295,7 +308,11 @@ impl Agents {
         Answer::Done(identity)
     }
 
-    fn ended(&self, key: Key, exit: Result<orch_model::outcome::AgentExit, String>) {
+    fn ended(&self, key: Key, mut exit: Result<orch_model::outcome::AgentExit, String>) {
+        let ended_after = self.table().get(&key).and_then(|agent| agent.ended_after);
+        if let (Ok(exit), Some(after)) = (&mut exit, ended_after) {
+            exit.failure = Some(Failure::Silent { after: Span(after) });
+        }
         if let Ok(exit) = &exit
             && let Err(error) = self.write(&key, Fact::Ended(exit.clone()))
         {
@@ -305,6 +322,13 @@ impl Agents {
         if let Some(agent) = self.table().get_mut(&key) {
             agent.exit = Some(exit.clone());
             tell(&agent.listener, Reply::Ended { key, exit });
+        }
+    }
+
+    /// Tells what people should know of an agent.
+    fn notice(&self, key: &Key, message: String) {
+        if let Some(agent) = self.table().get(key) {
+            tell(&agent.listener, Reply::Notice { key: key.clone(), message });
         }
     }
 
@@ -330,7 +354,9 @@ impl Agents {
         loop {
             let works = self.table().values().any(|agent| agent.exit.is_none());
             // A short silence is met in time too.
-            let heartbeat = HEARTBEAT.min(self.silence() / 2).max(LEAST);
+            let shortest = self.table().values().filter_map(|agent| agent.silence_timeout).min();
+            let shortest = shortest.unwrap_or(Duration::MAX).min(self.silence());
+            let heartbeat = HEARTBEAT.min(shortest / 2).max(LEAST);
             let beat = async {
                 if works {
                     tokio::time::sleep(heartbeat).await;
@@ -366,11 +392,21 @@ impl Agents {
                 let message = format!(
                     "it has printed nothing and computed nothing for {}; `orch logs {}` shows its \
                      output, `orch kill {}` ends it",
-                    orch_model::Span(silence),
+                    Span(silence),
                     key.task,
                     key.task
                 );
                 tell(&agent.listener, Reply::Notice { key: key.clone(), message });
+            }
+            let limit = agent.silence_timeout.filter(|limit| agent.watch.idle(instant) >= *limit);
+            if let (Some(limit), None) = (limit, agent.ended_after) {
+                agent.ended_after = Some(limit);
+                let child = Arc::clone(&agent.child);
+                tokio::spawn(async move {
+                    if let Err(error) = child.stop(GRACE).await {
+                        tracing::warn!(%error, "a silent agent can't be ended");
+                    }
+                });
             }
             list.push(Process {
                 task: key.task.clone(),

@@ -124,6 +124,8 @@ fn request(
         directory: directory.to_owned(),
         repository: directory.to_owned(),
         env: BTreeMap::new(),
+        silence_timeout: None,
         max_output: ByteSize(1 << 20),
+        max_total_output: ByteSize(1 << 30),
     }
 }

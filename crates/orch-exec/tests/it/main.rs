@@ -10,6 +10,7 @@ mod observers;
 mod process;
 #[cfg(feature = "process")]
 mod prompts;
+mod resources;
 mod resume;
 mod stops;
 mod worktrees;

@@ -57,7 +57,9 @@ impl Bench {
             directory: self.path().to_owned(),
             repository: self.path().to_owned(),
             env: BTreeMap::new(),
+            silence_timeout: None,
             max_output: ByteSize(1 << 20),
+            max_total_output: ByteSize(1 << 30),
         }
     }
 

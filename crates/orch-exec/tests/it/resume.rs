@@ -105,7 +105,9 @@ fn agent_of(request: &AdoptRequest) -> AgentRequest {
         directory: "/w/a".into(),
         repository: "/nowhere".into(),
         env: BTreeMap::new(),
+        silence_timeout: None,
         max_output: ByteSize(1),
+        max_total_output: ByteSize(1),
     }
 }
 

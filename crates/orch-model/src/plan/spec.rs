@@ -101,6 +101,15 @@ pub struct RunSpec {
     /// What a failed task means for the rest. Default: `continue`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
+    /// How much space must be free on disk for a task to be started. Default: `1GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_free_disk: Option<ByteSize>,
+    /// How much memory must be available for a task to be started. Default: `256MiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_free_memory: Option<ByteSize>,
+    /// How much output is kept of all tasks together; beyond it little is kept of each. Default: `10GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_total_output: Option<ByteSize>,
 }
 
 /// When a task may start.
@@ -137,6 +146,9 @@ pub struct DefaultsSpec {
     /// See [`TaskSpec::timeout`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
+    /// See [`TaskSpec::silence_timeout`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_timeout: Option<Span>,
     /// See [`TaskSpec::retries`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
@@ -280,6 +292,10 @@ pub struct TaskSpec {
     /// How long an attempt may run before it is ended. Default: `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
+    /// How long it may do nothing (no output, no processor time, no process that starts or ends) before
+    /// it is ended. Default: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_timeout: Option<Span>,
     /// How many further attempts there are after one has failed. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
@@ -318,6 +334,7 @@ impl TaskSpec {
             locks: Vec::new(),
             env: BTreeMap::new(),
             timeout: None,
+            silence_timeout: None,
             retries: None,
             verify: None,
             isolation: None,

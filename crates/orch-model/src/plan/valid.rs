@@ -134,6 +134,12 @@ pub struct RunOptions {
     pub wave_delay: Option<Duration>,
     /// What a failed task means for the rest.
     pub on_failure: Option<OnFailure>,
+    /// How much space must be free on disk for a task to be started.
+    pub min_free_disk: Option<ByteSize>,
+    /// How much memory must be available for a task to be started.
+    pub min_free_memory: Option<ByteSize>,
+    /// How much output is kept of all tasks together.
+    pub max_total_output: Option<ByteSize>,
 }
 
 /// How the work of tasks is brought together.
@@ -201,6 +207,8 @@ pub struct Task {
     pub env: BTreeMap<String, String>,
     /// How long an attempt may run.
     pub timeout: Duration,
+    /// How long it may do nothing; `None`: for ever.
+    pub silence_timeout: Option<Duration>,
     /// How many further attempts there are after one has failed.
     pub retries: u32,
     /// Commands that must succeed before its work is merged.

@@ -212,6 +212,9 @@ impl<'a> Checker<'a> {
             max_per_wave: run.max_per_wave,
             wave_delay: run.wave_delay.map(|delay| delay.0),
             on_failure: run.on_failure,
+            min_free_disk: run.min_free_disk,
+            min_free_memory: run.min_free_memory,
+            max_total_output: run.max_total_output,
         }
     }
 
@@ -219,6 +222,7 @@ impl<'a> Checker<'a> {
         let defaults = &self.spec.defaults;
         let path = Path::from("defaults");
         self.timeout(defaults.timeout, &path);
+        self.silence_timeout(defaults.silence_timeout, &path);
         self.verify(defaults.verify.as_deref().unwrap_or_default(), &path);
         self.env(&defaults.env, &path);
         if let Some(agent) = &defaults.agent {
@@ -320,6 +324,16 @@ impl<'a> Checker<'a> {
                 "a timeout of zero ends every attempt at once",
             );
             self.report(finding.help("write for example 30m, or leave it out for 1h"));
+        }
+    }
+
+    fn silence_timeout(&mut self, timeout: Option<Span>, parent: &Path) {
+        if timeout.is_some_and(|timeout| timeout.0.is_zero()) {
+            let finding = Finding::new(
+                parent.then("silence_timeout"),
+                "a silence timeout of zero ends every attempt at once",
+            );
+            self.report(finding.help("write for example 30m, or leave it out"));
         }
     }
 

@@ -147,8 +147,16 @@ pub struct AgentRequest {
     pub repository: PathBuf,
     /// Variables on top of what the runner lets through.
     pub env: BTreeMap<String, String>,
+    /// How long it may do nothing before the runner ends it, with [`Failure::Silent`] as the
+    /// [`AgentExit::failure`]; `None`: for ever. A runner that can't see that ignores it.
+    ///
+    /// [`Failure::Silent`]: crate::outcome::Failure::Silent
+    pub silence_timeout: Option<Duration>,
     /// How much of its output is kept; beyond it the middle is cut.
     pub max_output: ByteSize,
+    /// How much output of all agents of the run is kept together; beyond it the runner keeps little of
+    /// each.
+    pub max_total_output: ByteSize,
 }
 
 /// What an agent is started for.

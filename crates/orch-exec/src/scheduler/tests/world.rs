@@ -15,11 +15,15 @@ use orch_model::{
         TaskIndex,
         spec::{OnFailure, Schedule},
     },
+    resources::Contended,
     state::Merged,
 };
 
 use super::{super::Scheduler, oracle};
-use crate::internal::{Command, Decision, Input, UnitEnd, UnitReport};
+use crate::{
+    internal::{Command, Decision, Input, UnitEnd, UnitReport},
+    resources::{FreeSpace, Reading, Stall},
+};
 
 /// Where a simulated unit of work stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +80,8 @@ pub(super) struct World {
     awaiting: BTreeSet<TaskIndex>,
     delivering: bool,
     frozen: bool,
+    /// There is not enough disk space to start anything.
+    short: bool,
     pub(super) ended: bool,
     /// When units were started.
     begun: BTreeMap<TaskIndex, Timestamp>,
@@ -106,6 +112,7 @@ impl World {
             awaiting: BTreeSet::new(),
             delivering: false,
             frozen: false,
+            short: false,
             ended: false,
             begun: BTreeMap::new(),
             adoptable: BTreeMap::new(),
@@ -138,6 +145,9 @@ impl World {
         if paused && (choices == 0 || self.chance.is_used_up()) {
             return self.tell(Input::Resume);
         }
+        if self.short && (choices == 0 || self.chance.is_used_up()) {
+            return self.look(false);
+        }
         assert!(
             choices > 0,
             "stuck: {:?}\n{:#?}",
@@ -165,7 +175,11 @@ impl World {
     /// Somebody interferes.
     fn interfere(&mut self) {
         let task = TaskIndex::from(self.chance.below(self.plan.tasks().len()));
-        match self.chance.below(24) {
+        match self.chance.below(26) {
+            24 | 25 => {
+                let short = self.chance.once_in(2);
+                self.look(short);
+            }
             0..=4 => self.tell(Input::Pause { freeze: false }),
             5..=7 => self.tell(Input::Pause { freeze: true }),
             8..=13 => self.tell(Input::Resume),
@@ -188,6 +202,19 @@ impl World {
                 self.tell(Input::LockReleased { task });
             }
         }
+    }
+
+    /// The machine is looked at.
+    fn look(&mut self, short: bool) {
+        self.short = short;
+        let some = [0.0, 10.0, 90.0][self.chance.below(3)];
+        let bytes = if short { 0 } else { u64::MAX };
+        let reading = Reading {
+            disk: Some(FreeSpace { path: "/".into(), bytes }),
+            stalls: vec![Stall { of: Contended::Memory, some, full: 0.0 }],
+            ..Reading::default()
+        };
+        self.tell(Input::Resources(reading));
     }
 
     /// One step of a unit of work.
@@ -332,6 +359,7 @@ impl World {
         self.level_ended.clear();
         self.delivering = false;
         self.frozen = false;
+        self.short = false;
         self.ended = false;
         for task in self.plan.indices() {
             if self.scheduler.state().task(task).state.is_terminal() {
@@ -399,6 +427,7 @@ impl World {
     fn start(&mut self, task: TaskIndex, attempt: u32, state: &RunState) {
         let settings = &state.header.settings;
         assert_eq!(state.status, RunStatus::Running, "{task:?}");
+        assert!(!self.short, "{task:?} starts for want of space");
         assert!(!self.over.contains(&task), "{task:?} was cancelled");
         assert!(oracle::may_start(&self.plan, state, task), "{task:?} starts too early");
         let limit = state.concurrency.unwrap_or(settings.max_concurrency);
@@ -452,7 +481,7 @@ impl World {
             assert_eq!(self.frozen, state.status == RunStatus::Frozen);
         }
         let stopped = state.header.settings.on_failure == OnFailure::Stop && any_failed(state);
-        if state.status != RunStatus::Running || self.ended || stopped {
+        if state.status != RunStatus::Running || self.ended || stopped || self.short {
             return;
         }
         let limit = state.concurrency.unwrap_or(state.header.settings.max_concurrency);

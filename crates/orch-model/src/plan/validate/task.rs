@@ -22,6 +22,7 @@ impl Checker<'_> {
         let (task, path) = self.task_spec(index);
         let defaults = &self.spec.defaults;
         self.timeout(task.timeout, &path);
+        self.silence_timeout(task.silence_timeout, &path);
         self.verify(task.verify.as_deref().unwrap_or_default(), &path);
         self.env(&task.env, &path);
         self.priority(task, &path);
@@ -59,6 +60,10 @@ impl Checker<'_> {
             locks: locks::claims(&task.locks),
             env,
             timeout: task.timeout.or(defaults.timeout).unwrap_or(DEFAULT_TIMEOUT).0,
+            silence_timeout: task
+                .silence_timeout
+                .or(defaults.silence_timeout)
+                .map(|timeout| timeout.0),
             retries: task.retries.or(defaults.retries).unwrap_or(DEFAULT_RETRIES),
             verify: task.verify.as_ref().or(defaults.verify.as_ref()).cloned().unwrap_or_default(),
             isolation: task.isolation.or(defaults.isolation).unwrap_or_default(),
