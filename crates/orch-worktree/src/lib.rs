@@ -39,6 +39,7 @@
 //! | `refs/heads/orch/<run>/target` | the results, until they are in the target branch |
 //! | `refs/orch/preserved/<run>/<task>/<attempt>` | the work of an attempt that was repeated |
 //! | `refs/orch/runs/<run>/{target,base,delivered}` | the target branch (symbolic), where it stood, and what was delivered to it; forgotten by `gc` |
+//! | `<common git folder>/worktrees/<n>/orch-place` | under which path a worktree of the pool is lent |
 //! | `<common git folder>/orch-worktree.lock` | serialises the making and removing of worktrees |
 //!
 //! # What this relies on
@@ -60,12 +61,14 @@ mod error;
 mod gc;
 mod git;
 mod inspect;
+mod kind;
 mod lock;
 mod locks;
 mod mend;
 mod merge;
 mod names;
 mod parse;
+mod pool;
 mod preserve;
 mod provider;
 mod remove;
@@ -74,7 +77,8 @@ mod slot;
 mod tidy;
 mod trash;
 
-pub use config::GitWorktreesConfig;
+pub use config::{GitWorktreesConfig, PoolConfig};
 pub use inspect::{FoundBranch, FoundWorktree, Inspection};
+pub use kind::TreeKind;
 pub use locks::GitLock;
 pub use provider::GitWorktrees;

@@ -18,6 +18,9 @@ pub(crate) const PRESERVED: &str = "refs/orch/preserved/";
 /// The folder below the root for what is being deleted.
 pub(crate) const TRASH: &str = ".trash";
 
+/// The folder below the root for worktrees that are used again.
+pub(crate) const POOL: &str = ".pool";
+
 /// The branch of a task.
 pub(crate) fn task_branch(run: &RunId, task: &TaskId) -> String {
     format!("orch/{run}/{task}")

@@ -1,6 +1,6 @@
 //! Removes worktrees whose work was proven to be safe.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 use orch_model::{CommitId, ports::WorktreeError};
 
@@ -12,6 +12,11 @@ impl Repo {
     pub(crate) async fn remove(&self, site: &Site) -> Result<(), WorktreeError> {
         let path = &site.path;
         let doing = || format!("removing {}", path.display());
+        if let Some(admin) = &site.admin
+            && self.pool.take_back(path, admin).await?
+        {
+            return Ok(());
+        }
         if path.exists() {
             self.trash.take(path).map_err(io_error(doing()))?;
         }
@@ -25,6 +30,14 @@ impl Repo {
             }
         }
         Ok(())
+    }
+
+    /// Makes a worktree whole again whose path leads nowhere, although its files are there.
+    pub(crate) fn revive(&self, path: &Path) -> Result<(), WorktreeError> {
+        match self.checkouts.admin_of(path) {
+            Some(admin) => self.pool.revive(path, &admin),
+            None => Ok(()),
+        }
     }
 
     /// Deletes a branch that stands where it was seen; git refuses if it was moved meanwhile.

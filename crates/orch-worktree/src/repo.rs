@@ -13,9 +13,11 @@ use crate::{
     config::GitWorktreesConfig,
     error::{io_error, target_error},
     git::Git,
+    kind::TreeKind,
     lock::{PlaceLocks, RepositoryLock},
     names::{self, HEADS},
     parse::{self, Reference, Version},
+    pool::Pool,
     trash::Trash,
 };
 
@@ -34,15 +36,19 @@ pub(crate) struct Repo {
     /// Where worktrees are made.
     pub(crate) root: PathBuf,
     /// Serialises the making and removing of worktrees.
-    pub(crate) lock: RepositoryLock,
+    pub(crate) lock: Arc<RepositoryLock>,
     /// Serialises what is done to one worktree.
     pub(crate) places: PlaceLocks,
     /// Serialises merges within the process; between processes the expected old values do.
     pub(crate) merging: tokio::sync::Mutex<()>,
     /// Where branches are checked out.
-    pub(crate) checkouts: Checkouts,
+    pub(crate) checkouts: Arc<Checkouts>,
     /// What is being deleted.
-    pub(crate) trash: Trash,
+    pub(crate) trash: Arc<Trash>,
+    /// How worktrees are made.
+    pub(crate) kind: TreeKind,
+    /// Worktrees that are used again.
+    pub(crate) pool: Arc<Pool>,
     /// Packs whose content survives a power cut.
     pub(crate) packs: Mutex<HashSet<PathBuf>>,
     runs: Mutex<HashMap<RunId, Arc<Run>>>,
@@ -120,12 +126,18 @@ impl Repo {
             None => beside(&top),
         };
         let root = absolute(&root).map_err(io_error(format!("resolving {}", root.display())))?;
-        let trash = Trash::new(&root);
+        let trash = Arc::new(Trash::new(&root));
         trash.empty_leftovers();
+        let checkouts = Arc::new(Checkouts::new(&common, main));
+        let lock = Arc::new(RepositoryLock::new(&common));
+        let parts = (Arc::clone(&checkouts), Arc::clone(&lock), Arc::clone(&trash));
+        let pool = Pool::new(&root, git.clone(), parts.0, parts.1, parts.2, config.pool);
         Ok(Self {
             git,
-            lock: RepositoryLock::new(&common),
-            checkouts: Checkouts::new(&common, main),
+            lock,
+            checkouts,
+            kind: config.kind,
+            pool: Arc::new(pool),
             top,
             top_admin,
             root,

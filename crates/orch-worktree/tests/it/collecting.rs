@@ -95,7 +95,7 @@ async fn an_ended_run_is_forgotten() {
     let items = gc(&provider, false).await;
     assert_eq!(find(&items, GcItemKind::Worktree, "/a").kept, None);
     assert_eq!(find(&items, GcItemKind::Folder, "/r1").kept, None);
-    assert!(!fixture.root().exists());
+    assert!(fixture.is_tidy());
     assert_eq!(fixture.branches(), ["later", "main"]);
     assert!(!fixture.repo.join(".git/refs/orch/runs/r1/target").exists());
     assert_eq!(fixture.git(&["for-each-ref", "refs/orch"]), "");

@@ -112,6 +112,7 @@ impl Fixture {
 
     pub(crate) fn config(&self) -> GitWorktreesConfig {
         GitWorktreesConfig::new(&self.repo)
+            .kind(crate::KIND)
             .environment("GIT_CONFIG_GLOBAL", "/dev/null")
             .environment("GIT_CONFIG_SYSTEM", "/dev/null")
     }
@@ -152,6 +153,32 @@ impl Fixture {
 
     pub(crate) fn place(&self, task: &str) -> PathBuf {
         self.root().join("r1").join(task)
+    }
+
+    /// The git folder of the worktree that is found under a path.
+    pub(crate) fn admin(&self, task: &str) -> PathBuf {
+        let link = self.place(task).canonicalize().unwrap().join(".git");
+        let is_of = |admin: &PathBuf| {
+            fs::read_to_string(admin.join("gitdir")).is_ok_and(|to| Path::new(to.trim()) == link)
+        };
+        let entries = fs::read_dir(self.repo.join(".git/worktrees")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).find(is_of).unwrap()
+    }
+
+    /// How many worktrees there are besides the checkout and those that lie idle in the pool.
+    pub(crate) fn worktrees(&self) -> usize {
+        let list = self.git(&["worktree", "list", "--porcelain"]);
+        let is_used = |entry: &&str| {
+            !entry.contains(".worktrees/.pool/") || entry.contains("locked orch run")
+        };
+        list.split("\n\n").filter(is_used).count() - 1
+    }
+
+    /// Whether no folder of a run is left.
+    pub(crate) fn is_tidy(&self) -> bool {
+        let entries = fs::read_dir(self.root()).into_iter().flatten();
+        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.iter().all(|name| [".pool", ".base"].iter().any(|ours| name == ours))
     }
 
     /// All bytes of the checkout and of its index and HEAD, with the times of the index.
