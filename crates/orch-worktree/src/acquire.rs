@@ -36,7 +36,7 @@ impl Repo {
         let branch = names::task_branch(&request.run, &request.task);
         let path = self.root.join(request.run.as_str()).join(names::folder(&request));
         let _place = self.places.hold(&path).await;
-        self.revive(&path)?;
+        self.revive(&path).await?;
         let head = names::head(&branch);
         let tips = match self.settle(&run, Some(&head)).await {
             Err(WorktreeError::Git { .. }) if self.drop_unreadable(&branch).await? => {
@@ -78,7 +78,7 @@ impl Repo {
         place: Place,
     ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
         let run = self.run(&request.run).await?;
-        self.revive(&place.path)?;
+        self.revive(&place.path).await?;
         let Some(admin) = self.checkouts.admin_of(&place.path) else { return Ok(None) };
         let reason = names::lock_reason(&request.run, &request.task, request.attempt);
         let locked = fs::read_to_string(admin.join("locked")).unwrap_or_default();
@@ -110,7 +110,7 @@ impl Repo {
         if leftovers {
             self.recover(path, branch, owner).await?;
         }
-        if self.kind == TreeKind::Pool {
+        if self.choice().kind == TreeKind::Pool {
             let reason = names::lock_reason(&owner.run.id, owner.task, owner.attempt);
             match self.pool.lend(path, branch, base, &reason).await {
                 Ok(admin) => return Ok(admin),
@@ -134,6 +134,15 @@ impl Repo {
                 }
             }
         };
+        if self.choice().kind == TreeKind::Overlay {
+            match self.overlay.fill(path, &admin, &owner.run.id, base).await {
+                Ok(()) => return Ok(admin),
+                Err(error) => {
+                    tracing::warn!(%error, "an overlay can't be used");
+                    self.overlay.give_up(path, &admin)?;
+                }
+            }
+        }
         let git = self.git.on_worktree(&admin, path);
         if let Err(error) = git.run(["read-tree", "--reset", "-u", base.as_str()]).await {
             let site = Site { path: path.into(), admin: Some(admin) };

@@ -48,6 +48,7 @@ impl Repo {
         collection.folders()?;
         if !request.dry_run {
             self.pool.keep_limits().await?;
+            self.overlay.keep_limits().await?;
             self.trash.settle().await;
             let _ = fs::remove_dir(&self.root);
         }
@@ -102,7 +103,7 @@ impl Collection<'_> {
             }
         }
         for (path, admin) in sites {
-            self.repo.revive(&path)?;
+            self.repo.revive(&path).await?;
             if admin.is_none() && fs::read_dir(&path).is_ok_and(|mut all| all.next().is_none()) {
                 continue;
             }

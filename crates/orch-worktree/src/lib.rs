@@ -40,6 +40,7 @@
 //! | `refs/orch/preserved/<run>/<task>/<attempt>` | the work of an attempt that was repeated |
 //! | `refs/orch/runs/<run>/{target,base,delivered}` | the target branch (symbolic), where it stood, and what was delivered to it; forgotten by `gc` |
 //! | `<common git folder>/worktrees/<n>/orch-place` | under which path a worktree of the pool is lent |
+//! | `<common git folder>/worktrees/<n>/orch-overlay` | the layers that a worktree is made of |
 //! | `<common git folder>/orch-worktree.lock` | serialises the making and removing of worktrees |
 //!
 //! # What this relies on
@@ -54,6 +55,7 @@
 mod acquire;
 mod begin;
 mod checkouts;
+mod choose;
 mod config;
 mod deliver;
 mod durable;
@@ -67,6 +69,7 @@ mod locks;
 mod mend;
 mod merge;
 mod names;
+mod overlay;
 mod parse;
 mod pool;
 mod preserve;
@@ -77,6 +80,7 @@ mod slot;
 mod tidy;
 mod trash;
 
+pub use choose::TreeChoice;
 pub use config::{GitWorktreesConfig, PoolConfig};
 pub use inspect::{FoundBranch, FoundWorktree, Inspection};
 pub use kind::TreeKind;

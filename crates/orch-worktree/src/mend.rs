@@ -63,6 +63,9 @@ impl Repo {
         why: &WorktreeError,
     ) -> Result<(), WorktreeError> {
         tracing::warn!(path = %site.path.display(), %why, "a worktree can't be read");
+        if let Some(admin) = &site.admin {
+            self.overlay.put_aside(&site.path, admin)?;
+        }
         let lent = site.admin.as_ref().and_then(|admin| self.checkouts.folder_of(admin));
         match lent.filter(|folder| *folder != site.path && folder.is_dir()) {
             Some(folder) => move_aside(&folder, &site.path)?,
@@ -92,7 +95,7 @@ pub(crate) fn set_aside(path: &Path) -> Result<(), WorktreeError> {
 }
 
 /// Moves a folder to a free name beside a path.
-fn move_aside(folder: &Path, path: &Path) -> Result<(), WorktreeError> {
+pub(crate) fn move_aside(folder: &Path, path: &Path) -> Result<(), WorktreeError> {
     let doing = format!("moving {} out of the way", folder.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let free = (1..)

@@ -21,6 +21,9 @@ pub(crate) const TRASH: &str = ".trash";
 /// The folder below the root for worktrees that are used again.
 pub(crate) const POOL: &str = ".pool";
 
+/// The folder below the root for what trees share, and for their layers over it.
+pub(crate) const OVERLAY: &str = ".overlay";
+
 /// The branch of a task.
 pub(crate) fn task_branch(run: &RunId, task: &TaskId) -> String {
     format!("orch/{run}/{task}")

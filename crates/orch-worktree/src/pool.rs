@@ -12,6 +12,8 @@
 mod limits;
 pub(crate) mod slot;
 
+pub(crate) use limits::is_nearly_full;
+
 use std::{
     collections::BTreeSet,
     fs::{self, File},

@@ -17,6 +17,9 @@ impl Repo {
         {
             return Ok(());
         }
+        if let Some(admin) = &site.admin {
+            self.overlay.take_apart(path, admin)?;
+        }
         if path.exists() {
             self.trash.take(path).map_err(io_error(doing()))?;
         }
@@ -33,11 +36,13 @@ impl Repo {
     }
 
     /// Makes a worktree whole again whose path leads nowhere, although its files are there.
-    pub(crate) fn revive(&self, path: &Path) -> Result<(), WorktreeError> {
-        match self.checkouts.admin_of(path) {
-            Some(admin) => self.pool.revive(path, &admin),
-            None => Ok(()),
+    pub(crate) async fn revive(&self, path: &Path) -> Result<(), WorktreeError> {
+        let Some(admin) = self.checkouts.admin_of(path) else { return Ok(()) };
+        self.pool.revive(path, &admin)?;
+        if self.overlay.revive(path, &admin)? {
+            return Ok(());
         }
+        self.remove(&Site { path: path.into(), admin: Some(admin) }).await
     }
 
     /// Deletes a branch that stands where it was seen; git refuses if it was moved meanwhile.

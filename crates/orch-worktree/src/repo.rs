@@ -3,19 +3,21 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use orch_model::{CommitId, RunId, ports::WorktreeError};
 
 use crate::{
     checkouts::Checkouts,
+    choose::TreeChoice,
     config::GitWorktreesConfig,
     error::{io_error, target_error},
     git::Git,
     kind::TreeKind,
     lock::{PlaceLocks, RepositoryLock},
     names::{self, HEADS},
+    overlay::Overlay,
     parse::{self, Reference, Version},
     pool::Pool,
     trash::Trash,
@@ -45,8 +47,11 @@ pub(crate) struct Repo {
     pub(crate) checkouts: Arc<Checkouts>,
     /// What is being deleted.
     pub(crate) trash: Arc<Trash>,
-    /// How worktrees are made.
+    /// How worktrees are to be made, and how they are.
     pub(crate) kind: TreeKind,
+    pub(crate) choice: OnceLock<TreeChoice>,
+    /// Trees that share their files.
+    pub(crate) overlay: Overlay,
     /// Worktrees that are used again.
     pub(crate) pool: Arc<Pool>,
     /// Packs whose content survives a power cut.
@@ -131,12 +136,22 @@ impl Repo {
         let checkouts = Arc::new(Checkouts::new(&common, main));
         let lock = Arc::new(RepositoryLock::new(&common));
         let parts = (Arc::clone(&checkouts), Arc::clone(&lock), Arc::clone(&trash));
-        let pool = Pool::new(&root, git.clone(), parts.0, parts.1, parts.2, config.pool);
+        let limits = config.pool.clone();
+        let overlay = Overlay::new(
+            &root,
+            git.clone(),
+            Arc::clone(&checkouts),
+            Arc::clone(&trash),
+            config.pool,
+        );
+        let pool = Pool::new(&root, git.clone(), parts.0, parts.1, parts.2, limits);
         Ok(Self {
             git,
             lock,
             checkouts,
             kind: config.kind,
+            choice: OnceLock::new(),
+            overlay,
             pool: Arc::new(pool),
             top,
             top_admin,

@@ -2,7 +2,7 @@ use std::fs;
 
 use orch_model::ports::{Release, WorktreeProvider};
 
-use crate::support::{Fixture, commit, git, message, request, work, write};
+use crate::support::{Fixture, commit, git, message, remove_folder, request, work, write};
 
 #[tokio::test]
 async fn a_half_made_worktree_is_replaced() {
@@ -68,7 +68,7 @@ async fn a_branch_with_commits_and_no_worktree_is_kept() {
     let fixture = Fixture::new();
     let provider = fixture.begun().await;
     let (worktree, tip) = work(&provider, "a", &[("a", "a")]).await;
-    fs::remove_dir_all(worktree.path()).unwrap();
+    remove_folder(worktree.path());
     let worktree = provider.acquire(request("a", 2)).await.unwrap();
     assert_eq!(fixture.tip("refs/orch/preserved/r1/a/1"), tip);
     assert_eq!(worktree.seal(&message("a")).await.unwrap().tip, None);

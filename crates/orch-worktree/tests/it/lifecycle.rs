@@ -3,7 +3,7 @@ use std::fs;
 use orch_model::ports::{Release, WorktreeError, WorktreeProvider};
 
 use crate::support::{
-    Fixture, commit, complete, git, merge, merged, message, request, work, write,
+    Fixture, commit, complete, git, merge, merged, message, remove_folder, request, work, write,
 };
 
 #[tokio::test]
@@ -264,7 +264,7 @@ async fn done_without_work_or_with_a_moved_head_leaves_nothing() {
     // The folder is gone already, as after an interrupted release.
     let (worktree, tip) = work(&provider, "b", &[("b", "b")]).await;
     merge(&provider, "b", &tip).await;
-    fs::remove_dir_all(worktree.path()).unwrap();
+    remove_folder(worktree.path());
     worktree.release(Release::Done).await.unwrap();
     assert_eq!(fixture.branches(), ["main", "orch/r1/target"]);
     assert_eq!(fixture.worktrees(), 0);

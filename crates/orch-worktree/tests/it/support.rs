@@ -84,6 +84,24 @@ pub(crate) fn write(folder: &Path, name: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
+/// Takes a worktree's folder away, as somebody may.
+pub(crate) fn remove_folder(path: &Path) {
+    let _ = Command::new("umount").args(["--quiet", "--lazy"]).arg(path).status();
+    fs::remove_dir_all(path).unwrap();
+}
+
+/// What was mounted by a test that did not give it back.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let root = self.root();
+        let ours = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for place in ours.filter(|place| Path::new(place).starts_with(&root)) {
+            let _ = Command::new("umount").args(["--lazy", place]).status();
+        }
+    }
+}
+
 impl Fixture {
     pub(crate) fn new() -> Self {
         Self::with_init(&["init", "--quiet", "-b", "main"])
@@ -178,7 +196,7 @@ impl Fixture {
     pub(crate) fn is_tidy(&self) -> bool {
         let entries = fs::read_dir(self.root()).into_iter().flatten();
         let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
-        names.iter().all(|name| [".pool", ".base"].iter().any(|ours| name == ours))
+        names.iter().all(|name| [".pool", ".overlay"].iter().any(|ours| name == ours))
     }
 
     /// All bytes of the checkout and of its index and HEAD, with the times of the index.
