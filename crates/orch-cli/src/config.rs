@@ -7,7 +7,9 @@ use orch_model::{
     Span, ValidPlan,
     event::RunSettings,
     plan::spec::{OnFailure, Schedule},
+    size::ByteSize,
 };
+use orch_worktree::{TreeConfig, TreeKind};
 
 use crate::app::{Overrides, ScheduleArg};
 
@@ -77,6 +79,11 @@ keys! {
     Silence "silence" "how long an agent may do nothing before that is told",
     PassEnv "pass_env" "variables that agents inherit besides the usual ones: NAME, PREFIX_* or *",
     WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
+    WorktreeKind "worktree_kind" "how worktrees are made: auto, worktree, pool or overlay",
+    WorktreePoolSize "worktree_pool_size" "with the pool: how many idle worktrees are kept, at most",
+    WorktreePoolDisk "worktree_pool_disk" "with the pool: the space that idle worktrees may take",
+    WorktreePoolIgnored "worktree_pool_ignored" "with the pool: keep or clean what git ignores (build caches)",
+    WorktreeFreeDisk "worktree_free_disk" "no idle worktree is kept while less of the disk is free",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
 }
@@ -157,6 +164,7 @@ impl Config {
         let names = self.get(Key::PassEnv).value.split([',', ' ']);
         config.pass_env = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
         config.worktree_root = (!root.is_empty()).then(|| root.into());
+        config.trees = self.trees();
         config.lock_dir = self.lock_dir();
         config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
         config.schedule = overrides.schedule.map(|schedule| match schedule {
@@ -164,6 +172,17 @@ impl Config {
             ScheduleArg::Waves => Schedule::Waves,
         });
         config
+    }
+
+    /// How worktrees are made.
+    pub(crate) fn trees(&self) -> TreeConfig {
+        let mut trees = TreeConfig::default();
+        trees.kind = self.value(Key::WorktreeKind);
+        trees.pool.size = self.value(Key::WorktreePoolSize);
+        trees.pool.disk = self.value::<ByteSize>(Key::WorktreePoolDisk).0;
+        trees.pool.free_floor = self.value::<ByteSize>(Key::WorktreeFreeDisk).0;
+        trees.pool.keep_ignored = self.get(Key::WorktreePoolIgnored).value == "keep";
+        trees
     }
 
     /// Where locks are kept, if anywhere else than by custom.
@@ -205,6 +224,7 @@ impl Config {
 
 fn built_in(key: Key) -> String {
     let settings = RunSettings::default();
+    let trees = TreeConfig::default();
     match key {
         Key::MaxConcurrency => settings.max_concurrency.to_string(),
         Key::Schedule => schedule_name(settings.schedule).into(),
@@ -216,6 +236,11 @@ fn built_in(key: Key) -> String {
         Key::BackoffMax => settings.backoff_max.to_string(),
         Key::Silence => "10m".into(),
         Key::PassEnv | Key::WorktreeRoot | Key::LockDir => String::new(),
+        Key::WorktreeKind => trees.kind.to_string(),
+        Key::WorktreePoolSize => trees.pool.size.to_string(),
+        Key::WorktreePoolDisk => ByteSize(trees.pool.disk).to_string(),
+        Key::WorktreePoolIgnored => if trees.pool.keep_ignored { "keep" } else { "clean" }.into(),
+        Key::WorktreeFreeDisk => ByteSize(trees.pool.free_floor).to_string(),
         Key::Live => "auto".into(),
     }
 }
@@ -229,7 +254,10 @@ fn check(key: Key, value: &str) -> Result<(), String> {
             Ok(1..) => Ok(()),
             _ => Err(format!("`{value}` is not a whole number from 1 on")),
         },
-        Key::MaxPerWave => {
+        Key::WorktreeKind => value.parse::<TreeKind>().map(|_| ()),
+        Key::WorktreePoolDisk | Key::WorktreeFreeDisk => value.parse::<ByteSize>().map(|_| ()),
+        Key::WorktreePoolIgnored => one_of(["keep", "clean"].contains(&value), "keep, clean"),
+        Key::MaxPerWave | Key::WorktreePoolSize => {
             value.parse::<u32>().map(|_| ()).map_err(|_| format!("`{value}` is not a whole number"))
         }
         Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax | Key::Silence => {
@@ -296,6 +324,7 @@ mod tests {
         assert_eq!(config.defaults, RunSettings::default());
         assert_eq!((config.max_concurrency, config.schedule), (None, None));
         assert_eq!((config.worktree_root, config.lock_dir), (None, None));
+        assert_eq!(config.trees, TreeConfig::default());
     }
 
     #[test]
@@ -313,6 +342,11 @@ mod tests {
             (Key::Silence, "5m"),
             (Key::PassEnv, "AWS_*, DATABASE_URL"),
             (Key::WorktreeRoot, "/trees"),
+            (Key::WorktreeKind, "pool"),
+            (Key::WorktreePoolSize, "3"),
+            (Key::WorktreePoolDisk, "4GiB"),
+            (Key::WorktreePoolIgnored, "clean"),
+            (Key::WorktreeFreeDisk, "5GiB"),
             (Key::LockDir, "/locks"),
             (Key::Live, "never"),
         ] {
@@ -337,6 +371,9 @@ mod tests {
         assert_eq!(engine.silence, Some(std::time::Duration::from_secs(300)));
         assert_eq!(engine.worktree_root, Some("/trees".into()));
         assert_eq!(engine.lock_dir, Some("/locks".into()));
+        let (trees, pool) = (&engine.trees, &engine.trees.pool);
+        assert_eq!((trees.kind, pool.size, pool.disk), (TreeKind::Pool, 3, 4 << 30));
+        assert_eq!((pool.free_floor, pool.keep_ignored), (5 << 30, false));
     }
 
     #[test]
@@ -365,6 +402,9 @@ mod tests {
             (Key::Schedule, "later", "ready, waves"),
             (Key::OnFailure, "cry", "continue, stop"),
             (Key::Live, "yes", "auto, always, never"),
+            (Key::WorktreeKind, "copy", "auto, worktree, pool, overlay"),
+            (Key::WorktreePoolDisk, "much", "2GB"),
+            (Key::WorktreePoolIgnored, "no", "keep, clean"),
         ] {
             let wrong = Config::built_in().set(key, value, file()).unwrap_err();
             assert!(wrong.contains(cure) && wrong.contains(value), "{wrong}");

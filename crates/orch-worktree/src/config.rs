@@ -13,10 +13,8 @@ pub struct GitWorktreesConfig {
     /// Where worktrees are made, as `<root>/<run>/<task>`; `None`: beside the repository, in
     /// `<repository>.worktrees`. A relative path counts from the top folder of the repository.
     pub root: Option<PathBuf>,
-    /// How worktrees are made. Default: [`TreeKind::Auto`].
-    pub kind: TreeKind,
-    /// What is kept for [`TreeKind::Pool`].
-    pub pool: PoolConfig,
+    /// How worktrees are made.
+    pub trees: TreeConfig,
     /// The git to run; by default the one that `PATH` finds.
     pub git: OsString,
     /// Variables that every git command gets in addition to those of this process.
@@ -30,8 +28,7 @@ impl GitWorktreesConfig {
         Self {
             repository: repository.into(),
             root: None,
-            kind: TreeKind::default(),
-            pool: PoolConfig::default(),
+            trees: TreeConfig::default(),
             git: "git".into(),
             environment: Vec::new(),
         }
@@ -46,15 +43,8 @@ impl GitWorktreesConfig {
 
     /// Makes worktrees in this way.
     #[must_use]
-    pub fn kind(mut self, kind: TreeKind) -> Self {
-        self.kind = kind;
-        self
-    }
-
-    /// Limits what the pool keeps.
-    #[must_use]
-    pub fn pool(mut self, pool: PoolConfig) -> Self {
-        self.pool = pool;
+    pub fn trees(mut self, trees: TreeConfig) -> Self {
+        self.trees = trees;
         self
     }
 
@@ -64,6 +54,16 @@ impl GitWorktreesConfig {
         self.environment.push((name.into(), value.into()));
         self
     }
+}
+
+/// How worktrees are made, and what each of them gets besides the files of its commit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct TreeConfig {
+    /// How they are made. Default: [`TreeKind::Auto`].
+    pub kind: TreeKind,
+    /// What is kept for [`TreeKind::Pool`].
+    pub pool: PoolConfig,
 }
 
 /// What is kept for [`TreeKind::Pool`] while no task uses it.

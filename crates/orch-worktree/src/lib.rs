@@ -81,7 +81,7 @@ mod tidy;
 mod trash;
 
 pub use choose::TreeChoice;
-pub use config::{GitWorktreesConfig, PoolConfig};
+pub use config::{GitWorktreesConfig, PoolConfig, TreeConfig};
 pub use inspect::{FoundBranch, FoundWorktree, Inspection};
 pub use kind::TreeKind;
 pub use locks::GitLock;

@@ -136,20 +136,20 @@ impl Repo {
         let checkouts = Arc::new(Checkouts::new(&common, main));
         let lock = Arc::new(RepositoryLock::new(&common));
         let parts = (Arc::clone(&checkouts), Arc::clone(&lock), Arc::clone(&trash));
-        let limits = config.pool.clone();
+        let limits = config.trees.pool.clone();
         let overlay = Overlay::new(
             &root,
             git.clone(),
             Arc::clone(&checkouts),
             Arc::clone(&trash),
-            config.pool,
+            config.trees.pool,
         );
         let pool = Pool::new(&root, git.clone(), parts.0, parts.1, parts.2, limits);
         Ok(Self {
             git,
             lock,
             checkouts,
-            kind: config.kind,
+            kind: config.trees.kind,
             choice: OnceLock::new(),
             overlay,
             pool: Arc::new(pool),

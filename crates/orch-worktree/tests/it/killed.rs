@@ -10,7 +10,7 @@ use orch_worktree::{GitWorktrees, GitWorktreesConfig};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Fixture, finish, git, merge, merge_request, merged, message, request, work, write,
+    Fixture, finish, git, merge, merge_request, merged, message, request, trees, work, write,
 };
 
 const REPOSITORY: &str = "ORCH_TEST_REPOSITORY";
@@ -27,7 +27,7 @@ async fn victim() {
     let Some(repository) = std::env::var_os(REPOSITORY) else { return };
     let round = std::env::var(ROUND).unwrap();
     let provider =
-        GitWorktrees::open(GitWorktreesConfig::new(repository).kind(crate::KIND)).await.unwrap();
+        GitWorktrees::open(GitWorktreesConfig::new(repository).trees(trees())).await.unwrap();
     let mut tasks = JoinSet::new();
     for n in 0..TASKS {
         let (provider, name) = (provider.clone(), name(&round, n));

@@ -15,7 +15,7 @@ use orch_model::{
         WorktreeProvider, WorktreeRequest,
     },
 };
-use orch_worktree::{GitWorktrees, GitWorktreesConfig};
+use orch_worktree::{GitWorktrees, GitWorktreesConfig, TreeConfig};
 use tempfile::TempDir;
 
 pub(crate) struct Fixture {
@@ -50,6 +50,13 @@ pub(crate) fn merge_request(task: &str, commit: &CommitId) -> MergeRequest {
         branch: format!("orch/r1/{task}"),
         message: message(task),
     }
+}
+
+/// The kind that is tested.
+pub(crate) fn trees() -> TreeConfig {
+    let mut trees = TreeConfig::default();
+    trees.kind = crate::KIND;
+    trees
 }
 
 /// Runs git as a user would, apart from the user's configuration.
@@ -130,7 +137,7 @@ impl Fixture {
 
     pub(crate) fn config(&self) -> GitWorktreesConfig {
         GitWorktreesConfig::new(&self.repo)
-            .kind(crate::KIND)
+            .trees(trees())
             .environment("GIT_CONFIG_GLOBAL", "/dev/null")
             .environment("GIT_CONFIG_SYSTEM", "/dev/null")
     }

@@ -10,7 +10,7 @@ use orch_model::ports::{GcRequest, Release, WorktreeProvider};
 use orch_worktree::{GitWorktrees, PoolConfig};
 
 use crate::support::{
-    Fixture, complete, finish, git, merge, merged, message, request, task_id, work, write,
+    Fixture, complete, finish, git, merge, merged, message, request, task_id, trees, work, write,
 };
 
 fn slots(fixture: &Fixture) -> Vec<PathBuf> {
@@ -26,9 +26,9 @@ fn mark(slot: &Path) -> PathBuf {
 }
 
 async fn open(fixture: &Fixture, change: impl FnOnce(&mut PoolConfig)) -> GitWorktrees {
-    let mut pool = PoolConfig::default();
-    change(&mut pool);
-    GitWorktrees::open(fixture.config().pool(pool)).await.unwrap()
+    let mut trees = trees();
+    change(&mut trees.pool);
+    GitWorktrees::open(fixture.config().trees(trees)).await.unwrap()
 }
 
 #[tokio::test]
