@@ -9,6 +9,7 @@ use orch_model::{
     plan::spec::{OnFailure, Schedule},
     resources::Contended,
 };
+use orch_worktree::{TreeConfig, TreeKind};
 
 use crate::app::{Overrides, ScheduleArg};
 
@@ -83,6 +84,11 @@ keys! {
     PassEnv "pass_env" "variables that agents inherit besides the usual ones: NAME, PREFIX_* or *",
     Redact "redact" "regular expressions of what is taken out of output, besides the values of secret variables",
     WorktreeRoot "worktree_root" "the folder for worktrees (empty: <repository>.worktrees)",
+    WorktreeKind "worktree_kind" "how worktrees are made: auto, worktree, pool or overlay",
+    WorktreePoolSize "worktree_pool_size" "with the pool: how many idle worktrees are kept, at most",
+    WorktreePoolDisk "worktree_pool_disk" "with the pool: the space that idle worktrees may take",
+    WorktreePoolIgnored "worktree_pool_ignored" "with the pool: keep or clean what git ignores (build caches)",
+    WorktreeFreeDisk "worktree_free_disk" "no idle worktree is kept while less of the disk is free",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
 }
@@ -179,6 +185,7 @@ impl Config {
         config.pass_env = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
         config.redact = patterns(&self.get(Key::Redact).value);
         config.worktree_root = (!root.is_empty()).then(|| root.into());
+        config.trees = self.trees();
         config.lock_dir = self.lock_dir();
         config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
         config.schedule = overrides.schedule.map(|schedule| match schedule {
@@ -186,6 +193,17 @@ impl Config {
             ScheduleArg::Waves => Schedule::Waves,
         });
         config
+    }
+
+    /// How worktrees are made.
+    pub(crate) fn trees(&self) -> TreeConfig {
+        let mut trees = TreeConfig::default();
+        trees.kind = self.value(Key::WorktreeKind);
+        trees.pool.size = self.value(Key::WorktreePoolSize);
+        trees.pool.disk = self.value::<ByteSize>(Key::WorktreePoolDisk).0;
+        trees.pool.free_floor = self.value::<ByteSize>(Key::WorktreeFreeDisk).0;
+        trees.pool.keep_ignored = self.get(Key::WorktreePoolIgnored).value == "keep";
+        trees
     }
 
     /// Where locks are kept, if anywhere else than by custom.
@@ -230,6 +248,7 @@ impl Config {
 
 fn built_in(key: Key) -> String {
     let settings = RunSettings::default();
+    let trees = TreeConfig::default();
     match key {
         Key::MaxConcurrency => settings.max_concurrency.to_string(),
         Key::Schedule => schedule_name(settings.schedule).into(),
@@ -248,6 +267,11 @@ fn built_in(key: Key) -> String {
         }
         Key::Silence => "10m".into(),
         Key::PassEnv | Key::Redact | Key::WorktreeRoot | Key::LockDir => String::new(),
+        Key::WorktreeKind => trees.kind.to_string(),
+        Key::WorktreePoolSize => trees.pool.size.to_string(),
+        Key::WorktreePoolDisk => ByteSize(trees.pool.disk).to_string(),
+        Key::WorktreePoolIgnored => if trees.pool.keep_ignored { "keep" } else { "clean" }.into(),
+        Key::WorktreeFreeDisk => ByteSize(trees.pool.free_floor).to_string(),
         Key::Live => "auto".into(),
     }
 }
@@ -261,7 +285,10 @@ fn check(key: Key, value: &str) -> Result<(), String> {
             Ok(1..) => Ok(()),
             _ => Err(format!("`{value}` is not a whole number from 1 on")),
         },
-        Key::MaxPerWave => {
+        Key::WorktreeKind => value.parse::<TreeKind>().map(|_| ()),
+        Key::WorktreePoolDisk | Key::WorktreeFreeDisk => value.parse::<ByteSize>().map(|_| ()),
+        Key::WorktreePoolIgnored => one_of(["keep", "clean"].contains(&value), "keep, clean"),
+        Key::MaxPerWave | Key::WorktreePoolSize => {
             value.parse::<u32>().map(|_| ()).map_err(|_| format!("`{value}` is not a whole number"))
         }
         Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax | Key::Silence => {
@@ -342,6 +369,7 @@ mod tests {
         assert_eq!(config.defaults, RunSettings::default());
         assert_eq!((config.max_concurrency, config.schedule), (None, None));
         assert_eq!((config.worktree_root, config.lock_dir), (None, None));
+        assert_eq!(config.trees, TreeConfig::default());
     }
 
     #[test]
@@ -364,6 +392,11 @@ mod tests {
             (Key::PassEnv, "AWS_*, DATABASE_URL"),
             (Key::Redact, "id-[0-9]+\nkey=\\S+"),
             (Key::WorktreeRoot, "/trees"),
+            (Key::WorktreeKind, "pool"),
+            (Key::WorktreePoolSize, "3"),
+            (Key::WorktreePoolDisk, "4GiB"),
+            (Key::WorktreePoolIgnored, "clean"),
+            (Key::WorktreeFreeDisk, "5GiB"),
             (Key::LockDir, "/locks"),
             (Key::Live, "never"),
         ] {
@@ -393,6 +426,9 @@ mod tests {
         assert_eq!(engine.silence, Some(std::time::Duration::from_secs(300)));
         assert_eq!(engine.worktree_root, Some("/trees".into()));
         assert_eq!(engine.lock_dir, Some("/locks".into()));
+        let (trees, pool) = (&engine.trees, &engine.trees.pool);
+        assert_eq!((trees.kind, pool.size, pool.disk), (TreeKind::Pool, 3, 4 << 30));
+        assert_eq!((pool.free_floor, pool.keep_ignored), (5 << 30, false));
     }
 
     #[test]
@@ -424,6 +460,9 @@ mod tests {
             (Key::MinFreeDisk, "5", "64MiB"),
             (Key::Pressure, "disk", "cpu, memory, io"),
             (Key::Redact, "a(b", "bad pattern"),
+            (Key::WorktreeKind, "copy", "auto, worktree, pool, overlay"),
+            (Key::WorktreePoolDisk, "much", "2GB"),
+            (Key::WorktreePoolIgnored, "no", "keep, clean"),
         ] {
             let wrong = Config::built_in().set(key, value, file()).unwrap_err();
             assert!(wrong.contains(cure) && wrong.contains(value), "{wrong}");

@@ -26,6 +26,9 @@ pub struct EngineConfig {
     pub redact: Vec<String>,
     /// Where worktrees are made. Default: beside the repository, in `<repository>.worktrees`.
     pub worktree_root: Option<PathBuf>,
+    /// How worktrees are made.
+    #[cfg(feature = "defaults")]
+    pub trees: orch_worktree::TreeConfig,
     /// Where locks are kept. Repositories that share a folder exclude one another by name, as is
     /// needed for ports. Default: `locks` where runs are recorded.
     pub lock_dir: Option<PathBuf>,

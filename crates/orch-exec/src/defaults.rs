@@ -57,7 +57,8 @@ pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
         builder.locks = Some(Arc::new(FileLocks::open(dir)?));
     }
     if builder.worktrees.is_none() {
-        let mut config = GitWorktreesConfig::new(&builder.workspace);
+        let mut config =
+            GitWorktreesConfig::new(&builder.workspace).trees(builder.config.trees.clone());
         if let Some(root) = &builder.config.worktree_root {
             config = config.root(root);
         }

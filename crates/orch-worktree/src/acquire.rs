@@ -2,7 +2,8 @@
 //!
 //! `git worktree add` fails when several run at once, so it is serialised, and kept short by
 //! `--no-checkout`; the checkout itself runs in parallel. The worktree is locked from its first
-//! moment, so that no `git worktree prune` takes it.
+//! moment, so that no `git worktree prune` takes it. Where worktrees are used again, one of the pool is
+//! taken instead.
 
 use std::{
     fs,
@@ -18,6 +19,7 @@ use orch_model::{
 
 use crate::{
     error::io_error,
+    kind::TreeKind,
     mend::set_aside,
     names,
     preserve::{Owner, Site, refuse_nested, status_of},
@@ -34,6 +36,7 @@ impl Repo {
         let branch = names::task_branch(&request.run, &request.task);
         let path = self.root.join(request.run.as_str()).join(names::folder(&request));
         let _place = self.places.hold(&path).await;
+        self.revive(&path).await?;
         let head = names::head(&branch);
         let tips = match self.settle(&run, Some(&head)).await {
             Err(WorktreeError::Git { .. }) if self.drop_unreadable(&branch).await? => {
@@ -48,7 +51,10 @@ impl Repo {
         let admin = match reused {
             Some(admin) => admin,
             None => {
-                let leftovers = tips.other.is_some() || path.exists();
+                let leftovers = tips.other.is_some()
+                    || path.exists()
+                    || path.is_symlink()
+                    || self.checkouts.admin_of(&path).is_some();
                 self.fresh(&path, &branch, &base, owner, leftovers).await?
             }
         };
@@ -72,6 +78,7 @@ impl Repo {
         place: Place,
     ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
         let run = self.run(&request.run).await?;
+        self.revive(&place.path).await?;
         let Some(admin) = self.checkouts.admin_of(&place.path) else { return Ok(None) };
         let reason = names::lock_reason(&request.run, &request.task, request.attempt);
         let locked = fs::read_to_string(admin.join("locked")).unwrap_or_default();
@@ -103,6 +110,14 @@ impl Repo {
         if leftovers {
             self.recover(path, branch, owner).await?;
         }
+        if self.choice().kind == TreeKind::Pool {
+            let reason = names::lock_reason(&owner.run.id, owner.task, owner.attempt);
+            match self.pool.lend(path, branch, base, &reason).await {
+                Ok(admin) => return Ok(admin),
+                // What is slower may work, or says better what is wrong.
+                Err(error) => tracing::warn!(%error, "the pool has no worktree"),
+            }
+        }
         let admin = match self.add(path, branch, base, owner).await {
             Ok(admin) => admin,
             Err(error) => {
@@ -119,6 +134,15 @@ impl Repo {
                 }
             }
         };
+        if self.choice().kind == TreeKind::Overlay {
+            match self.overlay.fill(path, &admin, &owner.run.id, base).await {
+                Ok(()) => return Ok(admin),
+                Err(error) => {
+                    tracing::warn!(%error, "an overlay can't be used");
+                    self.overlay.give_up(path, &admin)?;
+                }
+            }
+        }
         let git = self.git.on_worktree(&admin, path);
         if let Err(error) = git.run(["read-tree", "--reset", "-u", base.as_str()]).await {
             let site = Site { path: path.into(), admin: Some(admin) };

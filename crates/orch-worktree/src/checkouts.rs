@@ -34,6 +34,10 @@ impl Checkout {
     }
 }
 
+/// The file in a worktree's git folder that says under which path it is lent to a task, where that is
+/// another than its own.
+pub(crate) const PLACE: &str = "orch-place";
+
 /// What was begun in a work tree and not finished, for a person.
 pub(crate) fn in_progress(admin: &Path) -> Option<&'static str> {
     const SIGNS: &[(&str, &str)] = &[
@@ -75,7 +79,11 @@ impl Checkouts {
             HashMap::new()
         };
         let branch = |path: &Path, admin: &Path| {
-            if self.reftable { listed.get(path).cloned().flatten() } else { branch_of(admin) }
+            if !self.reftable {
+                return branch_of(admin);
+            }
+            let folder = self.folder_of(admin);
+            listed.get(folder.as_deref().unwrap_or(path)).cloned().flatten()
         };
         let main = self.main.iter().map(|path| (path.clone(), self.common.clone()));
         Ok(main
@@ -89,22 +97,50 @@ impl Checkouts {
         self.linked().find(|(linked, _)| linked == path).map(|(_, admin)| admin)
     }
 
-    /// Path and git folder of the linked worktrees.
+    /// Path and git folder of the linked worktrees; of one that is lent, the path that it is lent
+    /// under.
     pub(crate) fn linked(&self) -> impl Iterator<Item = (PathBuf, PathBuf)> {
-        let entries = fs::read_dir(self.common.join("worktrees")).into_iter().flatten();
-        entries.filter_map(Result::ok).filter_map(|entry| {
-            let admin = entry.path();
-            let link = fs::read_to_string(admin.join("gitdir")).ok()?;
-            let link = Path::new(link.trim_end_matches('\n'));
-            let folder = link.parent()?.to_path_buf();
-            if link.is_absolute() {
-                return Some((folder, admin));
-            }
-            // Newer versions of git can be told to write relative links.
-            let folder = admin.join(folder);
-            Some((folder.canonicalize().unwrap_or(folder), admin))
+        self.entries().filter_map(|admin| {
+            let path = lent_to(&admin).or_else(|| self.folder_of(&admin))?;
+            Some((path, admin))
         })
     }
+
+    fn entries(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = fs::read_dir(self.common.join("worktrees")).into_iter().flatten();
+        entries.filter_map(Result::ok).map(|entry| entry.path())
+    }
+
+    /// The folder of a linked worktree, given its git folder.
+    pub(crate) fn folder_of(&self, admin: &Path) -> Option<PathBuf> {
+        let link = fs::read_to_string(admin.join("gitdir")).ok()?;
+        let link = Path::new(link.trim_end_matches('\n'));
+        let folder = link.parent()?.to_path_buf();
+        if link.is_absolute() {
+            return Some(folder);
+        }
+        // Newer versions of git can be told to write relative links.
+        let folder = admin.join(folder);
+        Some(folder.canonicalize().unwrap_or(folder))
+    }
+
+    /// The git folder of the worktree in a folder, and the path that it is lent under.
+    pub(crate) fn lent_from(&self, folder: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
+        let admin =
+            self.entries().find(|admin| self.folder_of(admin).as_deref() == Some(folder))?;
+        let path = lent_to(&admin);
+        Some((admin, path))
+    }
+
+    pub(crate) const fn is_reftable(&self) -> bool {
+        self.reftable
+    }
+}
+
+fn lent_to(admin: &Path) -> Option<PathBuf> {
+    let path = fs::read_to_string(admin.join(PLACE)).ok()?;
+    let path = path.trim_end_matches('\n');
+    (!path.is_empty()).then(|| path.into())
 }
 
 /// The branch that HEAD names.

@@ -1,6 +1,8 @@
 //! Where the repository is and where worktrees go.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use crate::kind::TreeKind;
 
 /// How [`GitWorktrees`](crate::GitWorktrees) is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub struct GitWorktreesConfig {
     /// Where worktrees are made, as `<root>/<run>/<task>`; `None`: beside the repository, in
     /// `<repository>.worktrees`. A relative path counts from the top folder of the repository.
     pub root: Option<PathBuf>,
+    /// How worktrees are made.
+    pub trees: TreeConfig,
     /// The git to run; by default the one that `PATH` finds.
     pub git: OsString,
     /// Variables that every git command gets in addition to those of this process.
@@ -24,6 +28,7 @@ impl GitWorktreesConfig {
         Self {
             repository: repository.into(),
             root: None,
+            trees: TreeConfig::default(),
             git: "git".into(),
             environment: Vec::new(),
         }
@@ -36,10 +41,55 @@ impl GitWorktreesConfig {
         self
     }
 
+    /// Makes worktrees in this way.
+    #[must_use]
+    pub fn trees(mut self, trees: TreeConfig) -> Self {
+        self.trees = trees;
+        self
+    }
+
     /// Sets a variable for every git command.
     #[must_use]
     pub fn environment(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
+    }
+}
+
+/// How worktrees are made, and what each of them gets besides the files of its commit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct TreeConfig {
+    /// How they are made. Default: [`TreeKind::Auto`].
+    pub kind: TreeKind,
+    /// What is kept for [`TreeKind::Pool`].
+    pub pool: PoolConfig,
+}
+
+/// What is kept for [`TreeKind::Pool`] while no task uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolConfig {
+    /// How many worktrees, at most. Default: 8.
+    pub size: usize,
+    /// How long one may lie idle. Default: a week.
+    pub age: Duration,
+    /// How much space they may take together, in bytes. Default: 50 GiB.
+    pub disk: u64,
+    /// Worktrees are not kept while less than so many bytes of the disk are free. Default: 2 GiB.
+    pub free_floor: u64,
+    /// Whether files that git ignores, such as build caches, are left for the next task. Default: yes.
+    pub keep_ignored: bool,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            size: 8,
+            age: Duration::from_secs(7 * 24 * 60 * 60),
+            disk: 50 << 30,
+            free_floor: 2 << 30,
+            keep_ignored: true,
+        }
     }
 }

@@ -17,6 +17,7 @@ use orch_model::{
 use crate::{
     checkouts::in_progress,
     error::io_error,
+    mend::set_aside,
     names::{self, HEADS, OURS, PRESERVED, RUNS},
     preserve::{Site, status_of},
     repo::Repo,
@@ -46,6 +47,8 @@ impl Repo {
         collection.branches().await?;
         collection.folders()?;
         if !request.dry_run {
+            self.pool.keep_limits().await?;
+            self.overlay.keep_limits().await?;
             self.trash.settle().await;
             let _ = fs::remove_dir(&self.root);
         }
@@ -100,6 +103,7 @@ impl Collection<'_> {
             }
         }
         for (path, admin) in sites {
+            self.repo.revive(&path).await?;
             if admin.is_none() && fs::read_dir(&path).is_ok_and(|mut all| all.next().is_none()) {
                 continue;
             }
@@ -239,6 +243,13 @@ impl Collection<'_> {
             for entry in fs::read_dir(&run).into_iter().flatten().filter_map(Result::ok) {
                 let path = entry.path();
                 if self.gone.contains(&path) {
+                    continue;
+                }
+                if path.is_symlink() && self.repo.checkouts.admin_of(&path).is_none() {
+                    // It led to a worktree of the pool that is lent to nobody now.
+                    if !self.request.dry_run {
+                        set_aside(&path)?;
+                    }
                     continue;
                 }
                 let empty = fs::read_dir(&path).is_ok_and(|mut all| all.next().is_none());

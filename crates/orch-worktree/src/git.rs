@@ -220,6 +220,12 @@ impl Call<'_> {
         Ok(self)
     }
 
+    /// The same with a locked file of any kind.
+    pub(crate) fn with_lock(mut self, lock: File) -> Self {
+        self.held = Some(lock);
+        self
+    }
+
     /// Runs it; how it ends is data.
     ///
     /// A dropped future does not end the process: git finishes what it began.

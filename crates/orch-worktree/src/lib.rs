@@ -40,6 +40,8 @@
 //! | `refs/orch/preserved/<run>/<task>/<attempt>` | the work of an attempt that was repeated |
 //! | `refs/orch/runs/<run>/candidate` | what the merge queue verifies |
 //! | `refs/orch/runs/<run>/{target,base,delivered}` | the target branch (symbolic), where it stood, and what was delivered to it; forgotten by `gc` |
+//! | `<common git folder>/worktrees/<n>/orch-place` | under which path a worktree of the pool is lent |
+//! | `<common git folder>/worktrees/<n>/orch-overlay` | the layers that a worktree is made of |
 //! | `<common git folder>/orch-worktree.lock` | serialises the making and removing of worktrees |
 //!
 //! # What this relies on
@@ -54,6 +56,7 @@
 mod acquire;
 mod begin;
 mod checkouts;
+mod choose;
 mod clear;
 mod config;
 mod deliver;
@@ -62,12 +65,15 @@ mod error;
 mod gc;
 mod git;
 mod inspect;
+mod kind;
 mod lock;
 mod locks;
 mod mend;
 mod merge;
 mod names;
+mod overlay;
 mod parse;
+mod pool;
 mod preserve;
 mod provider;
 mod remove;
@@ -77,7 +83,9 @@ mod stack;
 mod tidy;
 mod trash;
 
-pub use config::GitWorktreesConfig;
+pub use choose::TreeChoice;
+pub use config::{GitWorktreesConfig, PoolConfig, TreeConfig};
 pub use inspect::{FoundBranch, FoundWorktree, Inspection};
+pub use kind::TreeKind;
 pub use locks::GitLock;
 pub use provider::GitWorktrees;

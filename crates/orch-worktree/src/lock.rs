@@ -49,7 +49,12 @@ impl Drop for Held {
 
 impl RepositoryLock {
     pub(crate) fn new(common: &Path) -> Self {
-        Self { file: common.join(locks::OWN), here: Arc::default() }
+        Self::at(common.join(locks::OWN))
+    }
+
+    /// One in a file of its own, for something else.
+    pub(crate) fn at(file: PathBuf) -> Self {
+        Self { file, here: Arc::default() }
     }
 
     /// Waits for the lock, first within the process, then for other processes.

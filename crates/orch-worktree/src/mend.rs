@@ -63,7 +63,14 @@ impl Repo {
         why: &WorktreeError,
     ) -> Result<(), WorktreeError> {
         tracing::warn!(path = %site.path.display(), %why, "a worktree can't be read");
-        set_aside(&site.path)?;
+        if let Some(admin) = &site.admin {
+            self.overlay.put_aside(&site.path, admin)?;
+        }
+        let lent = site.admin.as_ref().and_then(|admin| self.checkouts.folder_of(admin));
+        match lent.filter(|folder| *folder != site.path && folder.is_dir()) {
+            Some(folder) => move_aside(&folder, &site.path)?,
+            None => set_aside(&site.path)?,
+        }
         self.remove(site).await
     }
 }
@@ -72,6 +79,10 @@ impl Repo {
 /// are moved out of the way, beside the place where they were.
 pub(crate) fn set_aside(path: &Path) -> Result<(), WorktreeError> {
     let doing = format!("moving {} out of the way", path.display());
+    if path.is_symlink() {
+        // Of a worktree that is not lent under this path any more. A link holds no work.
+        return fs::remove_file(path).map_err(io_error(doing));
+    }
     let empty = match fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
@@ -80,11 +91,17 @@ pub(crate) fn set_aside(path: &Path) -> Result<(), WorktreeError> {
     if empty || !path.exists() {
         return Ok(());
     }
+    move_aside(path, path)
+}
+
+/// Moves a folder to a free name beside a path.
+pub(crate) fn move_aside(folder: &Path, path: &Path) -> Result<(), WorktreeError> {
+    let doing = format!("moving {} out of the way", folder.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let free = (1..)
         .map(|n| path.with_file_name(format!("{name}.found-{n}")))
         .find(|aside| !aside.exists())
         .unwrap_or_default();
     tracing::warn!(path = %path.display(), aside = %free.display(), "files in the place of a worktree are moved");
-    fs::rename(path, free).map_err(io_error(doing))
+    fs::rename(folder, free).map_err(io_error(doing))
 }

@@ -22,6 +22,11 @@ pub(crate) const TRASH: &str = ".trash";
 pub(crate) const CANDIDATE: &str = "candidate";
 /// The folder of the merge queue below that of a run. No task can have this name.
 pub(crate) const MERGE_QUEUE: &str = "@merge-queue";
+/// The folder below the root for worktrees that are used again.
+pub(crate) const POOL: &str = ".pool";
+
+/// The folder below the root for what trees share, and for their layers over it.
+pub(crate) const OVERLAY: &str = ".overlay";
 
 /// The branch of a task.
 pub(crate) fn task_branch(run: &RunId, task: &TaskId) -> String {

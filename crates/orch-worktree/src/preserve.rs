@@ -3,7 +3,8 @@
 //! `index.lock`. The worktree itself is not changed.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -101,8 +102,8 @@ impl Repo {
         message: &CommitMessage,
     ) -> Result<CommitId, WorktreeError> {
         let index = admin.join("orch-index");
-        let copied = fs::copy(admin.join("index"), &index);
-        copied.map_err(io_error(format!("copying the index of {}", path.display())))?;
+        copy_index(&admin.join("index"), &index)
+            .map_err(io_error(format!("copying the index of {}", path.display())))?;
         let git = self.git.on_worktree(admin, path);
         let tree = async {
             git.call(["add", "--all", "--", "."]).index(&index).answer().await?.success()?;
@@ -225,6 +226,14 @@ impl Repo {
         }
         Ok(())
     }
+}
+
+/// Copies an index with its time: git reads files again that were changed at the moment at which the
+/// index was written, or later.
+fn copy_index(index: &Path, copy: &Path) -> io::Result<()> {
+    let time = fs::metadata(index)?.modified()?;
+    fs::copy(index, copy)?;
+    File::options().write(true).open(copy)?.set_modified(time)
 }
 
 /// The git folders below a folder.

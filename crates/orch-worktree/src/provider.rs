@@ -15,7 +15,10 @@ use orch_model::{
     },
 };
 
-use crate::{config::GitWorktreesConfig, error::to_the_end, inspect::Inspection, repo::Repo};
+use crate::{
+    choose::TreeChoice, config::GitWorktreesConfig, error::to_the_end, inspect::Inspection,
+    repo::Repo,
+};
 
 /// Worktrees and merges on a git repository.
 ///
@@ -44,6 +47,13 @@ impl GitWorktrees {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.repo.root
+    }
+
+    /// How worktrees are made here, and why in this way. May mount something below
+    /// [`GitWorktrees::root`] for a moment, to see whether that works.
+    #[must_use]
+    pub fn tree_choice(&self) -> &TreeChoice {
+        self.repo.choice()
     }
 
     /// Looks at what the repository holds of runs, and whether these commits can be read and are

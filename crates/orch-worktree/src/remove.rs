@@ -1,6 +1,6 @@
 //! Removes worktrees whose work was proven to be safe.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 use orch_model::{CommitId, ports::WorktreeError};
 
@@ -12,6 +12,14 @@ impl Repo {
     pub(crate) async fn remove(&self, site: &Site) -> Result<(), WorktreeError> {
         let path = &site.path;
         let doing = || format!("removing {}", path.display());
+        if let Some(admin) = &site.admin
+            && self.pool.take_back(path, admin).await?
+        {
+            return Ok(());
+        }
+        if let Some(admin) = &site.admin {
+            self.overlay.take_apart(path, admin)?;
+        }
         if path.exists() {
             self.trash.take(path).map_err(io_error(doing()))?;
         }
@@ -25,6 +33,16 @@ impl Repo {
             }
         }
         Ok(())
+    }
+
+    /// Makes a worktree whole again whose path leads nowhere, although its files are there.
+    pub(crate) async fn revive(&self, path: &Path) -> Result<(), WorktreeError> {
+        let Some(admin) = self.checkouts.admin_of(path) else { return Ok(()) };
+        self.pool.revive(path, &admin)?;
+        if self.overlay.revive(path, &admin)? {
+            return Ok(());
+        }
+        self.remove(&Site { path: path.into(), admin: Some(admin) }).await
     }
 
     /// Deletes a branch that stands where it was seen; git refuses if it was moved meanwhile.

@@ -3,19 +3,23 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use orch_model::{CommitId, RunId, ports::WorktreeError};
 
 use crate::{
     checkouts::Checkouts,
+    choose::TreeChoice,
     config::GitWorktreesConfig,
     error::{io_error, target_error},
     git::Git,
+    kind::TreeKind,
     lock::{PlaceLocks, RepositoryLock},
     names::{self, HEADS},
+    overlay::Overlay,
     parse::{self, Reference, Version},
+    pool::Pool,
     trash::Trash,
 };
 
@@ -34,15 +38,22 @@ pub(crate) struct Repo {
     /// Where worktrees are made.
     pub(crate) root: PathBuf,
     /// Serialises the making and removing of worktrees.
-    pub(crate) lock: RepositoryLock,
+    pub(crate) lock: Arc<RepositoryLock>,
     /// Serialises what is done to one worktree.
     pub(crate) places: PlaceLocks,
     /// Serialises merges within the process; between processes the expected old values do.
     pub(crate) merging: tokio::sync::Mutex<()>,
     /// Where branches are checked out.
-    pub(crate) checkouts: Checkouts,
+    pub(crate) checkouts: Arc<Checkouts>,
     /// What is being deleted.
-    pub(crate) trash: Trash,
+    pub(crate) trash: Arc<Trash>,
+    /// How worktrees are to be made, and how they are.
+    pub(crate) kind: TreeKind,
+    pub(crate) choice: OnceLock<TreeChoice>,
+    /// Trees that share their files.
+    pub(crate) overlay: Overlay,
+    /// Worktrees that are used again.
+    pub(crate) pool: Arc<Pool>,
     /// Packs whose content survives a power cut.
     pub(crate) packs: Mutex<HashSet<PathBuf>>,
     runs: Mutex<HashMap<RunId, Arc<Run>>>,
@@ -120,12 +131,28 @@ impl Repo {
             None => beside(&top),
         };
         let root = absolute(&root).map_err(io_error(format!("resolving {}", root.display())))?;
-        let trash = Trash::new(&root);
+        let trash = Arc::new(Trash::new(&root));
         trash.empty_leftovers();
+        let checkouts = Arc::new(Checkouts::new(&common, main));
+        let lock = Arc::new(RepositoryLock::new(&common));
+        let parts = (Arc::clone(&checkouts), Arc::clone(&lock), Arc::clone(&trash));
+        let limits = config.trees.pool.clone();
+        let overlay = Overlay::new(
+            &root,
+            git.clone(),
+            Arc::clone(&checkouts),
+            Arc::clone(&trash),
+            config.trees.pool,
+        );
+        let pool = Pool::new(&root, git.clone(), parts.0, parts.1, parts.2, limits);
         Ok(Self {
             git,
-            lock: RepositoryLock::new(&common),
-            checkouts: Checkouts::new(&common, main),
+            lock,
+            checkouts,
+            kind: config.trees.kind,
+            choice: OnceLock::new(),
+            overlay,
+            pool: Arc::new(pool),
             top,
             top_admin,
             root,

@@ -63,6 +63,7 @@ impl Worktree for Slot {
     async fn release(self: Box<Self>, release: Release) -> Result<(), WorktreeError> {
         to_the_end(async move {
             let _place = self.repo.places.hold(&self.site.path).await;
+            self.repo.revive(&self.site.path).await?;
             match (release, self.shared) {
                 (Release::Done, _) => self.done(false).await,
                 (Release::Verified, _) => self.done(true).await,

@@ -17,8 +17,9 @@ impl Repo {
         let run = self.run(&request.run).await?;
         let branch = names::task_branch(&request.run, &request.task);
         let path = self.root.join(request.run.as_str()).join(names::folder(&request));
+        self.revive(&path).await?;
         let admin = self.checkouts.admin_of(&path);
-        if admin.is_none() && path.exists() {
+        if admin.is_none() && (path.exists() || path.is_symlink()) {
             // A power cut took git's entry away, or brought the folder back: what is in it may be
             // more than what was merged.
             set_aside(&path)?;

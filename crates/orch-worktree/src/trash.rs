@@ -62,6 +62,11 @@ impl Trash {
                 tracing::warn!(%error, folder = %place.display(), "can't delete a folder");
             }
         });
+        self.keep(handle);
+    }
+
+    /// Takes note of other work in the background that is to be waited for.
+    pub(crate) fn keep(&self, handle: JoinHandle<()>) {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         work.retain(|handle| !handle.is_finished());
         work.push(handle);
@@ -69,8 +74,9 @@ impl Trash {
 
     /// Waits until all is deleted.
     pub(crate) async fn settle(&self) {
-        let work = std::mem::take(&mut *self.work.lock().unwrap_or_else(PoisonError::into_inner));
-        for handle in work {
+        loop {
+            let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(handle) = work else { break };
             // A panic there has lost nothing but disk space.
             let _ = handle.await;
         }

@@ -1,6 +1,10 @@
 //! `orch doctor`
 
+use std::path::PathBuf;
+
 use orch_exec::doctor::{Finding, Repair, World};
+
+use orch_worktree::{GitWorktrees, GitWorktreesConfig, TreeChoice, TreeConfig};
 
 use crate::{
     app::{DoctorArgs, Overrides},
@@ -13,6 +17,7 @@ use crate::{
 pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<Exit, CliError> {
     let config = workspace.config()?.engine(&Overrides::default());
     let root = config.worktree_root.map(|root| workspace.top.join(root));
+    let trees = trees(workspace, config.trees, root.clone()).await;
     let world = World::open(&workspace.top, Some(workspace.state_dir.clone()), root).await?;
     let world = world.with_locks(workspace.locks()?);
     let mut findings = world.check().await?;
@@ -22,8 +27,14 @@ pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<E
         findings = world.check().await?;
     }
     if args.json {
-        let document =
-            serde_json::json!({ "version": 1, "findings": findings, "repairs": repairs });
+        let document = serde_json::json!({
+            "version": 1,
+            "findings": findings,
+            "repairs": repairs,
+            "worktrees": trees.as_ref().map(|trees| {
+                serde_json::json!({ "kind": trees.kind.name(), "why": trees.why })
+            }),
+        });
         render::print(&format!("{document:#}"))?;
     } else {
         for repair in &repairs {
@@ -32,9 +43,25 @@ pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<E
         for finding in &findings {
             render::print(&found(finding))?;
         }
+        if let Some(trees) = &trees {
+            let (kind, why) = (trees.kind, one_line(&trees.why));
+            render::print(&format!("{DIM}worktrees{DIM:#} {kind}: {why}"))?;
+        }
         render::print(&last_line(&findings))?;
     }
     Ok(if findings.is_empty() { Exit::Success } else { Exit::Unsuccessful })
+}
+
+/// How worktrees are made, where there is a repository that can be used.
+async fn trees(
+    workspace: &Workspace,
+    trees: TreeConfig,
+    root: Option<PathBuf>,
+) -> Option<TreeChoice> {
+    let mut config = GitWorktreesConfig::new(&workspace.top).trees(trees);
+    config.root = root;
+    let provider = GitWorktrees::open(config).await.ok()?;
+    Some(provider.tree_choice().clone())
 }
 
 fn repaired(repair: &Repair) -> String {

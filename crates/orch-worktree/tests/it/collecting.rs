@@ -3,7 +3,9 @@ use std::fs;
 use orch_model::ports::{GcItem, GcItemKind, GcRequest, Release, WorktreeProvider};
 use orch_worktree::GitWorktrees;
 
-use crate::support::{Fixture, commit, finish, git, merge, merged, request, run_id, work, write};
+use crate::support::{
+    Fixture, commit, finish, git, merge, merged, remove_folder, request, run_id, work, write,
+};
 
 async fn gc(provider: &GitWorktrees, dry_run: bool) -> Vec<GcItem> {
     provider.gc(GcRequest { live: vec![], dry_run }).await.unwrap()
@@ -29,7 +31,7 @@ async fn only_what_is_safe_elsewhere_is_removed() {
     let admin = git(busy.path(), &["rev-parse", "--absolute-git-dir"]);
     fs::create_dir(format!("{admin}/rebase-merge")).unwrap();
     let missing = provider.acquire(request("missing", 1)).await.unwrap();
-    fs::remove_dir_all(missing.path()).unwrap();
+    remove_folder(missing.path());
     let broken = provider.acquire(request("broken", 1)).await.unwrap();
     let admin = git(broken.path(), &["rev-parse", "--absolute-git-dir"]);
     fs::write(format!("{admin}/index"), "garbage").unwrap();
@@ -95,7 +97,7 @@ async fn an_ended_run_is_forgotten() {
     let items = gc(&provider, false).await;
     assert_eq!(find(&items, GcItemKind::Worktree, "/a").kept, None);
     assert_eq!(find(&items, GcItemKind::Folder, "/r1").kept, None);
-    assert!(!fixture.root().exists());
+    assert!(fixture.is_tidy());
     assert_eq!(fixture.branches(), ["later", "main"]);
     assert!(!fixture.repo.join(".git/refs/orch/runs/r1/target").exists());
     assert_eq!(fixture.git(&["for-each-ref", "refs/orch"]), "");

@@ -49,6 +49,6 @@ async fn many_tasks_at_once_all_succeed() {
     assert_eq!(names.lines().count(), 48);
     finish(&providers[0]).await;
     assert_eq!(std::fs::read_dir(fixture.repo.join("dir")).unwrap().count(), 48);
-    assert!(!fixture.root().exists());
+    assert!(fixture.is_tidy());
     assert_eq!(fixture.git(&["fsck", "--no-dangling"]), "");
 }

@@ -39,7 +39,7 @@ async fn a_clean_checkout_is_fast_forwarded() {
     assert!(fixture.repo.join("a").exists());
     assert_eq!(fixture.git(&["status", "--porcelain"]), "?? untracked");
     assert_eq!(fixture.branches(), ["main"]);
-    assert!(!fixture.root().exists());
+    assert!(fixture.is_tidy());
     // Again, in this process and in another.
     assert_eq!(finish(&provider).await, expected);
     assert_eq!(finish(&fixture.open().await).await, expected);

@@ -10,7 +10,7 @@ use orch_worktree::{GitWorktrees, GitWorktreesConfig};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Fixture, finish, git, merge, merge_request, merged, message, request, work, write,
+    Fixture, finish, git, merge, merge_request, merged, message, request, trees, work, write,
 };
 
 const REPOSITORY: &str = "ORCH_TEST_REPOSITORY";
@@ -26,7 +26,8 @@ fn name(round: &str, n: usize) -> String {
 async fn victim() {
     let Some(repository) = std::env::var_os(REPOSITORY) else { return };
     let round = std::env::var(ROUND).unwrap();
-    let provider = GitWorktrees::open(GitWorktreesConfig::new(repository)).await.unwrap();
+    let provider =
+        GitWorktrees::open(GitWorktreesConfig::new(repository).trees(trees())).await.unwrap();
     let mut tasks = JoinSet::new();
     for n in 0..TASKS {
         let (provider, name) = (provider.clone(), name(&round, n));
@@ -81,7 +82,7 @@ async fn a_killed_process_leaves_nothing_that_stops_the_next() {
             merged(merge(&provider, &name, &tip).await);
             worktree.release(Release::Done).await.unwrap();
         }
-        assert_eq!(fixture.git(&["worktree", "list"]).lines().count(), 1, "round {round}");
+        assert_eq!(fixture.worktrees(), 0, "round {round}");
         assert_eq!(fixture.branches(), ["main", "orch/r1/target"]);
     }
     assert_eq!(fixture.checkout(), before);

@@ -2,7 +2,7 @@ use std::fs;
 
 use orch_model::ports::{Release, WorktreeProvider};
 
-use crate::support::{Fixture, commit, git, message, request, work, write};
+use crate::support::{Fixture, commit, git, message, remove_folder, request, work, write};
 
 #[tokio::test]
 async fn a_half_made_worktree_is_replaced() {
@@ -21,7 +21,7 @@ async fn a_half_made_worktree_is_replaced() {
         ("half a checkout", &|| {
             fixture.git(&[&add[..], &["-b", "orch/r1/a", path]].concat());
             write(&place, "READ", "hel");
-            fs::write(fixture.repo.join(".git/worktrees/a/index.lock"), "").unwrap();
+            fs::write(fixture.admin("a").join("index.lock"), "").unwrap();
         }),
         ("an entry without its folder", &|| {
             fixture.git(&[&add[..], &["-b", "orch/r1/a", path]].concat());
@@ -37,7 +37,7 @@ async fn a_half_made_worktree_is_replaced() {
         assert_eq!(fs::read_to_string(place.join("README")).unwrap(), "hello\n", "{point}");
         worktree.release(Release::Done).await.expect(point);
         assert!(!fixture.has("refs/orch/preserved/r1/a/1"), "{point}: nothing to keep");
-        assert_eq!(fixture.git(&["worktree", "list"]).lines().count(), 1, "{point}");
+        assert_eq!(fixture.worktrees(), 0, "{point}");
     }
     let found = fs::read_to_string(fixture.place("a.found-1").join("notes")).unwrap();
     assert_eq!(found, "mine", "what belongs to no worktree is only moved");
@@ -52,7 +52,7 @@ async fn the_work_of_an_interrupted_attempt_is_kept() {
     let own = commit(worktree.path(), &[("a", "1")]);
     write(worktree.path(), "a", "2");
     // A killed agent left a lock.
-    fs::write(fixture.repo.join(".git/worktrees/a/index.lock"), "").unwrap();
+    fs::write(fixture.admin("a").join("index.lock"), "").unwrap();
     drop(worktree);
 
     let provider = fixture.open().await;
@@ -68,7 +68,7 @@ async fn a_branch_with_commits_and_no_worktree_is_kept() {
     let fixture = Fixture::new();
     let provider = fixture.begun().await;
     let (worktree, tip) = work(&provider, "a", &[("a", "a")]).await;
-    fs::remove_dir_all(worktree.path()).unwrap();
+    remove_folder(worktree.path());
     let worktree = provider.acquire(request("a", 2)).await.unwrap();
     assert_eq!(fixture.tip("refs/orch/preserved/r1/a/1"), tip);
     assert_eq!(worktree.seal(&message("a")).await.unwrap().tip, None);
@@ -83,7 +83,7 @@ async fn a_worktree_that_cant_be_made_leaves_nothing() {
     let error = provider.acquire(request("a", 1)).await.unwrap_err().to_string();
     assert!(error.contains("git worktree add"), "{error}");
     fs::remove_file(fixture.root()).unwrap();
-    assert_eq!(fixture.git(&["worktree", "list"]).lines().count(), 1);
+    assert_eq!(fixture.worktrees(), 0);
     assert_eq!(fixture.branches(), ["main", "orch/r1/target"]);
 
     // The checkout fails: an object of it is missing.
@@ -93,7 +93,7 @@ async fn a_worktree_that_cant_be_made_leaves_nothing() {
     fs::remove_file(object).unwrap();
     let error = provider.acquire(request("a", 1)).await.unwrap_err().to_string();
     assert!(error.contains("git read-tree"), "{error}");
-    assert_eq!(fixture.git(&["worktree", "list"]).lines().count(), 1);
+    assert_eq!(fixture.worktrees(), 0);
     assert_eq!(fixture.branches(), ["main", "orch/r1/target"]);
     assert!(!fixture.place("a").exists());
 }
@@ -124,5 +124,5 @@ async fn trash_of_an_earlier_process_is_deleted() {
     write(&fixture.root(), ".trash/1-2-3/deep/file", "x");
     let provider = fixture.begun().await;
     crate::support::finish(&provider).await;
-    assert!(!fixture.root().exists());
+    assert!(fixture.is_tidy());
 }

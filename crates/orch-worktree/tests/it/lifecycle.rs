@@ -3,7 +3,7 @@ use std::fs;
 use orch_model::ports::{Release, WorktreeError, WorktreeProvider};
 
 use crate::support::{
-    Fixture, commit, complete, git, merge, merged, message, request, work, write,
+    Fixture, commit, complete, git, merge, merged, message, remove_folder, request, work, write,
 };
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_task_from_worktree_to_merge() {
     worktree.release(Release::Done).await.unwrap();
     assert!(!path.exists());
     assert!(!fixture.has("refs/heads/orch/r1/a"));
-    assert_eq!(fixture.git(&["worktree", "list", "--porcelain"]).matches("worktree ").count(), 1);
+    assert_eq!(fixture.worktrees(), 0);
     assert_eq!(fixture.checkout(), before);
 }
 
@@ -264,10 +264,10 @@ async fn done_without_work_or_with_a_moved_head_leaves_nothing() {
     // The folder is gone already, as after an interrupted release.
     let (worktree, tip) = work(&provider, "b", &[("b", "b")]).await;
     merge(&provider, "b", &tip).await;
-    fs::remove_dir_all(worktree.path()).unwrap();
+    remove_folder(worktree.path());
     worktree.release(Release::Done).await.unwrap();
     assert_eq!(fixture.branches(), ["main", "orch/r1/target"]);
-    assert_eq!(fixture.git(&["worktree", "list"]).lines().count(), 1);
+    assert_eq!(fixture.worktrees(), 0);
 }
 
 #[tokio::test]
@@ -311,7 +311,7 @@ async fn a_kept_worktree_stays_as_it_is() {
     assert_eq!(git(&path, &["status", "--porcelain"]), "?? late");
     assert_eq!(fixture.tip("orch/r1/a"), tip);
     fixture.git(&["worktree", "prune", "--expire=now"]);
-    assert_eq!(fixture.git(&["worktree", "list"]).lines().count(), 2);
+    assert_eq!(fixture.worktrees(), 1);
 }
 
 #[tokio::test]

@@ -12,3 +12,5 @@ mod opening;
 mod power;
 mod shared;
 mod support;
+
+const KIND: orch_worktree::TreeKind = orch_worktree::TreeKind::Worktree;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use orch_model::ports::{BeginRun, Release, WorktreeProvider};
+use orch_model::ports::{BeginRun, GcRequest, Release, WorktreeProvider};
 
 use crate::support::{
     Fixture, commit, complete, finish, merge, message, request, run_id, work, write,
@@ -13,6 +13,8 @@ async fn a_run_whose_notes_were_emptied_goes_on() {
     let fixture = Fixture::new();
     let provider = fixture.begun().await;
     complete(&provider, "a", &[("a", "1")]).await;
+    // Git is at work in the background no more.
+    provider.gc(GcRequest { live: vec![run_id()], dry_run: false }).await.unwrap();
     let notes = fixture.repo.join(".git/refs/orch/runs/r1");
     let base = fs::read_to_string(notes.join("base")).unwrap();
     fs::write(notes.join("target"), "").unwrap();
@@ -45,7 +47,7 @@ async fn an_attempt_that_nobody_had_synced_is_made_anew() {
         drop(worktree);
         let git = fixture.repo.join(".git");
         if index != "whole" {
-            fs::write(git.join("worktrees/a/index"), index).unwrap();
+            fs::write(fixture.admin("a").join("index"), index).unwrap();
         }
         if branch != "whole" {
             fs::write(git.join("refs/heads/orch/r1/a"), branch).unwrap();

@@ -31,7 +31,7 @@ async fn the_tasks_of_an_epic_share_a_folder_and_its_caches() {
     worktree.release(Release::Done).await.unwrap();
 
     finish(&provider).await;
-    assert!(!fixture.root().exists());
+    assert!(fixture.is_tidy());
     assert_eq!(fixture.branches(), ["main"]);
 }
 
@@ -69,7 +69,7 @@ async fn a_repeated_task_begins_clean() {
     // A lock that a killed agent left makes the folder useless; the work is kept all the same.
     let worktree = provider.acquire(shared("b", "e")).await.unwrap();
     write(&folder, "b", "unfinished");
-    fs::write(fixture.repo.join(".git/worktrees/@epic-e/index.lock"), "").unwrap();
+    fs::write(fixture.admin("@epic-e").join("index.lock"), "").unwrap();
     worktree.release(Release::Retry).await.unwrap();
     assert_eq!(fixture.file("refs/orch/preserved/r1/b/1", "b").as_deref(), Some("unfinished"));
     assert!(!folder.exists());
@@ -109,13 +109,13 @@ async fn a_crash_between_two_tasks_loses_nothing() {
 
     // A stale lock: a new folder takes the place.
     write(&folder, "late", "2");
-    fs::write(fixture.repo.join(".git/worktrees/@epic-e/index.lock"), "").unwrap();
+    fs::write(fixture.admin("@epic-e").join("index.lock"), "").unwrap();
     let worktree = provider.acquire(shared("d", "e")).await.unwrap();
     assert!(!worktree.path().join("late").exists());
     assert_eq!(fixture.file("refs/orch/preserved/r1/d/1", "late").as_deref(), Some("2"));
 
     // Half made.
-    let admin = fixture.repo.join(".git/worktrees/@epic-e");
+    let admin = fixture.admin("@epic-e");
     fs::remove_file(admin.join("index")).unwrap();
     let worktree = provider.acquire(shared("d", "e")).await.unwrap();
     assert_eq!(git(worktree.path(), &["status", "--porcelain"]), "");

@@ -15,7 +15,7 @@ use orch_model::{
         WorktreeProvider, WorktreeRequest,
     },
 };
-use orch_worktree::{GitWorktrees, GitWorktreesConfig};
+use orch_worktree::{GitWorktrees, GitWorktreesConfig, TreeConfig};
 use tempfile::TempDir;
 
 pub(crate) struct Fixture {
@@ -52,6 +52,13 @@ pub(crate) fn merge_request(task: &str, commit: &CommitId) -> MergeRequest {
     }
 }
 
+/// The kind that is tested.
+pub(crate) fn trees() -> TreeConfig {
+    let mut trees = TreeConfig::default();
+    trees.kind = crate::KIND;
+    trees
+}
+
 /// Runs git as a user would, apart from the user's configuration.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = try_git(folder, arguments);
@@ -84,6 +91,24 @@ pub(crate) fn write(folder: &Path, name: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
+/// Takes a worktree's folder away, as somebody may.
+pub(crate) fn remove_folder(path: &Path) {
+    let _ = Command::new("umount").args(["--quiet", "--lazy"]).arg(path).status();
+    fs::remove_dir_all(path).unwrap();
+}
+
+/// What was mounted by a test that did not give it back.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let root = self.root();
+        let ours = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for place in ours.filter(|place| Path::new(place).starts_with(&root)) {
+            let _ = Command::new("umount").args(["--lazy", place]).status();
+        }
+    }
+}
+
 impl Fixture {
     pub(crate) fn new() -> Self {
         Self::with_init(&["init", "--quiet", "-b", "main"])
@@ -112,6 +137,7 @@ impl Fixture {
 
     pub(crate) fn config(&self) -> GitWorktreesConfig {
         GitWorktreesConfig::new(&self.repo)
+            .trees(trees())
             .environment("GIT_CONFIG_GLOBAL", "/dev/null")
             .environment("GIT_CONFIG_SYSTEM", "/dev/null")
     }
@@ -152,6 +178,32 @@ impl Fixture {
 
     pub(crate) fn place(&self, task: &str) -> PathBuf {
         self.root().join("r1").join(task)
+    }
+
+    /// The git folder of the worktree that is found under a path.
+    pub(crate) fn admin(&self, task: &str) -> PathBuf {
+        let link = self.place(task).canonicalize().unwrap().join(".git");
+        let is_of = |admin: &PathBuf| {
+            fs::read_to_string(admin.join("gitdir")).is_ok_and(|to| Path::new(to.trim()) == link)
+        };
+        let entries = fs::read_dir(self.repo.join(".git/worktrees")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).find(is_of).unwrap()
+    }
+
+    /// How many worktrees there are besides the checkout and those that lie idle in the pool.
+    pub(crate) fn worktrees(&self) -> usize {
+        let list = self.git(&["worktree", "list", "--porcelain"]);
+        let is_used = |entry: &&str| {
+            !entry.contains(".worktrees/.pool/") || entry.contains("locked orch run")
+        };
+        list.split("\n\n").filter(is_used).count() - 1
+    }
+
+    /// Whether no folder of a run is left.
+    pub(crate) fn is_tidy(&self) -> bool {
+        let entries = fs::read_dir(self.root()).into_iter().flatten();
+        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.iter().all(|name| [".pool", ".overlay"].iter().any(|ours| name == ours))
     }
 
     /// All bytes of the checkout and of its index and HEAD, with the times of the index.

@@ -1,0 +1,28 @@
+//! The provider on real repositories, with layers over a shared checkout: the same tests, and
+//! their own. Where the right to mount is missing they run with the pool, as the provider does.
+
+#[path = "../it/collecting.rs"]
+mod collecting;
+#[path = "../it/concurrent.rs"]
+mod concurrent;
+#[path = "../it/finishing.rs"]
+mod finishing;
+#[path = "../it/hostile.rs"]
+mod hostile;
+#[path = "../it/killed.rs"]
+mod killed;
+mod layering;
+#[path = "../it/leftovers.rs"]
+mod leftovers;
+#[path = "../it/lifecycle.rs"]
+mod lifecycle;
+#[path = "../it/merging.rs"]
+mod merging;
+#[path = "../it/power.rs"]
+mod power;
+#[path = "../it/shared.rs"]
+mod shared;
+#[path = "../it/support.rs"]
+mod support;
+
+const KIND: orch_worktree::TreeKind = orch_worktree::TreeKind::Overlay;
