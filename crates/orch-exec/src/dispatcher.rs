@@ -8,7 +8,7 @@
 //! that: a power cut ends what was started as well.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -469,6 +469,8 @@ impl Dispatcher {
             run: self.run.clone(),
             index: task,
             attempt,
+            previous: self.scheduler.state().task(task).last_failure.clone(),
+            inherited: BTreeMap::new(),
             grace: self.scheduler.state().header.settings.grace.0,
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,

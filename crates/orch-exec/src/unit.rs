@@ -17,6 +17,7 @@ use orch_model::{
         MergeRequest, Purpose, Release, RunnerError, RunningAgent, Sealed, Worktree, WorktreeError,
         WorktreeRequest,
     },
+    run::LastFailure,
     state::{Attempt, Merged},
 };
 use tokio::{
@@ -30,6 +31,8 @@ use crate::{
     internal::{UnitEnd, UnitReport},
     orchestrator::Ports,
 };
+
+mod inherited;
 
 /// What a unit is told while it works.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,11 +53,15 @@ pub(crate) struct Unit {
     pub(crate) run: RunId,
     pub(crate) index: TaskIndex,
     pub(crate) attempt: Attempt,
+    /// How the attempt before this one failed.
+    pub(crate) previous: Option<LastFailure>,
     pub(crate) grace: Duration,
     pub(crate) reporter: Reporter,
     pub(crate) control: watch::Receiver<Control>,
     /// The locks of the task, from the time when they are held.
     pub(crate) lease: Option<Box<dyn Lease>>,
+    /// What the agent and the verification are told of the attempts before this one.
+    pub(crate) inherited: BTreeMap<String, String>,
     /// Where an attempt of an earlier orchestrator goes on; `None` for a new one.
     pub(crate) adoption: Option<Adoption>,
 }
@@ -189,6 +196,7 @@ impl Unit {
                 Err(exit) => return exit.into_end(),
             },
         };
+        self.inherit().await;
         let result = self.work(&place, entry).await;
         let (end, release) = match result {
             Ok(end @ UnitEnd::Merged(_)) => {
@@ -363,6 +371,7 @@ impl Unit {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        env.extend(self.inherited.clone());
         env.extend(self.lease.iter().flat_map(|lease| lease.env().clone()));
         AgentRequest {
             run: self.run.clone(),

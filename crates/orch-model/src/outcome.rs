@@ -264,8 +264,9 @@ impl fmt::Display for Failure {
             Self::NoChanges => {
                 f.write_str("left no commit and no change, and the plan expects changes")
             }
-            Self::Interrupted { message } => write!(f, "interrupted: {message}"),
-            Self::Infrastructure { message } => f.write_str(message),
+            Self::Interrupted { message } | Self::Infrastructure { message } => {
+                f.write_str(message)
+            }
             Self::RateLimit { message, .. } => write!(f, "rate limited: {message}"),
             Self::Quota { message, .. } => write!(f, "quota used up: {message}"),
             Self::Authentication { message } => write!(f, "not logged in: {message}"),

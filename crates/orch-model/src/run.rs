@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange},
     id::{RunId, TaskId},
+    outcome::Failure,
     plan::TaskIndex,
     state::{Attempt, RunStatus, TaskState},
     time::Timestamp,
@@ -112,9 +114,12 @@ pub struct TaskRun {
     pub attempts: Attempt,
     /// How many of them count against its retries.
     pub charged: u32,
-    /// How many failed by each class, [`Failure::class`](crate::outcome::Failure::class).
+    /// How many failed by each class, [`Failure::class`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, u32>,
+    /// Why its last attempt failed, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<LastFailure>,
     /// When its first agent was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -127,6 +132,38 @@ pub struct TaskRun {
     /// What all attempts used together.
     #[serde(default)]
     pub usage: Usage,
+}
+
+/// Why an attempt failed, in short: what the next one is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastFailure {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// [`Failure::class`].
+    pub class: String,
+    /// What went wrong, in one line of at most 500 characters.
+    pub message: String,
+}
+
+impl LastFailure {
+    const LONGEST: usize = 500;
+
+    fn new(attempt: Attempt, failure: &Failure) -> Self {
+        let message = failure.to_string();
+        let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self {
+            attempt,
+            class: failure.class().to_owned(),
+            message: line.chars().take(Self::LONGEST).collect(),
+        }
+    }
+}
+
+/// One line: class and message.
+impl fmt::Display for LastFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class, self.message)
+    }
 }
 
 impl RunState {
@@ -152,6 +189,7 @@ impl RunState {
                 attempts: 0,
                 charged: 0,
                 failures: BTreeMap::new(),
+                last_failure: None,
                 started_at: None,
                 place: None,
                 agent: None,
@@ -311,6 +349,7 @@ impl TaskRun {
             TaskChange::Retry { failure, .. } | TaskChange::Failed { failure } => {
                 self.charged += u32::from(failure.is_charged());
                 *self.failures.entry(failure.class().to_owned()).or_default() += 1;
+                self.last_failure = Some(LastFailure::new(self.attempts, failure));
             }
             _ => {}
         }
@@ -327,7 +366,6 @@ mod tests {
     use super::*;
     use crate::{
         event::{EVENT_VERSION, RunSettings},
-        outcome::Failure,
         plan::spec::{PlanSpec, TaskSpec},
     };
 
@@ -391,6 +429,8 @@ mod tests {
         assert_eq!((state.pid, state.seq), (8, 9));
         let a = &state.tasks[0];
         assert_eq!((a.attempts, a.charged), (1, 0), "an interrupted attempt isn't charged");
+        let last = a.last_failure.as_ref().map(|last| (last.attempt, last.to_string()));
+        assert_eq!(last, Some((1, "interrupted: stopped".into())));
         assert_eq!(a.started_at, Some(Timestamp::from_millis(6)));
         assert_eq!(a.entered_at, Timestamp::from_millis(7));
         assert_eq!(state.tasks[1].state, TaskState::Blocked);
