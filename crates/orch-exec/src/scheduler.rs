@@ -474,7 +474,8 @@ impl Scheduler {
                 let run = self.state.task(task);
                 let failed = run.failures.get(failure.class()).map_or(0, |count| *count);
                 let failures = run.charged.max(failed) + 1;
-                now + backoff::pause(self.settings(), &run.id, failures)
+                let pause = backoff::pause(self.settings(), &run.id, failures);
+                now + pause.max(failure.policy().least_pause)
             }
         }
     }

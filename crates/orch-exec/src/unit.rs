@@ -14,7 +14,7 @@ use orch_model::{
     },
     ports::{
         Acquired, AgentRequest, CommitMessage, Lease, LockHolder, LockRequest, MergeOutcome,
-        MergeRequest, Purpose, Release, RunnerError, RunningAgent, Sealed, Worktree, WorktreeError,
+        MergeRequest, Purpose, Release, RunnerError, RunningAgent, Sealed, Worktree,
         WorktreeRequest,
     },
     run::LastFailure,
@@ -32,6 +32,7 @@ use crate::{
     orchestrator::Ports,
 };
 
+mod causes;
 mod inherited;
 
 /// What a unit is told while it works.
@@ -93,24 +94,6 @@ fn holder(task: &Task, run: &RunId, attempt: Attempt) -> LockHolder {
 enum Exit {
     Failed(Failure),
     Stopped(StopReason),
-}
-
-impl From<WorktreeError> for Exit {
-    fn from(error: WorktreeError) -> Self {
-        Self::Failed(Failure::Infrastructure { message: error.to_string() })
-    }
-}
-
-impl From<RunnerError> for Exit {
-    fn from(error: RunnerError) -> Self {
-        Self::Failed(match error {
-            RunnerError::Spawn { .. } | RunnerError::Unsupported(_) => {
-                Failure::Spawn { message: error.to_string() }
-            }
-            RunnerError::Lost(message) => Failure::Interrupted { message },
-            _ => Failure::Infrastructure { message: error.to_string() },
-        })
-    }
 }
 
 /// Where the task works.
@@ -181,7 +164,7 @@ impl Unit {
                 self.reporter.tell(UnitReport::LockBusy { lock, holder });
                 Ok(None)
             }
-            Err(error) => Err(Exit::Failed(Failure::Infrastructure { message: error.to_string() })),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -276,8 +259,9 @@ impl Unit {
     fn failure_of(&self, exit: AgentExit) -> Failure {
         let is_agent = matches!(self.task().work, Work::Prompt { .. });
         let now = self.ports.clock.now();
+        let said = classify(&exit, is_agent, now);
         exit.failure
-            .or_else(|| classify(&exit.output_tail, is_agent, now))
+            .or(said)
             .unwrap_or(Failure::Agent { exit: exit.status, output_tail: exit.output_tail })
     }
 
@@ -304,11 +288,11 @@ impl Unit {
             let agent = self.ports.runner.start(request).await?;
             let exit = self.watch(agent.as_ref(), Duration::ZERO).await?;
             if !exit.status.is_success() {
-                return Err(Exit::Failed(Failure::Verification {
+                return Err(Exit::Failed(exit.failure.unwrap_or(Failure::Verification {
                     command: command.to_string(),
                     exit: exit.status,
                     output_tail: exit.output_tail,
-                }));
+                })));
             }
         }
         Ok(())
@@ -333,7 +317,7 @@ impl Unit {
             MergeOutcome::Conflicted { files } => UnitEnd::Conflicted { commit, branch, files },
             outcome => {
                 let message = format!("the merge ended in an unknown way: {outcome:?}");
-                return Err(Exit::Failed(Failure::Infrastructure { message }));
+                return Err(Exit::Failed(Failure::Unknown { message }));
             }
         })
     }

@@ -63,6 +63,9 @@ pub struct PublishedTask<'a> {
     /// Its state and how it came there.
     #[serde(flatten)]
     pub task: Cow<'a, TaskRun>,
+    /// What a person can do about its failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Cow<'a, str>>,
     /// Its title, where the plan gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Cow<'a, str>>,
@@ -80,6 +83,12 @@ impl<'a> From<&'a RunState> for PublishedState<'a> {
             .zip(&state.header.plan.tasks)
             .map(|(task, spec)| PublishedTask {
                 task: Cow::Borrowed(task),
+                hint: task
+                    .state
+                    .failure()
+                    .map(|failure| failure.policy().hint)
+                    .filter(|hint| !hint.is_empty())
+                    .map(Cow::Borrowed),
                 title: spec.title.as_deref().map(Cow::Borrowed),
             })
             .collect();

@@ -155,7 +155,14 @@ fn ended<'a>(
         "Ended",
         ended.len(),
         limit,
-        ended.iter().map(|task| format!("{:width$}  {}", task.id, result(task))),
+        ended.iter().map(|task| {
+            let hint = task.state.failure().map_or("", |failure| failure.policy().hint);
+            let hint = match hint {
+                "" => String::new(),
+                hint => format!("\n  {:width$}  {DIM}hint:{DIM:#} {hint}", ""),
+            };
+            format!("{:width$}  {}{hint}", task.id, result(task))
+        }),
     );
 }
 

@@ -15,7 +15,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch, time::time
 
 use super::{
     activity::Activity, environment::Environment, group::Group, identity, launch::Launch,
-    orphans::Orphanage, output::Output, redact::Redactor,
+    oom::OomKills, orphans::Orphanage, output::Output, redact::Redactor,
 };
 
 /// How long a process outside the group may hold the output open after the agent's end.
@@ -46,6 +46,7 @@ impl ChildGroup {
         let (read, write) =
             pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("making a pipe", e.into()))?;
         let also = write.try_clone().map_err(|e| failed("making a pipe", e))?;
+        let oom_kills = OomKills::now();
         let spawn = || launch.spawn(environment, write, also);
         let child = match orphanage {
             Some(orphanage) => orphanage.exempt(spawn)?,
@@ -61,7 +62,7 @@ impl ChildGroup {
         let sweep = orphanage.map(|orphanage| (Arc::clone(orphanage), launch.env.clone()));
         let activity = Arc::<Activity>::default();
         let seen = Arc::clone(&activity);
-        let taker = Taker { output, redactor, activity: seen, failed: false };
+        let taker = Taker { output, redactor, activity: seen, oom_kills, failed: false };
         tokio::spawn(supervise(Arc::clone(&group), receiver, taker, sweep, ended));
         Ok(Self { group, identity, exit, activity })
     }
@@ -127,6 +128,8 @@ struct Taker {
     output: Output,
     redactor: Redactor,
     activity: Arc<Activity>,
+    /// How many there had been when it was started.
+    oom_kills: OomKills,
     /// A disk that takes no more must not keep the agent from ending: what it writes is dropped.
     failed: bool,
 }
@@ -218,5 +221,6 @@ async fn follow(
     exit.output_bytes = taker.output.total();
     exit.leaked_output = leaked_output;
     exit.left_behind = left_behind;
+    exit.failure = taker.oom_kills.explain(status);
     Ok(exit)
 }

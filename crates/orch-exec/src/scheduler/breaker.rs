@@ -17,9 +17,6 @@ use orch_model::{EventKind, Timestamp, outcome::Failure, plan::TaskIndex, progre
 use super::Scheduler;
 use crate::{backoff, internal::Command};
 
-/// How long a quota is taken to be used up where nobody says until when.
-const QUOTA_PAUSE: Duration = Duration::from_secs(15 * 60);
-
 /// However late a reset is said to be, it is tried again after this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -52,8 +49,7 @@ impl Scheduler {
         let opened = known.map_or(0, |breaker| breaker.opened) + 1;
         let id = &self.state.task(task).id;
         let pause = now + backoff::pause(self.settings(), id, opened);
-        let least =
-            if matches!(failure, Failure::Quota { .. }) { now + QUOTA_PAUSE } else { pause };
+        let least = now + failure.policy().least_pause;
         let known = failure.reset().filter(|reset| *reset > now);
         let until = known.unwrap_or(pause.max(least)).min(now + LONGEST_PAUSE);
         let reason = failure.to_string();
