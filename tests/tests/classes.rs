@@ -1,7 +1,7 @@
 //! What a person reads of a failure: its class, and what to do.
 
-use orch_tests::{Plan, TestRepo, binary};
-use serde_json::Value;
+use orch_tests::{Plan, TestRepo, binary, is_task};
+use serde_json::{Value, json};
 
 #[test]
 fn a_hint_is_shown_everywhere() {
@@ -58,6 +58,29 @@ fn an_agent_that_gets_no_lock_is_not_charged_for_it() {
     let state = std::fs::read_to_string(repo.path().join(".orch/parallel-state.json"));
     let state: Value = serde_json::from_str(&state.expect("a state")).expect("JSON");
     let asks = &state["tasks"][1];
-    assert_eq!(asks["failures"], serde_json::json!({"lock_timeout": 1}), "{outcome}");
+    assert_eq!(asks["failures"], json!({"lock_timeout": 1}), "{outcome}");
     assert_eq!(asks["charged"], 0);
+}
+
+#[test]
+fn the_end_of_every_agent_is_told_with_its_exit() {
+    let repo = TestRepo::new();
+    let plan = Plan::new()
+        .default_value("isolation", "none")
+        .task("fails", |t| t.script("exit 3"))
+        .task("hangs", |t| t.set("timeout", "1s").script("hang"))
+        .task("works", |t| t.script("sleep 0.1"));
+    let outcome = repo.run(&plan);
+    outcome.assert_code(1);
+    let exit = |task: &str| {
+        let mut events = outcome.events.iter();
+        let event = events.find(|event| is_task(event, task, "agent_ended"));
+        event.map(|event| event["exit"].clone()).unwrap_or_default()
+    };
+    let expected = [json!({"code": 3}), json!({"signal": 15}), json!({"code": 0})];
+    assert_eq!(["fails", "hangs", "works"].map(exit), expected, "{outcome}");
+    let report = outcome.report();
+    let seconds = |task: &str| report.task(task)["agent_seconds"].as_f64().expect("a number");
+    assert!(seconds("hangs") >= 1.0 && seconds("works") >= 0.1, "{outcome}");
+    assert!(report.0["agent_seconds"].as_f64() >= Some(1.1), "{outcome}");
 }

@@ -385,7 +385,7 @@ impl Dispatcher {
         let task = self.unit_tasks.remove(&id);
         if let (Some(task), Some(error)) = (task, error) {
             let message = format!("the engine failed: {error}");
-            let end = UnitEnd::Failed(Failure::Infrastructure { message });
+            let end = UnitEnd::Failed(Failure::Unknown { message });
             let input = Input::Unit { task, report: UnitReport::Ended(end) };
             // After what it reported before, which may not have been looked at yet.
             let _ = self.messages.send(Message::Input(input, None));

@@ -14,8 +14,7 @@ use orch_model::{
     },
     ports::{
         Acquired, AgentRequest, CommitMessage, Lease, LockHolder, LockRequest, MergeOutcome,
-        MergeRequest, Purpose, Release, RunnerError, RunningAgent, Sealed, Worktree,
-        WorktreeRequest,
+        MergeRequest, Purpose, Release, RunningAgent, Sealed, Worktree, WorktreeRequest,
     },
     run::LastFailure,
     state::{Attempt, Merged},
@@ -228,7 +227,7 @@ impl Unit {
     }
 
     async fn work(&mut self, place: &Workplace, entry: Entry) -> Result<UnitEnd, Exit> {
-        let exit = match entry {
+        let watched = match entry {
             Entry::Beginning => {
                 self.go_on()?;
                 let request = self.request(place, self.task().work.clone(), Purpose::Work);
@@ -242,11 +241,14 @@ impl Unit {
             }
             Entry::Verification => None,
         };
-        if let Some(exit) = exit {
+        if let Some(Watched { exit, stopped }) = watched {
+            self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
+            if let Some(stopped) = stopped {
+                return Err(stopped);
+            }
             if !exit.status.is_success() {
                 return Err(Exit::Failed(self.failure_of(exit)));
             }
-            self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
         }
         let sealed = self.seal(place).await?;
         if sealed.is_none() && self.task().expects == Expects::Changes {
@@ -286,7 +288,10 @@ impl Unit {
             let work = Work::Command(command.clone());
             let request = self.request(place, work, Purpose::Verify { index });
             let agent = self.ports.runner.start(request).await?;
-            let exit = self.watch(agent.as_ref(), Duration::ZERO).await?;
+            let Watched { exit, stopped } = self.watch(agent.as_ref(), Duration::ZERO).await?;
+            if let Some(stopped) = stopped {
+                return Err(stopped);
+            }
             if !exit.status.is_success() {
                 return Err(Exit::Failed(exit.failure.unwrap_or(Failure::Verification {
                     command: command.to_string(),
@@ -377,7 +382,7 @@ impl Unit {
         &mut self,
         agent: &dyn RunningAgent,
         elapsed: Duration,
-    ) -> Result<AgentExit, Exit> {
+    ) -> Result<Watched, Exit> {
         self.bind_locks(agent).await;
         let limit = self.task().timeout;
         let mut watch = Stopwatch::new(limit.saturating_sub(elapsed));
@@ -401,14 +406,13 @@ impl Unit {
                                 .into(),
                         );
                     }
-                    return Ok(exit);
+                    return Ok(Watched { exit, stopped: None });
                 }
                 notice = agent.notice() => self.warn(notice),
                 () = reached(deadline) => {
                     let after = Span(limit);
                     self.reporter.tell(UnitReport::Stopping(StopReason::Timeout { after }));
-                    self.stop(agent).await?;
-                    return Err(Exit::Failed(Failure::Timeout { after }));
+                    return self.stop(agent, Exit::Failed(Failure::Timeout { after })).await;
                 }
                 changed = self.control.changed() => {
                     let control = match changed {
@@ -421,14 +425,14 @@ impl Unit {
                         },
                     };
                     if let Some(reason) = control.stop {
-                        self.stop(agent).await?;
-                        return Err(match reason {
+                        let why = match reason {
                             // An earlier orchestrator found it late.
                             StopReason::Timeout { after } => {
                                 Exit::Failed(Failure::Timeout { after })
                             }
                             reason => Exit::Stopped(reason),
-                        });
+                        };
+                        return self.stop(agent, why).await;
                     }
                     if watch.set_frozen(control.frozen) {
                         if control.frozen { agent.freeze().await? } else { agent.thaw().await? }
@@ -448,7 +452,7 @@ impl Unit {
     }
 
     /// Ends an agent; without grace once that is asked for.
-    async fn stop(&mut self, agent: &dyn RunningAgent) -> Result<(), RunnerError> {
+    async fn stop(&mut self, agent: &dyn RunningAgent, why: Exit) -> Result<Watched, Exit> {
         let polite = agent.stop(self.grace);
         tokio::pin!(polite);
         let no_grace = async {
@@ -459,10 +463,21 @@ impl Unit {
             }
         };
         tokio::select! {
-            ended = &mut polite => ended,
-            () = no_grace => agent.stop(Duration::ZERO).await,
+            ended = &mut polite => ended?,
+            () = no_grace => agent.stop(Duration::ZERO).await?,
+        }
+        match agent.wait().await {
+            Ok(exit) => Ok(Watched { exit, stopped: Some(why) }),
+            Err(_) => Err(why),
         }
     }
+}
+
+/// How an agent ended.
+struct Watched {
+    exit: AgentExit,
+    /// Why it was ended; `None` where it did so by itself.
+    stopped: Option<Exit>,
 }
 
 /// Where an attempt is entered.

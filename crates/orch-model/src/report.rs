@@ -27,6 +27,9 @@ pub struct Report {
     pub status: RunStatus,
     /// From its beginning to its last event, in seconds.
     pub wall_seconds: f64,
+    /// How long all agents ran together, also those that failed, in seconds.
+    #[serde(default)]
+    pub agent_seconds: f64,
     /// Where the results stand.
     pub delivery: Option<Delivery>,
     /// What all tasks used together.
@@ -69,8 +72,11 @@ pub struct TaskReport {
     /// The branch that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// What it used.
+    /// What all its attempts used.
     pub usage: Usage,
+    /// How long the agents of all its attempts ran, in seconds.
+    #[serde(default)]
+    pub agent_seconds: f64,
 }
 
 impl Report {
@@ -86,6 +92,7 @@ impl Report {
             run_id: state.run().clone(),
             status: state.status,
             wall_seconds: state.updated_at.since(state.started_at).as_secs_f64(),
+            agent_seconds: state.tasks.iter().map(|task| task.agent_time.0.as_secs_f64()).sum(),
             delivery: state.delivery.clone(),
             usage,
             tasks: state.tasks.iter().map(TaskReport::of).collect(),
@@ -112,6 +119,7 @@ impl TaskReport {
             worktree: None,
             branch: None,
             usage: task.usage,
+            agent_seconds: task.agent_time.0.as_secs_f64(),
         };
         let keeps_place = match &task.state {
             TaskState::Merged { result: Merged::Commit { commit, merge_commit }, .. } => {
