@@ -70,7 +70,7 @@ fn the_end_of_every_agent_is_told_with_its_exit() {
         .task("fails", |t| t.script("exit 3"))
         .task("hangs", |t| t.set("timeout", "1s").script("hang"))
         .task("works", |t| t.script("sleep 0.1"));
-    let outcome = repo.run(&plan);
+    let outcome = repo.start(&plan).wait();
     outcome.assert_code(1);
     let exit = |task: &str| {
         let mut events = outcome.events.iter();
