@@ -123,10 +123,14 @@ impl Lines {
                 format!("{WARN}stopped{WARN:#}: {}", one_line(message))
             }
             TaskChange::Retry { failure, until } => {
-                let pause = time(until.since(at));
+                let next = if failure.policy().opens_breaker {
+                    "once it is started again".into()
+                } else {
+                    format!("in {}", time(until.since(at)))
+                };
                 self.with_output(
                     format!(
-                        "{WARN}failed{WARN:#}: {}; next attempt in {pause}",
+                        "{WARN}failed{WARN:#}: {}; next attempt {next}",
                         one_line(&failure.to_string())
                     ),
                     failure,
