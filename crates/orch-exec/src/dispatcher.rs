@@ -8,7 +8,7 @@
 //! that: a power cut ends what was started as well.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -423,7 +423,7 @@ impl Dispatcher {
         let task = self.unit_tasks.remove(&id);
         if let (Some(task), Some(error)) = (task, error) {
             let message = format!("the engine failed: {error}");
-            let end = UnitEnd::Failed(Failure::Infrastructure { message });
+            let end = UnitEnd::Failed(Failure::Unknown { message });
             let input = Input::Unit { task, report: UnitReport::Ended(end) };
             // After what it reported before, which may not have been looked at yet.
             let _ = self.messages.send(Message::Input(input, None));
@@ -510,6 +510,8 @@ impl Dispatcher {
             attempt,
             grace: settings.grace.0,
             max_total_output: settings.max_total_output,
+            previous: self.scheduler.state().task(task).last_failure.clone(),
+            inherited: BTreeMap::new(),
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,
             adoption,

@@ -67,7 +67,7 @@ pub enum UnitReport {
     Prepared(Place),
     /// Its agent was started.
     Started(Option<AgentIdentity>),
-    /// Its agent ended with success.
+    /// Its agent ended, well or not.
     AgentEnded {
         /// How.
         exit: ExitStatus,

@@ -64,6 +64,17 @@ fn parse(name: &str, task: &TaskId) -> Option<(Attempt, Purpose)> {
     Some((attempt.parse().ok()?, purpose))
 }
 
+/// The output of an attempt that has ended; one without output has none.
+pub(crate) fn output_of(
+    state_dir: &Path,
+    run: &RunId,
+    task: &TaskId,
+    attempt: Attempt,
+) -> Option<PathBuf> {
+    let path = folder(state_dir, run).join(format!("{task}.{attempt}.log"));
+    path.is_file().then_some(path)
+}
+
 pub(crate) fn path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
     let name = match request.purpose {
         Purpose::Verify { index } => {

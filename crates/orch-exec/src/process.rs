@@ -13,6 +13,7 @@ mod group;
 pub(crate) mod identity;
 pub(crate) mod launch;
 pub(crate) mod leftovers;
+mod oom;
 pub(crate) mod orphans;
 mod output;
 mod patterns;

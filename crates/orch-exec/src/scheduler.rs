@@ -391,6 +391,17 @@ impl Scheduler {
             UnitReport::CandidateVerified { number, passed } => {
                 self.record(EventKind::CandidateVerified { number, passed }, now);
             }
+            UnitReport::AgentEnded { exit, usage } => {
+                let state = &self.state.task(task).state;
+                // An agent that could be started only as it was to end: its start was not recorded.
+                if !matches!(state, TaskState::Running { .. } | TaskState::Stopping { .. }) {
+                    return;
+                }
+                self.change(task, TaskChange::AgentEnded { exit, usage }, now);
+                if exit.is_success() && !stopping {
+                    self.agent_succeeded(task, now);
+                }
+            }
             // It was told to stop meanwhile and will end soon.
             _ if stopping => {}
             UnitReport::Leased => {
@@ -401,10 +412,6 @@ impl Scheduler {
             }
             UnitReport::Prepared(place) => self.change(task, TaskChange::Prepared { place }, now),
             UnitReport::Started(agent) => self.change(task, TaskChange::Started { agent }, now),
-            UnitReport::AgentEnded { exit, usage } => {
-                self.change(task, TaskChange::AgentEnded { exit, usage }, now);
-                self.agent_succeeded(task, now);
-            }
             UnitReport::Verified { commit } => {
                 self.change(task, TaskChange::Verified { commit }, now);
             }
@@ -467,8 +474,13 @@ impl Scheduler {
             UnitEnd::Stopped(_) => self.change(task, TaskChange::Cancelled, now),
             UnitEnd::Failed(failure) => {
                 let retried = self.will_retry(task, &failure);
-                if failure.policy().opens_breaker {
+                let policy = failure.policy();
+                if policy.opens_breaker {
                     self.open_breaker(task, &failure, now);
+                }
+                if policy.slows_down {
+                    let reason = format!("{}: {failure}", self.plan.task(task).runner_key());
+                    self.slow_down(reason, since, now);
                 }
                 if retried {
                     let until = self.next_attempt(task, &failure, now);
@@ -489,7 +501,8 @@ impl Scheduler {
                 let run = self.state.task(task);
                 let failed = run.failures.get(failure.class()).map_or(0, |count| *count);
                 let failures = run.charged.max(failed) + 1;
-                now + backoff::pause(self.settings(), &run.id, failures)
+                let pause = backoff::pause(self.settings(), &run.id, failures);
+                now + pause.max(failure.policy().least_pause)
             }
         }
     }

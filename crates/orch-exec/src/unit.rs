@@ -14,9 +14,9 @@ use orch_model::{
     },
     ports::{
         Acquired, AgentRequest, CommitMessage, Lease, LockHolder, LockRequest, MergeOutcome,
-        MergeRequest, Purpose, Release, RunnerError, RunningAgent, Sealed, Worktree, WorktreeError,
-        WorktreeRequest,
+        MergeRequest, Purpose, Release, RunningAgent, Sealed, Worktree, WorktreeRequest,
     },
+    run::LastFailure,
     state::{Attempt, Merged},
 };
 use tokio::{
@@ -31,6 +31,9 @@ use crate::{
     merge_queue::{self, MergeQueue},
     orchestrator::Ports,
 };
+
+mod causes;
+mod inherited;
 
 /// What a unit is told while it works.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,12 +54,16 @@ pub(crate) struct Unit {
     pub(crate) run: RunId,
     pub(crate) index: TaskIndex,
     pub(crate) attempt: Attempt,
+    /// How the attempt before this one failed.
+    pub(crate) previous: Option<LastFailure>,
     pub(crate) grace: Duration,
     pub(crate) max_total_output: ByteSize,
     pub(crate) reporter: Reporter,
     pub(crate) control: watch::Receiver<Control>,
     /// The locks of the task, from the time when they are held.
     pub(crate) lease: Option<Box<dyn Lease>>,
+    /// What the agent and the verification are told of the attempts before this one.
+    pub(crate) inherited: BTreeMap<String, String>,
     /// Where an attempt of an earlier orchestrator goes on; `None` for a new one.
     pub(crate) adoption: Option<Adoption>,
     /// The merge queue; `None` where nothing verifies the merged result.
@@ -87,24 +94,6 @@ fn holder(task: &Task, run: &RunId, attempt: Attempt) -> LockHolder {
 pub(crate) enum Exit {
     Failed(Failure),
     Stopped(StopReason),
-}
-
-impl From<WorktreeError> for Exit {
-    fn from(error: WorktreeError) -> Self {
-        Self::Failed(Failure::Infrastructure { message: error.to_string() })
-    }
-}
-
-impl From<RunnerError> for Exit {
-    fn from(error: RunnerError) -> Self {
-        Self::Failed(match error {
-            RunnerError::Spawn { .. } | RunnerError::Unsupported(_) => {
-                Failure::Spawn { message: error.to_string() }
-            }
-            RunnerError::Lost(message) => Failure::Interrupted { message },
-            _ => Failure::Infrastructure { message: error.to_string() },
-        })
-    }
 }
 
 /// Where the task works.
@@ -175,7 +164,7 @@ impl Unit {
                 self.reporter.tell(UnitReport::LockBusy { lock, holder });
                 Ok(None)
             }
-            Err(error) => Err(Exit::Failed(Failure::Infrastructure { message: error.to_string() })),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -187,6 +176,7 @@ impl Unit {
                 Err(exit) => return exit.into_end(),
             },
         };
+        self.inherit().await;
         let result = self.work(&place, entry).await;
         let (end, release) = match result {
             Ok(end @ UnitEnd::Merged(_)) => {
@@ -235,7 +225,7 @@ impl Unit {
     }
 
     async fn work(&mut self, place: &Workplace, entry: Entry) -> Result<UnitEnd, Exit> {
-        let exit = match entry {
+        let watched = match entry {
             Entry::Beginning => {
                 self.go_on()?;
                 let request = self.request(place, self.task().work.clone(), Purpose::Work);
@@ -250,12 +240,15 @@ impl Unit {
             Entry::Verification => None,
             Entry::Merge { commit } => return self.merge(place, Some(commit)).await,
         };
-        if let Some(exit) = exit {
-            // One that is ended may do so with success.
+        if let Some(Watched { exit, stopped }) = watched {
+            self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
+            if let Some(stopped) = stopped {
+                return Err(stopped);
+            }
+            // One that is ended for its silence may do so with success.
             if !exit.status.is_success() || exit.failure.is_some() {
                 return Err(Exit::Failed(self.failure_of(exit)));
             }
-            self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
         }
         let sealed = self.seal(place).await?;
         if sealed.is_none() && self.task().expects == Expects::Changes {
@@ -270,8 +263,9 @@ impl Unit {
     fn failure_of(&self, exit: AgentExit) -> Failure {
         let is_agent = matches!(self.task().work, Work::Prompt { .. });
         let now = self.ports.clock.now();
+        let said = classify(&exit, is_agent, now);
         exit.failure
-            .or_else(|| classify(&exit.output_tail, is_agent, now))
+            .or(said)
             .unwrap_or(Failure::Agent { exit: exit.status, output_tail: exit.output_tail })
     }
 
@@ -296,16 +290,19 @@ impl Unit {
             let work = Work::Command(command.clone());
             let request = self.request(place, work, Purpose::Verify { index });
             let agent = self.ports.runner.start(request).await?;
-            let exit = self.watch(agent.as_ref(), Duration::ZERO).await?;
+            let Watched { exit, stopped } = self.watch(agent.as_ref(), Duration::ZERO).await?;
+            if let Some(stopped) = stopped {
+                return Err(stopped);
+            }
             if let Some(failure @ Failure::Silent { .. }) = exit.failure {
                 return Err(Exit::Failed(failure));
             }
             if !exit.status.is_success() {
-                return Err(Exit::Failed(Failure::Verification {
+                return Err(Exit::Failed(exit.failure.unwrap_or(Failure::Verification {
                     command: command.to_string(),
                     exit: exit.status,
                     output_tail: exit.output_tail,
-                }));
+                })));
             }
         }
         Ok(())
@@ -332,7 +329,7 @@ impl Unit {
             MergeOutcome::Conflicted { files } => UnitEnd::Conflicted { commit, branch, files },
             outcome => {
                 let message = format!("the merge ended in an unknown way: {outcome:?}");
-                return Err(Exit::Failed(Failure::Infrastructure { message }));
+                return Err(Exit::Failed(Failure::Unknown { message }));
             }
         })
     }
@@ -389,6 +386,7 @@ impl Unit {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        env.extend(self.inherited.clone());
         env.extend(self.lease.iter().flat_map(|lease| lease.env().clone()));
         AgentRequest {
             run: self.run.clone(),
@@ -412,7 +410,7 @@ impl Unit {
         &mut self,
         agent: &dyn RunningAgent,
         elapsed: Duration,
-    ) -> Result<AgentExit, Exit> {
+    ) -> Result<Watched, Exit> {
         self.bind_locks(agent).await;
         let limit = self.task().timeout;
         let mut watch = Stopwatch::new(limit.saturating_sub(elapsed));
@@ -438,13 +436,12 @@ impl Unit {
                                 .into(),
                         );
                     }
-                    return Ok(exit);
+                    return Ok(Watched { exit, stopped: None });
                 }
                 () = reached(deadline) => {
                     let after = Span(limit);
                     self.reporter.tell(UnitReport::Stopping(StopReason::Timeout { after }));
-                    self.stop(agent).await?;
-                    return Err(Exit::Failed(Failure::Timeout { after }));
+                    return self.stop(agent, Exit::Failed(Failure::Timeout { after })).await;
                 }
                 changed = self.control.changed() => {
                     let control = match changed {
@@ -457,14 +454,14 @@ impl Unit {
                         },
                     };
                     if let Some(reason) = control.stop {
-                        self.stop(agent).await?;
-                        return Err(match reason {
+                        let why = match reason {
                             // An earlier orchestrator found it late.
                             StopReason::Timeout { after } => {
                                 Exit::Failed(Failure::Timeout { after })
                             }
                             reason => Exit::Stopped(reason),
-                        });
+                        };
+                        return self.stop(agent, why).await;
                     }
                     if watch.set_frozen(control.frozen) {
                         if control.frozen { agent.freeze().await? } else { agent.thaw().await? }
@@ -484,7 +481,7 @@ impl Unit {
     }
 
     /// Ends an agent; without grace once that is asked for.
-    async fn stop(&mut self, agent: &dyn RunningAgent) -> Result<(), RunnerError> {
+    async fn stop(&mut self, agent: &dyn RunningAgent, why: Exit) -> Result<Watched, Exit> {
         let polite = agent.stop(self.grace);
         tokio::pin!(polite);
         let no_grace = async {
@@ -495,10 +492,21 @@ impl Unit {
             }
         };
         tokio::select! {
-            ended = &mut polite => ended,
-            () = no_grace => agent.stop(Duration::ZERO).await,
+            ended = &mut polite => ended?,
+            () = no_grace => agent.stop(Duration::ZERO).await?,
+        }
+        match agent.wait().await {
+            Ok(exit) => Ok(Watched { exit, stopped: Some(why) }),
+            Err(_) => Err(why),
         }
     }
+}
+
+/// How an agent ended.
+struct Watched {
+    exit: AgentExit,
+    /// Why it was ended; `None` where it did so by itself.
+    stopped: Option<Exit>,
 }
 
 /// Where an attempt is entered.

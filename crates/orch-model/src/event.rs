@@ -160,7 +160,8 @@ pub enum TaskChange {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<AgentIdentity>,
     },
-    /// Its agent ended with success.
+    /// Its agent ended. Where that was without success, or while it was being ended, the end of the attempt
+    /// follows.
     AgentEnded {
         /// How.
         exit: ExitStatus,

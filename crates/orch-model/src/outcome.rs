@@ -9,6 +9,10 @@ use crate::{
     usage::Usage,
 };
 
+mod policy;
+
+pub use policy::FailurePolicy;
+
 /// How an agent's process ended, and what is known of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentExit {
@@ -94,7 +98,7 @@ pub enum StopReason {
     Interrupted,
 }
 
-/// Why an attempt failed.
+/// Why an attempt failed; what that means is in one table, [`Failure::policy`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "class", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -171,59 +175,38 @@ pub enum Failure {
         /// What was said.
         message: String,
     },
+    /// Its work and what was merged meanwhile change the same places.
+    Conflict {
+        /// The branch that keeps the work.
+        branch: String,
+        /// The files, relative to the repository.
+        files: Vec<String>,
+    },
+    /// What it left can't be taken over: unresolved conflicts, a repository in the worktree.
+    Unusable {
+        /// What is in the way, and the cure.
+        message: String,
+    },
+    /// It did not get a lock in time, or at all, as that would have been a deadlock.
+    LockTimeout {
+        /// Which.
+        message: String,
+    },
+    /// The machine has too little memory, disk space, processes or open files.
+    ResourceShortage {
+        /// Of what.
+        message: String,
+    },
+    /// Somebody cancelled it.
+    Cancelled,
+    /// How it ended is not known.
+    Unknown {
+        /// What is known.
+        message: String,
+    },
 }
-
-/// What an attempt that fails like this means; see [`Failure::policy`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FailurePolicy {
-    /// Whether it counts against the task's retries.
-    pub is_charged: bool,
-    /// How many attempts of a task may fail like this before it has failed, besides what its retries
-    /// allow: nothing is repeated for ever.
-    pub bound: u32,
-    /// Whether nothing more of the same kind is started until it is over.
-    pub opens_breaker: bool,
-    /// What a person can do about it.
-    pub hint: &'static str,
-}
-
-/// Nothing but the task's retries bounds it.
-const UNBOUNDED: u32 = u32::MAX;
 
 impl Failure {
-    /// What it means: the one table of all classes.
-    #[must_use]
-    pub fn policy(&self) -> FailurePolicy {
-        let charged =
-            |hint| FailurePolicy { is_charged: true, bound: UNBOUNDED, opens_breaker: false, hint };
-        let free = |bound, opens_breaker, hint| FailurePolicy {
-            is_charged: false,
-            bound,
-            opens_breaker,
-            hint,
-        };
-        let hopeless = |hint| FailurePolicy { bound: 1, ..charged(hint) };
-        match self {
-            Self::Agent { .. } => charged("look at its output"),
-            Self::Timeout { .. } => charged("give it a longer `timeout`, or less to do"),
-            Self::Silent { .. } => {
-                charged("look at what it waits for, or give it a longer `silence_timeout`")
-            }
-            Self::Verification { .. } => charged("look at the output of the verification"),
-            Self::MergedVerification { .. } => {
-                charged("it passes alone: look at what was merged before it")
-            }
-            Self::NoChanges => charged("look at its output, or drop `expects`"),
-            Self::Infrastructure { .. } => charged("`orch doctor` may tell more"),
-            Self::Spawn { .. } => hopeless("install the program, or mend its name in the plan"),
-            Self::Authentication { .. } => hopeless("log the agent in, then run the plan again"),
-            Self::Interrupted { .. } => free(20, false, "nothing: it is run again"),
-            Self::RateLimit { .. } => free(50, true, "nothing: it is run again after the limit"),
-            Self::Quota { .. } => free(10, true, "wait for the reset, or buy more"),
-        }
-    }
-
     /// Whether a further attempt may end otherwise, so that the task's retries apply.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
@@ -261,6 +244,12 @@ impl Failure {
             Self::RateLimit { .. } => "rate_limit",
             Self::Quota { .. } => "quota",
             Self::Authentication { .. } => "authentication",
+            Self::Conflict { .. } => "conflict",
+            Self::Unusable { .. } => "unusable",
+            Self::LockTimeout { .. } => "lock_timeout",
+            Self::ResourceShortage { .. } => "resource_shortage",
+            Self::Cancelled => "cancelled",
+            Self::Unknown { .. } => "unknown",
         }
     }
 
@@ -295,11 +284,21 @@ impl fmt::Display for Failure {
             Self::NoChanges => {
                 f.write_str("left no commit and no change, and the plan expects changes")
             }
-            Self::Interrupted { message } => write!(f, "interrupted: {message}"),
-            Self::Infrastructure { message } => f.write_str(message),
+            Self::Interrupted { message }
+            | Self::Infrastructure { message }
+            | Self::Unusable { message }
+            | Self::Unknown { message } => f.write_str(message),
             Self::RateLimit { message, .. } => write!(f, "rate limited: {message}"),
             Self::Quota { message, .. } => write!(f, "quota used up: {message}"),
             Self::Authentication { message } => write!(f, "not logged in: {message}"),
+            Self::Conflict { files, .. } => {
+                write!(f, "conflicts with the target in {}", files.join(", "))
+            }
+            Self::LockTimeout { message } => write!(f, "no lock: {message}"),
+            Self::ResourceShortage { message } => {
+                write!(f, "the machine has too little: {message}")
+            }
+            Self::Cancelled => f.write_str("cancelled"),
         }
     }
 }

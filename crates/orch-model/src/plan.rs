@@ -11,6 +11,7 @@ mod parse;
 mod path;
 mod pool;
 mod problem;
+mod runner_key;
 #[cfg(feature = "schema")]
 mod schema;
 #[cfg(feature = "parse")]

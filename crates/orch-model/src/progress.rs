@@ -1,12 +1,13 @@
 //! Where a run stands at a moment: what runs, what waits and why.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{LockName, RunId, TaskId},
     resources::Shortage,
+    run::{Breaker, Slowdown},
     state::{Attempt, RunStatus},
     time::Timestamp,
 };
@@ -26,8 +27,15 @@ pub struct Progress {
     pub started_at: Timestamp,
     /// How many tasks are in which kind of state.
     pub counts: Counts,
-    /// How many tasks run at the same time, at most.
+    /// How many tasks run at the same time, at most, for now.
     pub max_concurrency: u32,
+    /// When and why that is less than the settings say; `None` where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowdown: Option<Slowdown>,
+    /// Kinds of agents that are not started for now, or tried again one at a time, by
+    /// [`crate::plan::Task::runner_key`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub breakers: BTreeMap<String, Breaker>,
     /// The first wave that has not ended, from 1; the number of waves when all have.
     pub current_wave: usize,
     /// How many waves there are.

@@ -27,6 +27,9 @@ pub struct Report {
     pub status: RunStatus,
     /// From its beginning to its last event, in seconds.
     pub wall_seconds: f64,
+    /// How long all agents ran together, also those that failed, in seconds.
+    #[serde(default)]
+    pub agent_seconds: f64,
     /// Where the results stand.
     pub delivery: Option<Delivery>,
     /// What all tasks used together.
@@ -54,6 +57,12 @@ pub struct TaskReport {
     pub finished_at: Option<Timestamp>,
     /// Why it did not succeed.
     pub error: Option<String>,
+    /// The class of the failure, [`Failure::class`](crate::outcome::Failure::class).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// What a person can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// The end of the output that belongs to the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tail: Option<String>,
@@ -63,8 +72,11 @@ pub struct TaskReport {
     /// The branch that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// What it used.
+    /// What all its attempts used.
     pub usage: Usage,
+    /// How long the agents of all its attempts ran, in seconds.
+    #[serde(default)]
+    pub agent_seconds: f64,
 }
 
 impl Report {
@@ -80,6 +92,7 @@ impl Report {
             run_id: state.run().clone(),
             status: state.status,
             wall_seconds: state.updated_at.since(state.started_at).as_secs_f64(),
+            agent_seconds: state.tasks.iter().map(|task| task.agent_time.0.as_secs_f64()).sum(),
             delivery: state.delivery.clone(),
             usage,
             tasks: state.tasks.iter().map(TaskReport::of).collect(),
@@ -89,6 +102,8 @@ impl Report {
 
 impl TaskReport {
     fn of(task: &TaskRun) -> Self {
+        let failure = task.state.failure();
+        let hint = failure.as_ref().map(|failure| failure.policy().hint);
         let mut report = Self {
             id: task.id.clone(),
             status: task.state.name().into(),
@@ -97,11 +112,14 @@ impl TaskReport {
             merge_commit: None,
             started_at: task.started_at,
             finished_at: task.state.is_terminal().then_some(task.entered_at),
-            error: None,
+            error: failure.as_ref().map(ToString::to_string),
+            class: failure.as_ref().map(|failure| failure.class().to_owned()),
+            hint: hint.filter(|hint| !hint.is_empty()).map(str::to_owned),
             output_tail: None,
             worktree: None,
             branch: None,
             usage: task.usage,
+            agent_seconds: task.agent_time.0.as_secs_f64(),
         };
         let keeps_place = match &task.state {
             TaskState::Merged { result: Merged::Commit { commit, merge_commit }, .. } => {
@@ -110,19 +128,13 @@ impl TaskReport {
                 false
             }
             TaskState::Failed { failure, .. } => {
-                report.error = Some(failure.to_string());
                 let tail = failure.output_tail();
                 report.output_tail = (!tail.is_empty()).then(|| tail.to_owned());
                 true
             }
-            TaskState::Conflicted { commit, files, .. } => {
+            TaskState::Conflicted { commit, .. } => {
                 report.commit = Some(commit.clone());
-                report.error = Some(format!("conflicts with the target in {}", files.join(", ")));
                 true
-            }
-            TaskState::Backoff { failure, .. } => {
-                report.error = Some(failure.to_string());
-                false
             }
             TaskState::Skipped { because: SkipReason::Dependency { task } } => {
                 report.error = Some(format!("{task}, which it needs, did not succeed"));
@@ -136,10 +148,7 @@ impl TaskReport {
                 report.error = Some(format!("{known}; {hint}"));
                 true
             }
-            TaskState::Cancelled { .. } => {
-                report.error = Some("cancelled".into());
-                true
-            }
+            TaskState::Cancelled { .. } => true,
             _ => false,
         };
         if let (true, Some(place)) = (keeps_place, &task.place) {

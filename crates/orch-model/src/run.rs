@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -10,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange},
     id::{CommitId, RunId, TaskId},
+    outcome::Failure,
     plan::TaskIndex,
     state::{Attempt, RunStatus, TaskState},
-    time::Timestamp,
+    time::{Span, Timestamp},
     transition::{self, IllegalTransition},
     usage::Usage,
 };
@@ -79,6 +81,9 @@ pub struct RunState {
     /// How many tasks may run at a time for now; `None`: as many as the settings say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
+    /// When and why it was made fewer last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowdown: Option<Slowdown>,
     /// Kinds of agents that are not started for now, by [`crate::plan::Task::runner_key`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub breakers: BTreeMap<String, Breaker>,
@@ -114,6 +119,15 @@ pub struct Breaker {
     pub reason: String,
 }
 
+/// When and why fewer tasks may run at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slowdown {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
 /// The state of one task of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskRun {
@@ -128,9 +142,12 @@ pub struct TaskRun {
     pub attempts: Attempt,
     /// How many of them count against its retries.
     pub charged: u32,
-    /// How many failed by each class, [`Failure::class`](crate::outcome::Failure::class).
+    /// How many failed by each class, [`Failure::class`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, u32>,
+    /// Why its last attempt failed, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<LastFailure>,
     /// When its first agent was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -140,9 +157,47 @@ pub struct TaskRun {
     /// The process of its last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentIdentity>,
-    /// What all attempts used together.
+    /// When the agent of its last attempt was started, until its end is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_since: Option<Timestamp>,
+    /// What all attempts used together, also those that failed.
     #[serde(default)]
     pub usage: Usage,
+    /// How long the agents of all attempts ran together, as far as their ends were seen.
+    #[serde(default)]
+    pub agent_time: Span,
+}
+
+/// Why an attempt failed, in short: what the next one is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastFailure {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// [`Failure::class`].
+    pub class: String,
+    /// What went wrong, in one line of at most 500 characters.
+    pub message: String,
+}
+
+impl LastFailure {
+    const LONGEST: usize = 500;
+
+    fn new(attempt: Attempt, failure: &Failure) -> Self {
+        let message = failure.to_string();
+        let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self {
+            attempt,
+            class: failure.class().to_owned(),
+            message: line.chars().take(Self::LONGEST).collect(),
+        }
+    }
+}
+
+/// One line: class and message.
+impl fmt::Display for LastFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class, self.message)
+    }
 }
 
 impl RunState {
@@ -168,10 +223,13 @@ impl RunState {
                 attempts: 0,
                 charged: 0,
                 failures: BTreeMap::new(),
+                last_failure: None,
                 started_at: None,
                 place: None,
                 agent: None,
+                agent_since: None,
                 usage: Usage::default(),
+                agent_time: Span::default(),
             })
             .collect();
         let mut state = Self {
@@ -185,6 +243,7 @@ impl RunState {
             delivery: None,
             tasks,
             concurrency: None,
+            slowdown: None,
             breakers: BTreeMap::new(),
             candidate: None,
             by_id: Arc::default(),
@@ -298,8 +357,11 @@ impl RunState {
             EventKind::BreakerClosed { key } => {
                 self.breakers.remove(key);
             }
-            EventKind::ConcurrencyChanged { limit, .. } => {
+            EventKind::ConcurrencyChanged { limit, reason } => {
                 let full = self.header.settings.max_concurrency;
+                if *limit < self.concurrency.unwrap_or(full) {
+                    self.slowdown = Some(Slowdown { at: event.at, reason: reason.clone() });
+                }
                 self.concurrency = (*limit < full).then_some(*limit);
             }
             EventKind::CandidateMade { number, tasks, commit } => {
@@ -331,16 +393,25 @@ impl TaskRun {
                 self.attempts = *attempt;
                 self.place = None;
                 self.agent = None;
+                self.agent_since = None;
             }
             TaskChange::Prepared { place } => self.place = Some(place.clone()),
             TaskChange::Started { agent } => {
                 self.started_at.get_or_insert(at);
+                self.agent_since = Some(at);
                 self.agent.clone_from(agent);
             }
-            TaskChange::AgentEnded { usage: Some(usage), .. } => self.usage += *usage,
+            // Only once: an orchestrator that takes the attempt up may see the same end again.
+            TaskChange::AgentEnded { usage, .. } => {
+                if let Some(since) = self.agent_since.take() {
+                    self.usage += usage.unwrap_or_default();
+                    self.agent_time = Span(self.agent_time.0 + at.since(since));
+                }
+            }
             TaskChange::Retry { failure, .. } | TaskChange::Failed { failure } => {
                 self.charged += u32::from(failure.is_charged());
                 *self.failures.entry(failure.class().to_owned()).or_default() += 1;
+                self.last_failure = Some(LastFailure::new(self.attempts, failure));
             }
             _ => {}
         }
@@ -357,7 +428,6 @@ mod tests {
     use super::*;
     use crate::{
         event::{EVENT_VERSION, RunSettings},
-        outcome::Failure,
         plan::spec::{PlanSpec, TaskSpec},
     };
 
@@ -421,6 +491,8 @@ mod tests {
         assert_eq!((state.pid, state.seq), (8, 9));
         let a = &state.tasks[0];
         assert_eq!((a.attempts, a.charged), (1, 0), "an interrupted attempt isn't charged");
+        let last = a.last_failure.as_ref().map(|last| (last.attempt, last.to_string()));
+        assert_eq!(last, Some((1, "interrupted: stopped".into())));
         assert_eq!(a.started_at, Some(Timestamp::from_millis(6)));
         assert_eq!(a.entered_at, Timestamp::from_millis(7));
         assert_eq!(state.tasks[1].state, TaskState::Blocked);
@@ -429,6 +501,42 @@ mod tests {
         let mut read: RunState = serde_json::from_str(&text).unwrap();
         read.index();
         assert_eq!(read, state);
+    }
+
+    #[test]
+    fn what_failed_attempts_used_counts() {
+        let usage = Usage { output_tokens: 5, cost_micro_usd: 7, ..Usage::default() };
+        let ended = |code| TaskChange::AgentEnded {
+            exit: crate::outcome::ExitStatus::Code(code),
+            usage: Some(usage),
+        };
+        let failure = || Failure::NoChanges;
+        let retry = TaskChange::Retry { failure: failure(), until: Timestamp::from_millis(1) };
+        let changes = [
+            TaskChange::Unblocked,
+            TaskChange::Queued,
+            TaskChange::Leased { attempt: 1 },
+            TaskChange::Preparing,
+            TaskChange::Started { agent: None },
+            ended(1),
+            // Seen again by the next orchestrator.
+            ended(1),
+            retry,
+            TaskChange::Queued,
+            TaskChange::Leased { attempt: 2 },
+            TaskChange::Preparing,
+            TaskChange::Started { agent: None },
+            ended(0),
+            TaskChange::Failed { failure: failure() },
+        ];
+        let events = changes.into_iter().zip(2..).map(|(change, seq)| task(seq, "a", change));
+        let events: Vec<_> = std::iter::once(started()).chain(events).collect();
+        let state = RunState::replay(&events).unwrap().unwrap();
+        let a = &state.tasks[0];
+        assert_eq!((a.usage.output_tokens, a.usage.cost_micro_usd), (10, 14));
+        assert_eq!(a.agent_time, Span(std::time::Duration::from_millis(2)));
+        let report = crate::Report::of(&state);
+        assert_eq!((report.usage.output_tokens, report.agent_seconds), (10, 0.002));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The states of a task and of a run. A state's data lives in its variant.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -133,6 +135,21 @@ impl TaskState {
                 | Self::Skipped { .. }
                 | Self::NeedsAttention { .. }
         )
+    }
+
+    /// Why it did not succeed, or has to be tried again; `None` where nothing failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<Cow<'_, Failure>> {
+        match self {
+            Self::Backoff { failure, .. } | Self::Failed { failure, .. } => {
+                Some(Cow::Borrowed(failure))
+            }
+            Self::Conflicted { branch, files, .. } => {
+                Some(Cow::Owned(Failure::Conflict { branch: branch.clone(), files: files.clone() }))
+            }
+            Self::Cancelled { .. } => Some(Cow::Owned(Failure::Cancelled)),
+            _ => None,
+        }
     }
 
     /// Whether a unit of work is under way for it: it holds a slot.

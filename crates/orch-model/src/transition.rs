@@ -33,7 +33,11 @@ pub fn next(state: &TaskState, change: &TaskChange) -> Result<TaskState, Illegal
         (S::Leased { attempt }, C::Preparing) => S::Preparing { attempt: *attempt },
         (S::Preparing { attempt }, C::Prepared { .. }) => S::Preparing { attempt: *attempt },
         (S::Preparing { attempt }, C::Started { .. }) => S::Running { attempt: *attempt },
-        (S::Running { attempt }, C::AgentEnded { .. }) => S::Verifying { attempt: *attempt },
+        (S::Running { attempt }, C::AgentEnded { exit, .. }) if exit.is_success() => {
+            S::Verifying { attempt: *attempt }
+        }
+        // The attempt ends with the event that says why.
+        (S::Running { .. } | S::Stopping { .. }, C::AgentEnded { .. }) => state.clone(),
         (S::Verifying { attempt }, C::Verified { commit }) => {
             S::Merging { attempt: *attempt, commit: commit.clone() }
         }
@@ -182,12 +186,24 @@ mod tests {
         for (from, change, to) in way {
             assert!(table[from].contains(&(change, to)), "{from} {change} {to}");
             let others = table.values().flatten().filter(|(name, _)| *name == change).count();
-            let expected = if change == "queued" { 2 } else { 1 };
+            // An agent that is being ended may do so well, which changes nothing.
+            let expected = if matches!(change, "queued" | "agent_ended") { 2 } else { 1 };
             assert_eq!(others, expected, "{change} must be allowed in one state only");
         }
         assert!(table["backoff"].contains(&("queued", "queued")));
         assert!(!table["merging"].iter().any(|(change, _)| *change == "stopping"));
         assert!(!table["queued"].iter().any(|(change, _)| *change == "failed"));
+    }
+
+    #[test]
+    fn an_agent_that_fails_leaves_the_end_of_the_attempt_to_another_change() {
+        let ended = |code| TaskChange::AgentEnded { exit: ExitStatus::Code(code), usage: None };
+        let running = TaskState::Running { attempt: 1 };
+        assert_eq!(next(&running, &ended(0)).unwrap(), TaskState::Verifying { attempt: 1 });
+        assert_eq!(next(&running, &ended(3)).unwrap(), running);
+        let stopping = TaskState::Stopping { attempt: 1, reason: StopReason::Cancelled };
+        assert_eq!(next(&stopping, &ended(0)).unwrap(), stopping);
+        assert!(next(&TaskState::Verifying { attempt: 1 }, &ended(3)).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use orch_model::{
     event::{Delivery, RunBase, RunSettings},
     id::RunId,
     ports::StoreError,
-    run::{RunState, TaskRun},
+    run::{Breaker, RunState, Slowdown, TaskRun},
     state::RunStatus,
     time::Timestamp,
 };
@@ -50,6 +50,15 @@ pub struct PublishedState<'a> {
     pub delivery: Option<Delivery>,
     /// The settings in force.
     pub settings: RunSettings,
+    /// How many tasks may run at a time for now, where that is fewer than the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// When and why it was made fewer last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowdown: Option<Cow<'a, Slowdown>>,
+    /// Kinds of agents that are not started for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breakers: Option<Cow<'a, BTreeMap<String, Breaker>>>,
     /// How many tasks are in each state, by the name of the state; states without one are left out.
     pub counts: BTreeMap<Cow<'a, str>, usize>,
     /// The tasks, in plan order.
@@ -63,6 +72,9 @@ pub struct PublishedTask<'a> {
     /// Its state and how it came there.
     #[serde(flatten)]
     pub task: Cow<'a, TaskRun>,
+    /// What a person can do about its failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Cow<'a, str>>,
     /// Its title, where the plan gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Cow<'a, str>>,
@@ -80,6 +92,12 @@ impl<'a> From<&'a RunState> for PublishedState<'a> {
             .zip(&state.header.plan.tasks)
             .map(|(task, spec)| PublishedTask {
                 task: Cow::Borrowed(task),
+                hint: task
+                    .state
+                    .failure()
+                    .map(|failure| failure.policy().hint)
+                    .filter(|hint| !hint.is_empty())
+                    .map(Cow::Borrowed),
                 title: spec.title.as_deref().map(Cow::Borrowed),
             })
             .collect();
@@ -95,6 +113,9 @@ impl<'a> From<&'a RunState> for PublishedState<'a> {
             base: state.header.base.clone(),
             delivery: state.delivery.clone(),
             settings: state.header.settings.clone(),
+            concurrency: state.concurrency,
+            slowdown: state.concurrency.and(state.slowdown.as_ref()).map(Cow::Borrowed),
+            breakers: Some(&state.breakers).filter(|all| !all.is_empty()).map(Cow::Borrowed),
             counts,
             tasks,
         }

@@ -48,9 +48,21 @@ pub(crate) fn run_ref(run: &RunId, what: &str) -> String {
     format!("{RUNS}{run}/{what}")
 }
 
-/// Where the work of an attempt is kept.
+/// Where the work of a task's attempts is kept.
+pub(crate) fn all_preserved(run: &RunId, task: &TaskId) -> String {
+    format!("{PRESERVED}{run}/{task}")
+}
+
+/// Where the work of an attempt is kept; `.2`, `.3` and so on are added where that name is taken.
 pub(crate) fn preserved(run: &RunId, task: &TaskId, attempt: Attempt) -> String {
-    format!("{PRESERVED}{run}/{task}/{attempt}")
+    format!("{}/{attempt}", all_preserved(run, task))
+}
+
+/// Orders the names of [`preserved`] by age.
+pub(crate) fn preserved_order(name: &str) -> (Attempt, u32) {
+    let last = name.rsplit_once('/').map_or(name, |(_, last)| last);
+    let (attempt, number) = last.split_once('.').unwrap_or((last, "1"));
+    (attempt.parse().unwrap_or(0), number.parse().unwrap_or(0))
 }
 
 /// The run and the last part of a branch of the engine, given by its whole name.
@@ -99,5 +111,14 @@ mod tests {
         assert_eq!(split_ours("refs/heads/orch/BAD/a"), None);
         assert_eq!(attempt_of(&lock_reason(&run, &task, 12)), Some(12));
         assert_eq!(attempt_of("initializing"), None);
+    }
+
+    #[test]
+    fn kept_work_is_ordered_by_age() {
+        let (run, task) = (RunId::new("r.1").unwrap(), TaskId::new("a.5").unwrap());
+        let first = preserved(&run, &task, 9);
+        let all = [first.clone(), format!("{first}.2"), preserved(&run, &task, 10)];
+        assert!(all.is_sorted_by_key(|name| preserved_order(name)), "{all:?}");
+        assert_eq!(preserved_order(&all[1]), (9, 2));
     }
 }

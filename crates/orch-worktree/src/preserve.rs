@@ -9,7 +9,7 @@ use std::{
 };
 
 use orch_model::{
-    CommitId, TaskId,
+    CommitId, RunId, TaskId,
     ports::{CommitMessage, WorktreeError},
     state::Attempt,
 };
@@ -198,6 +198,16 @@ impl Repo {
         let free = names.into_iter().find(|name| !taken.contains_key(name)).unwrap_or(name);
         tracing::info!(reference = %free, %commit, "kept the work of an attempt");
         self.transact("orch: keep", &[format!("create {free} {commit}")]).await?
+    }
+
+    /// The reference that keeps the newest work of a task.
+    pub(crate) async fn newest_kept(
+        &self,
+        run: &RunId,
+        task: &TaskId,
+    ) -> Result<Option<String>, WorktreeError> {
+        let all = self.refs(&[names::all_preserved(run, task)]).await?;
+        Ok(all.into_keys().max_by_key(|name| names::preserved_order(name)))
     }
 
     /// Submodules that were checked out in a worktree have their objects in its git folder; what

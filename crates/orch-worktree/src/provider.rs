@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use orch_model::{
-    CommitId, RunId,
+    CommitId, RunId, TaskId,
     event::{Place, RunBase},
     ports::{
         BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, Release, Stack, Worktree,
@@ -105,6 +105,10 @@ impl WorktreeProvider for GitWorktrees {
     ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
         let place = place.clone();
         to_the_end(Arc::clone(&self.repo).reopen(request, place)).await
+    }
+
+    async fn kept(&self, run: &RunId, task: &TaskId) -> Result<Option<String>, WorktreeError> {
+        self.repo.newest_kept(run, task).await
     }
 
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError> {

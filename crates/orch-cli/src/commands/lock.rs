@@ -12,7 +12,10 @@ use orch_model::{
     RunId,
     event::AgentIdentity,
     plan::{LockClaim, LockMode, Pool, PoolValues},
-    ports::{Acquired, Deadlock, HeldLock, LockHolder, LockOverview, LockRequest, ResourceLock},
+    ports::{
+        Acquired, Deadlock, HeldLock, LockError, LockHolder, LockOverview, LockRequest,
+        ResourceLock,
+    },
     time::Timestamp,
 };
 use orch_state::{FileLocks, FileStore};
@@ -35,7 +38,15 @@ pub(super) async fn lock(repo: Option<&Path>, command: LockCommand) -> Result<Ex
     let workspace = Workspace::find(repo.or(of_task.as_deref()))?;
     let locks = workspace.locks()?;
     match command {
-        LockCommand::Acquire(args) => acquire(&workspace, &locks, args).await,
+        LockCommand::Acquire(args) => {
+            let result = acquire(&workspace, &locks, args).await;
+            if let Err(error @ (CliError::Busy(_) | CliError::Lock(LockError::Deadlock { .. }))) =
+                &result
+            {
+                tell_orchestrator(error);
+            }
+            result
+        }
         LockCommand::Release(args) => release(&locks, args).await,
         LockCommand::List(args) => {
             let overview = locks.overview().await?;
@@ -96,6 +107,16 @@ async fn acquire(
         }
     }
     Ok(Exit::Success)
+}
+
+/// Should the agent end because of it, its orchestrator finds out why.
+fn tell_orchestrator(error: &CliError) {
+    if env::var_os("ORCH_TASK_ID").is_some() {
+        render::tell(&format!(
+            "::orch failure class=lock_timeout {}",
+            render::clean(&error.to_string())
+        ));
+    }
 }
 
 async fn not_free(locks: &FileLocks, args: &LockAcquireArgs) -> CliError {

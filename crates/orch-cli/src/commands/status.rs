@@ -29,6 +29,9 @@ pub(super) async fn status(workspace: &Workspace, args: StatusArgs) -> Result<Ex
             "live": progress.is_some(),
             "percent_complete": progress.as_ref().map(Progress::percent_complete),
             "progress": progress,
+            "concurrency": state.concurrency.unwrap_or(state.header.settings.max_concurrency),
+            "slowdown": state.concurrency.and(state.slowdown.as_ref()),
+            "breakers": state.breakers,
             "report": Report::of(&state),
             "deadlocks": deadlocks,
         });

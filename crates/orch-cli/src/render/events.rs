@@ -136,19 +136,28 @@ impl Lines {
                 format!("{WARN}stopped{WARN:#}: {}", one_line(message))
             }
             TaskChange::Retry { failure, until } => {
-                let pause = time(until.since(at));
+                let next = if failure.policy().opens_breaker {
+                    "once it is started again".into()
+                } else {
+                    format!("in {}", time(until.since(at)))
+                };
                 self.with_output(
                     format!(
-                        "{WARN}failed{WARN:#}: {}; next attempt in {pause}",
+                        "{WARN}failed{WARN:#}: {}; next attempt {next}",
                         one_line(&failure.to_string())
                     ),
                     failure,
                 )
             }
-            TaskChange::Failed { failure } => self.with_output(
-                format!("{BAD}failed{BAD:#}: {}", one_line(&failure.to_string())),
-                failure,
-            ),
+            TaskChange::Failed { failure } => {
+                let text = format!("{BAD}failed{BAD:#}: {}", one_line(&failure.to_string()));
+                let mut text = self.with_output(text, failure);
+                let hint = failure.policy().hint;
+                if !hint.is_empty() {
+                    text.push_str(&format!("\n{:1$}hint: {hint}", "", self.indent()));
+                }
+                text
+            }
             TaskChange::Cancelled => format!("{WARN}cancelled{WARN:#}"),
             TaskChange::Skipped { because: SkipReason::Dependency { task } } => {
                 format!("{WARN}skipped{WARN:#}: {task}, which it needs, did not succeed")
@@ -164,10 +173,15 @@ impl Lines {
         Some(self.line(at, begin, task, &text))
     }
 
+    /// Where the text of a task's line begins.
+    const fn indent(&self) -> usize {
+        9 + self.width + 2
+    }
+
     fn with_output(&self, mut text: String, failure: &Failure) -> String {
         let output = clean(failure.output_tail());
         let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).collect();
-        let indent = 9 + self.width + 2;
+        let indent = self.indent();
         for line in &lines[lines.len().saturating_sub(OUTPUT_LINES)..] {
             text.push_str(&format!("\n{:indent$}{DIM}| {line}{DIM:#}", ""));
         }

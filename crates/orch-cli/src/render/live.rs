@@ -252,6 +252,8 @@ fn overview(progress: &Progress, elapsed: Duration, age: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use orch_model::{RunId, TaskId, Timestamp, progress::Counts};
 
     use super::*;
@@ -272,6 +274,8 @@ mod tests {
                 ..Counts::default()
             },
             max_concurrency: 2,
+            slowdown: None,
+            breakers: BTreeMap::new(),
             current_wave: 1,
             waves: 2,
             running: Vec::new(),

@@ -1,10 +1,13 @@
 //! `orch status`: what runs, why the rest waits, what has ended.
 
-use std::{collections::HashSet, fmt::Write};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt::Write,
+};
 
 use orch_model::{
     Progress, RunState, RunStatus, TaskId, TaskState, Timestamp,
-    run::TaskRun,
+    run::{Breaker, Slowdown, TaskRun},
     state::{Merged, SkipReason},
 };
 
@@ -31,6 +34,14 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
         progress.current_wave,
         progress.waves,
         time(progress.at.since(progress.started_at)),
+    );
+    let full = state.header.settings.max_concurrency;
+    limits(
+        &mut out,
+        (progress.max_concurrency, full),
+        progress.slowdown.as_ref(),
+        &progress.breakers,
+        progress.at,
     );
     section(
         &mut out,
@@ -101,6 +112,11 @@ pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all:
     } else if state.status == RunStatus::Interrupted {
         let _ = writeln!(out, "Continue it with `orch resume`.");
     }
+    if !state.status.is_ended() || state.status == RunStatus::Interrupted {
+        let full = state.header.settings.max_concurrency;
+        let now_at = state.concurrency.unwrap_or(full);
+        limits(&mut out, (now_at, full), state.slowdown.as_ref(), &state.breakers, now);
+    }
     let open: Vec<_> = state.tasks.iter().filter(|task| !task.state.is_terminal()).collect();
     section(
         &mut out,
@@ -116,6 +132,33 @@ pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all:
     }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// What holds tasks back besides one another: fewer at a time than was asked for, open breakers.
+fn limits(
+    out: &mut String,
+    (limit, full): (u32, u32),
+    slowdown: Option<&Slowdown>,
+    breakers: &BTreeMap<String, Breaker>,
+    now: Timestamp,
+) {
+    if limit < full {
+        let why = slowdown.map_or_else(String::new, |slowdown| {
+            let ago = time(now.since(slowdown.at));
+            format!(", since {ago} ago: {}", one_line(&slowdown.reason))
+        });
+        let _ = writeln!(out, "{WARN}{limit} at a time{WARN:#} instead of {full}{why}");
+    }
+    for (key, breaker) in breakers {
+        let (key, reason) = (one_line(key), one_line(&breaker.reason));
+        let when = if now < breaker.until {
+            let pause = time(breaker.until.since(now));
+            format!("is not started for {pause}, until {}", breaker.until)
+        } else {
+            "is tried again by one task".into()
+        };
+        let _ = writeln!(out, "{WARN}{key}{WARN:#} {when} ({reason})");
+    }
 }
 
 fn width(state: &RunState) -> usize {
@@ -155,7 +198,14 @@ fn ended<'a>(
         "Ended",
         ended.len(),
         limit,
-        ended.iter().map(|task| format!("{:width$}  {}", task.id, result(task))),
+        ended.iter().map(|task| {
+            let hint = task.state.failure().map_or("", |failure| failure.policy().hint);
+            let hint = match hint {
+                "" => String::new(),
+                hint => format!("\n  {:width$}  {DIM}hint:{DIM:#} {hint}", ""),
+            };
+            format!("{:width$}  {}{hint}", task.id, result(task))
+        }),
     );
 }
 

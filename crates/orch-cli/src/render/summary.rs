@@ -96,6 +96,9 @@ fn unsuccessful(task: &TaskReport, width: usize) -> String {
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(out, "  {:width$}    {DIM}{name:<8}{DIM:#}  {value}", "");
     };
+    if let Some(hint) = &task.hint {
+        line("hint", hint);
+    }
     if let Some(worktree) = &task.worktree {
         line("worktree", &one_line(&worktree.display().to_string()));
     }

@@ -15,7 +15,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch, time::time
 
 use super::{
     activity::Activity, budget::Budget, environment::Environment, group::Group, identity,
-    launch::Launch, orphans::Orphanage, output::Output, redact::Redactor,
+    launch::Launch, oom::OomKills, orphans::Orphanage, output::Output, redact::Redactor,
 };
 
 /// How long a process outside the group may hold the output open after the agent's end.
@@ -49,6 +49,7 @@ impl ChildGroup {
         let (read, write) =
             pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("making a pipe", e.into()))?;
         let also = write.try_clone().map_err(|e| failed("making a pipe", e))?;
+        let oom_kills = OomKills::now();
         let spawn = || launch.spawn(environment, write, also);
         let child = match orphanage {
             Some(orphanage) => orphanage.exempt(spawn)?,
@@ -65,7 +66,8 @@ impl ChildGroup {
         let activity = Arc::<Activity>::default();
         let seen = Arc::clone(&activity);
         let (budget, tell) = (Arc::clone(budget), Box::new(tell));
-        let taker = Taker { output, redactor, activity: seen, budget, tell, failed: false };
+        let taker =
+            Taker { output, redactor, activity: seen, budget, tell, oom_kills, failed: false };
         tokio::spawn(supervise(Arc::clone(&group), receiver, taker, sweep, ended));
         Ok(Self { group, identity, exit, activity })
     }
@@ -133,6 +135,8 @@ struct Taker {
     activity: Arc<Activity>,
     budget: Arc<Budget>,
     tell: Box<dyn Fn(String) + Send>,
+    /// How many there had been when it was started.
+    oom_kills: OomKills,
     /// A disk that takes no more must not keep the agent from ending: what it writes is dropped.
     failed: bool,
 }
@@ -227,5 +231,6 @@ async fn follow(
     exit.output_bytes = taker.output.total();
     exit.leaked_output = leaked_output;
     exit.left_behind = left_behind;
+    exit.failure = taker.oom_kills.explain(status);
     Ok(exit)
 }

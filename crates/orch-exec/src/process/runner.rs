@@ -9,10 +9,11 @@ use std::{
 
 use async_trait::async_trait;
 use orch_model::{
-    RunId,
+    RunId, TaskId,
     event::AgentIdentity,
     outcome::AgentExit,
     ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, RunnerError, RunningAgent},
+    state::Attempt,
 };
 use rustix::process::Signal;
 
@@ -22,6 +23,7 @@ use super::{
     budget::Budget, child::ChildGroup, environment::Environment, launch::Launch, leftovers,
     patterns::Patterns,
 };
+use crate::logs;
 
 /// Starts commands and agents as children of this process, each the leader of a process group.
 ///
@@ -78,6 +80,10 @@ impl CommandRunner {
 impl AgentRunner for CommandRunner {
     fn name(&self) -> &str {
         "command"
+    }
+
+    fn output(&self, run: &RunId, task: &TaskId, attempt: Attempt) -> Option<PathBuf> {
+        logs::output_of(&self.state_dir, run, task, attempt)
     }
 
     async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError> {

@@ -5,7 +5,8 @@
 //! that doubles from time to time. Then it is half open: one task tries. Its success closes the breaker,
 //! and another rate limit opens it again.
 //!
-//! The concurrency is halved when a breaker opens, and raised by one after as many successes as tasks
+//! The concurrency is halved at each limit that is news: of tasks that were started before it was
+//! lowered last, the first one has spoken for all. It goes down to one, and is raised by one after as many successes as tasks
 //! may run at a time: additive increase, multiplicative decrease, which converges on what is there
 //! (D.-M. Chiu and R. Jain, *Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in
 //! Computer Networks*, 1989).
@@ -16,9 +17,6 @@ use orch_model::{EventKind, Timestamp, outcome::Failure, plan::TaskIndex, progre
 
 use super::Scheduler;
 use crate::{backoff, internal::Command};
-
-/// How long a quota is taken to be used up where nobody says until when.
-const QUOTA_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// However late a reset is said to be, it is tried again after this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -48,19 +46,14 @@ impl Scheduler {
         if !is_news {
             return;
         }
-        let is_first = known.is_none();
         let opened = known.map_or(0, |breaker| breaker.opened) + 1;
         let id = &self.state.task(task).id;
         let pause = now + backoff::pause(self.settings(), id, opened);
-        let least =
-            if matches!(failure, Failure::Quota { .. }) { now + QUOTA_PAUSE } else { pause };
+        let least = now + failure.policy().least_pause;
         let known = failure.reset().filter(|reset| *reset > now);
         let until = known.unwrap_or(pause.max(least)).min(now + LONGEST_PAUSE);
         let reason = failure.to_string();
         self.record(EventKind::BreakerOpened { key: key.clone(), until, reason }, now);
-        if is_first {
-            self.slow_down(&key, now);
-        }
     }
 
     /// Has the scheduler look again when a breaker is half open.
@@ -91,10 +84,14 @@ impl Scheduler {
         }
     }
 
-    fn slow_down(&mut self, key: &str, now: Timestamp) {
+    /// Halves how many tasks run at a time, unless a task that was started `since` tells nothing new.
+    pub(super) fn slow_down(&mut self, reason: String, since: Timestamp, now: Timestamp) {
+        if self.state.slowdown.as_ref().is_some_and(|last| since <= last.at) {
+            return;
+        }
         let limit = self.state.concurrency.unwrap_or(self.settings().max_concurrency);
         if limit > 1 {
-            self.limit(limit / 2, format!("{key} is rate limited"), now);
+            self.limit(limit / 2, reason, now);
         }
         self.successes = 0;
         self.machine.limited_by_others();

@@ -66,6 +66,8 @@ impl Scheduler {
                 .state
                 .concurrency
                 .unwrap_or(self.state.header.settings.max_concurrency),
+            slowdown: self.state.concurrency.and(self.state.slowdown.clone()),
+            breakers: self.state.breakers.clone(),
             current_wave: (self.wave + 1).min(self.waves.len()),
             waves: self.waves.len(),
             running,

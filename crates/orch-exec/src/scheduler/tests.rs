@@ -9,7 +9,7 @@ use orch_model::{
     outcome::{ExitStatus, Failure, StopReason},
     plan::{
         TaskIndex,
-        spec::{EpicSpec, Isolation, LockSpec, TaskSpec},
+        spec::{CommandLine, EpicSpec, Isolation, LockSpec, TaskSpec},
     },
     state::Merged,
 };
@@ -18,6 +18,7 @@ use super::Scheduler;
 use crate::internal::{Command, Input, UnitEnd, UnitReport};
 
 mod endings;
+mod limits;
 mod machine;
 mod oracle;
 mod rules;
@@ -29,7 +30,8 @@ mod world;
 
 /// A plan with a line for each task or epic. `epic ID NEEDS..` is an epic; other lines begin with
 /// the id of a task and go on with `@epic` (`@@epic`: in its worktree), `<needs`, `~after`,
-/// `p1` (priority), `=5s` (estimate), `r2` (retries), `f:glob`, `l:lock`, `l:lock:shared`, `l:lock:1/3`.
+/// `p1` (priority), `=5s` (estimate), `r2` (retries), `f:glob`, `l:lock`, `l:lock:shared`, `l:lock:1/3`,
+/// `$other` (its program, where that is not `agent`).
 fn plan(text: &str) -> Arc<ValidPlan> {
     let mut spec = PlanSpec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -41,7 +43,7 @@ fn plan(text: &str) -> Arc<ValidPlan> {
             spec.epics.push(EpicSpec { id, title: None, needs: ids.collect() });
             continue;
         }
-        let mut task = TaskSpec::new(id(first)).run("true");
+        let mut task = TaskSpec::new(id(first)).run("agent");
         task.retries = Some(0);
         words.for_each(|word| set(&mut task, word));
         spec.tasks.push(task);
@@ -63,6 +65,7 @@ fn set(task: &mut TaskSpec, word: &str) {
         "p" => task.priority = Some(rest.parse().expect("a number")),
         "r" => task.retries = Some(rest.parse().expect("a number")),
         "=" => task.estimate = Some(rest.parse().expect("a duration")),
+        "$" => task.run = Some(CommandLine::Shell(rest.into())),
         "f" => task.files.push(rest[1..].into()),
         "l" => {
             let (name, mode) = rest[1..].split_once(':').unwrap_or((&rest[1..], ""));

@@ -12,8 +12,9 @@ use std::{
 
 use async_trait::async_trait;
 use orch_model::{
-    RunId,
+    RunId, TaskId,
     ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, RunnerError, RunningAgent},
+    state::Attempt,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -27,6 +28,7 @@ use super::{
     protocol::Order,
 };
 use crate::{
+    logs,
     process::{Patterns, environment::Environment, launch::Launch},
     socket,
 };
@@ -192,6 +194,10 @@ async fn begin(program: &Path, run_dir: &Path) -> io::Result<()> {
 impl AgentRunner for SupervisedRunner {
     fn name(&self) -> &str {
         "supervised"
+    }
+
+    fn output(&self, run: &RunId, task: &TaskId, attempt: Attempt) -> Option<PathBuf> {
+        logs::output_of(&self.state_dir, run, task, attempt)
     }
 
     async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError> {

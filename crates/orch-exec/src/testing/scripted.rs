@@ -14,6 +14,7 @@ use orch_model::{
     outcome::{AgentExit, ExitStatus},
     ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
     state::Attempt,
+    usage::Usage,
 };
 use tokio::{sync::watch, time::timeout};
 
@@ -33,6 +34,8 @@ pub enum Step {
     SpawnError,
     /// Writes this and exits with this code.
     Say(String, i32),
+    /// Uses this and exits with this code after a second.
+    Use(Usage, i32),
 }
 
 /// A runner whose agents follow scripts. Without a script an agent succeeds at once.
@@ -137,7 +140,12 @@ impl AgentRunner for ScriptedRunner {
         let script = step.clone();
         let task = tokio::spawn(async move {
             let _counted = counted;
+            let mut usage = None;
             let (pause, status, output) = match script {
+                Step::Use(used, code) => {
+                    usage = Some(used);
+                    (Some(Duration::from_secs(1)), code, String::new())
+                }
                 Step::Exit(code) => (Some(Duration::ZERO), code, String::new()),
                 Step::After(pause, code) => (Some(pause), code, String::new()),
                 Step::Say(text, code) => (Some(Duration::ZERO), code, text),
@@ -151,6 +159,7 @@ impl AgentRunner for ScriptedRunner {
             let mut exit = AgentExit::new(ExitStatus::Code(status));
             exit.output_bytes = output.len() as u64;
             exit.output_tail = output;
+            exit.usage = usage;
             scripted.send_replace(Some(exit));
         });
         Ok(Box::new(ScriptedAgent { step, exit, ended, task }))

@@ -7,6 +7,7 @@ use orch_exec::{
     model::{
         EventKind, RunStatus, TaskChange,
         plan::spec::{CommandLine, Schedule, TaskSpec},
+        usage::Usage,
     },
     testing::{Step, TestEngine},
 };
@@ -68,6 +69,21 @@ async fn concurrency_is_bounded() {
     let report = soon(start(&engine, tasks).await.wait()).await.unwrap();
     assert_eq!(report.status, RunStatus::Succeeded);
     assert_eq!(engine.runner.most_at_once(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_attempts_used_is_in_the_totals() {
+    let engine = TestEngine::new();
+    let usage = Usage { output_tokens: 10, ..Usage::default() };
+    engine.runner.script("a", [Step::Use(usage, 1), Step::Use(usage, 0)]);
+    engine.runner.script("b", [Step::Hang]);
+    let mut repeated = task("a");
+    repeated.retries = Some(1);
+    let report = soon(start(&engine, [repeated, limited("b", 3)]).await.wait()).await.unwrap();
+    assert_eq!(states(&report), "a merged, b failed");
+    assert_eq!((report.usage.output_tokens, report.tasks[0].usage.output_tokens), (20, 20));
+    let seconds: Vec<_> = report.tasks.iter().map(|task| task.agent_seconds.round()).collect();
+    assert_eq!(seconds, [2.0, 3.0], "also of the one that was ended");
 }
 
 #[tokio::test(start_paused = true)]

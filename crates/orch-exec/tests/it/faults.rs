@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use orch_exec::{
     EngineError, ParallelOrchestrator,
     model::{
-        RunState, RunStatus,
+        RunState, RunStatus, Timestamp,
         event::AgentIdentity,
         outcome::{AgentExit, ExitStatus},
         plan::spec::{CommandLine, TaskSpec},
@@ -16,6 +16,7 @@ use orch_exec::{
         },
     },
     testing::{MemoryStore, MockResourceLock, Step, TestEngine},
+    time::TokioClock,
 };
 
 use crate::common::{id, locked, plan, rest, soon, start, states, task};
@@ -181,11 +182,13 @@ async fn locks_that_fail_are_failed_attempts() {
         .runner(Arc::new(engine.runner.clone()))
         .store(Arc::new(engine.store.clone()))
         .locks(Arc::new(locks))
+        .clock(Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000))))
         .build()
         .await
         .unwrap();
     let run = orchestrator.start(plan([locked("a", "db")])).await.unwrap();
     let report = soon(run.wait()).await.unwrap();
+    assert_eq!(report.tasks[0].attempts, 5, "the disk may have come to its senses meanwhile");
     assert_eq!(report.tasks[0].error.as_deref(), Some("/locks/db: opening: permission denied"));
     assert_eq!(engine.runner.started(), []);
 }

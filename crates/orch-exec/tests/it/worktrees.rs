@@ -8,12 +8,13 @@ use std::{
 use orch_exec::{
     ParallelOrchestrator, Run,
     model::{
-        CommitId, EventKind, RunStatus,
+        CommitId, EventKind, RunStatus, Timestamp,
         event::{Delivery, RunBase},
         plan::spec::{EpicSpec, Expects, Isolation, PlanSpec, TaskSpec},
         ports::{MergeOutcome, Release, Sealed, StateStore, StoreError, WorktreeError},
     },
     testing::{MockStateStore, MockWorktree, MockWorktreeProvider, Step, TestEngine},
+    time::TokioClock,
 };
 
 use crate::common::{id, plan, rest, soon, states, until};
@@ -114,6 +115,7 @@ pub(crate) async fn orchestrator(
         .store(Arc::new(engine.store.clone()))
         .locks(Arc::new(engine.locks.clone()))
         .worktrees(Arc::new(provider))
+        .clock(Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_700_000_000_000))))
         .build()
         .await
         .unwrap()

@@ -227,23 +227,6 @@ impl Task {
     pub fn name(&self) -> &str {
         self.title.as_deref().unwrap_or_else(|| self.id.as_str())
     }
-
-    /// What a rate limit of its agent concerns: the agent with its model, or the program.
-    #[must_use]
-    pub fn runner_key(&self) -> String {
-        match &self.work {
-            Work::Prompt { agent, model: Some(model), .. } => format!("{agent} ({model})"),
-            Work::Prompt { agent, model: None, .. } => agent.to_string(),
-            Work::Command(command) => {
-                let program = match command {
-                    CommandLine::Shell(line) => line.split_ascii_whitespace().next(),
-                    CommandLine::Argv(argv) => argv.first().map(String::as_str),
-                };
-                let program = program.unwrap_or_default();
-                program.rsplit_once('/').map_or(program, |(_, name)| name).to_owned()
-            }
-        }
-    }
 }
 
 /// What a task does.

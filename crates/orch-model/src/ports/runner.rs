@@ -45,6 +45,12 @@ pub trait AgentRunner: Debug + Send + Sync {
     /// Where that can't be found out yet, and a repetition may find it out.
     async fn adopt(&self, request: AdoptRequest) -> Result<Adopted, RunnerError>;
 
+    /// The file with the output of an attempt that has ended, where there is one: the next attempt is
+    /// told of it.
+    fn output(&self, _run: &RunId, _task: &TaskId, _attempt: Attempt) -> Option<PathBuf> {
+        None
+    }
+
     /// Told at the end of a run: nothing more will be started for it.
     async fn finish(&self, _run: &RunId) {}
 }

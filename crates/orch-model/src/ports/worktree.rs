@@ -58,6 +58,15 @@ pub trait WorktreeProvider: Debug + Send + Sync {
         place: &Place,
     ) -> Result<Option<Box<dyn Worktree>>, WorktreeError>;
 
+    /// The reference that keeps the newest work of a task's earlier attempts, by its whole name; `None`
+    /// where nothing is kept. The next attempt is told of it.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn kept(&self, _run: &RunId, _task: &TaskId) -> Result<Option<String>, WorktreeError> {
+        Ok(None)
+    }
+
     /// Merges a commit into the results.
     ///
     /// # Errors

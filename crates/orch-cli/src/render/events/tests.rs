@@ -96,6 +96,7 @@ fn a_failure_comes_with_the_end_of_its_output() {
    0.5s  login   failed: ended with exit code 3; next attempt in 2.0s
 {output}   1.5s  login   started, attempt 2
    2.0s  login   failed: ran longer than 2s
+                 hint: give it a longer `timeout`, or less to do
    2.5s  schema  skipped: login, which it needs, did not succeed
 "
     );

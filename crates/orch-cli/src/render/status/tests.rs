@@ -81,6 +81,8 @@ fn progress(state: &RunState) -> Progress {
             ..Counts::default()
         },
         max_concurrency: 3,
+        slowdown: None,
+        breakers: BTreeMap::new(),
         current_wave: 1,
         waves: 2,
         running: vec![RunningTask {
@@ -117,6 +119,7 @@ Waiting
 
 Ended
   broken  failed: ended with exit code 3
+          hint: look at its output
   schema  merged fedcba9876";
     assert_eq!(plain(&live(&state, &progress(&state), false)), expected);
 }
@@ -135,6 +138,7 @@ Not ended
 
 Ended
   broken  failed: ended with exit code 3
+          hint: look at its output
   schema  merged fedcba9876";
     assert_eq!(plain(&at_rest(&state, None, now, false)), expected);
     let mute = plain(&at_rest(&state, Some(7), now, false));
@@ -153,4 +157,34 @@ fn long_lists_are_folded() {
     assert!(folded.contains("t29") && !folded.contains("t30"), "{folded}");
     assert!(folded.contains("... and 10 more (--all shows them)"), "{folded}");
     assert!(live(&state, &progress, true).contains("t39"));
+}
+
+#[test]
+fn what_is_limited_is_told_with_its_reason() {
+    let mut state = state();
+    let at = Timestamp::from_millis(71_000);
+    state.concurrency = Some(1);
+    state.slowdown = Some(Slowdown { at, reason: "claude: rate limited: slow down".into() });
+    let breaker = |seconds: u64| Breaker {
+        until: Timestamp::from_millis(seconds * 1000),
+        opened: 1,
+        reason: "rate limited: slow down".into(),
+    };
+    state.breakers = [("claude".into(), breaker(111)), ("codex".into(), breaker(80))].into();
+    let mut progress = progress(&state);
+    progress.max_concurrency = 1;
+    progress.slowdown = state.slowdown.clone();
+    progress.breakers = state.breakers.clone();
+    let expected = "
+1 at a time instead of 3, since 10s ago: claude: rate limited: slow down
+claude is not started for 30s, until 1970-01-01T00:01:51.000Z (rate limited: slow down)
+codex is tried again by one task (rate limited: slow down)
+";
+    let shown = plain(&live(&state, &progress, false));
+    assert!(shown.contains(expected), "{shown}");
+    let shown = plain(&at_rest(&state, None, progress.at, false));
+    assert!(shown.contains(expected), "{shown}");
+    state.status = RunStatus::Failed;
+    let shown = plain(&at_rest(&state, None, progress.at, false));
+    assert!(!shown.contains("claude"), "it is over: {shown}");
 }

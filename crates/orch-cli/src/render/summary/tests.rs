@@ -16,10 +16,13 @@ fn task(id: &str, status: &str) -> TaskReport {
         started_at: Some(Timestamp::from_millis(1)),
         finished_at: Some(Timestamp::from_millis(2)),
         error: None,
+        class: None,
+        hint: None,
         output_tail: None,
         worktree: None,
         branch: None,
         usage: Usage::default(),
+        agent_seconds: 0.0,
     }
 }
 
@@ -29,6 +32,7 @@ fn report(status: RunStatus, delivery: Delivery, tasks: Vec<TaskReport>) -> Repo
         run_id: RunId::new("r1").unwrap(),
         status,
         wall_seconds: 75.0,
+        agent_seconds: 0.0,
         delivery: Some(delivery),
         usage: Usage::default(),
         tasks,

@@ -55,6 +55,31 @@ fn what_can_not_end_otherwise_is_not_repeated() {
 }
 
 #[test]
+fn what_the_task_can_not_help_has_a_budget_of_its_own() {
+    let (mut run, _) = Drive::begin("a", slots(1));
+    let failure = || Failure::Infrastructure { message: "git failed".into() };
+    let bound = failure().policy().bound;
+    for attempt in 1..bound {
+        assert!(run.end("a", UnitEnd::Failed(failure())).starts_with("wake@"), "{attempt}");
+        // The budget is that of the run, whoever carries it out.
+        run.reopen();
+        run.now += 60_000;
+        assert_eq!(run.tell(Input::Tick), format!("a#{}", attempt + 1));
+    }
+    assert_eq!(run.end("a", UnitEnd::Failed(failure())), "end");
+    let task = &run.scheduler.state().tasks[0];
+    assert_eq!((run.state("a"), task.charged, task.attempts), ("failed", 0, bound));
+}
+
+#[test]
+fn a_machine_that_is_short_of_something_gets_time() {
+    let (mut run, _) = Drive::begin("a", slots(1));
+    let failure = Failure::ResourceShortage { message: "memory".into() };
+    let least = failure.policy().least_pause.as_millis();
+    assert_eq!(run.end("a", UnitEnd::Failed(failure)), format!("wake@{least}"));
+}
+
+#[test]
 fn a_timeout_is_repeated_too() {
     let (mut run, _) = Drive::begin("a r1", slots(1));
     let after = orch_model::Span::from_secs(1);

@@ -557,7 +557,8 @@ impl World {
                 assert!(self.cancelled_all || self.cancelled.contains(&task), "{task:?}");
             }
             TaskState::Failed { failure, .. } => {
-                let used_up = run.charged > self.plan.task(task).retries;
+                let used_up = run.charged > self.plan.task(task).retries
+                    || run.failures[failure.class()] >= failure.policy().bound;
                 let stopped = state.header.settings.on_failure == OnFailure::Stop;
                 assert!(used_up || !failure.is_retryable() || stopped || self.cancelled_all);
             }
