@@ -159,7 +159,7 @@ fn the_output_of_all_tasks_together_is_capped() {
     assert_eq!(warnings.len(), 1, "{outcome}");
     assert_eq!(warnings[0]["task"], "t0");
     let message = warnings[0]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("97 KiB (`max_total_output`)"), "{message}");
+    assert!(message.contains("100KB (`max_total_output`)"), "{message}");
     let runs = repo.path().join(".orch/runs");
     let stored = size_of(&runs.join(outcome.report().run_id()).join("logs"));
     assert!(stored < 100_000 + 5 * (16 << 10) + 16_384, "{stored} bytes are stored\n{outcome}");

@@ -61,7 +61,7 @@ impl Budget {
             format!(
                 "the output of all tasks together has reached {} (`max_total_output`): from now on \
                  only the first {} and the last {} of each are kept",
-                ByteSize(self.max).rounded(),
+                ByteSize(self.max),
                 ByteSize(super::output::LITTLE / 2).rounded(),
                 ByteSize(super::output::LITTLE / 4).rounded(),
             )
@@ -82,7 +82,7 @@ mod tests {
         budget.give(100);
         assert!(budget.is_used_up());
         let news = budget.news().unwrap();
-        assert!(news.contains("100 B") && news.contains("first 8 KiB"), "{news}");
+        assert!(news.contains("100B") && news.contains("first 8 KiB"), "{news}");
         assert_eq!(budget.news(), None);
     }
 

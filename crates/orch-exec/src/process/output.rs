@@ -235,11 +235,10 @@ mod tests {
         for _ in 0..200 {
             head.write(&line).unwrap();
         }
-        let mut written = 0;
+        let mut filler = output("filler");
         while !budget.is_used_up() {
-            output(&format!("filler{written}")).write(&line).unwrap();
+            filler.write(&line).unwrap();
             tail.write(&line).unwrap();
-            written += 1;
         }
         let before = size(logs);
         for _ in 0..2000 {
