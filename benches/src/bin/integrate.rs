@@ -6,6 +6,7 @@
 use std::{
     error::Error,
     fs,
+    io::{Write, stdout},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -36,7 +37,7 @@ async fn main() -> Result<()> {
             _ => folder = Some(PathBuf::from(word)),
         }
     }
-    println!("files   contender     median ms   least ms   x git merge");
+    writeln!(stdout(), "files   contender     median ms   least ms   x git merge")?;
     for files in sizes {
         let place = match &folder {
             Some(folder) => tempfile::tempdir_in(folder)?,
@@ -56,12 +57,13 @@ async fn measure(place: &Path, files: usize, branches: usize) -> Result<()> {
     let reference = median(&merged);
     for (name, times) in [("git merge", merged), ("plumbing", bare), ("orch", ours)] {
         let (middle, least) = (median(&times), times.iter().min().copied().unwrap_or_default());
-        println!(
+        writeln!(
+            stdout(),
             "{files:<7} {name:<12} {:>10.1} {:>10.1} {:>13.2}",
             ms(middle),
             ms(least),
             middle.as_secs_f64() / reference.as_secs_f64()
-        );
+        )?;
     }
     Ok(())
 }

@@ -284,6 +284,11 @@ impl ParallelOrchestrator {
         plan: &ValidPlan,
         target: Option<String>,
     ) -> Result<Option<RunBase>, EngineError> {
+        if plan.tasks().iter().any(|task| !task.locks.is_empty()) {
+            // Where nobody can tell who holds them, tasks would fail one after the other, and
+            // with them results of agents that have ended well.
+            self.ports.locks.overview().await?;
+        }
         if plan.tasks().iter().all(|task| task.isolation == Isolation::None) {
             return Ok(None);
         }

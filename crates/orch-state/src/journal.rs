@@ -182,6 +182,9 @@ impl Shared {
         let mut published = lock(&self.published);
         // Of two that were under way at once, the older one may come last.
         if *published <= state.seq {
+            // So that the state never tells more than the journal, also after a power cut: where it
+            // does, the journal was damaged.
+            self.sync()?;
             self.outlet.write(state)?;
             *published = state.seq;
         }

@@ -191,6 +191,18 @@ pub(crate) fn current(path: &Path) -> Option<RunId> {
     RunId::new(std::fs::read_to_string(path).ok()?.trim()).ok()
 }
 
+/// The number of the last event that the file at `path` tells of a run; 0 where it tells nothing.
+pub(crate) fn last_event_of(path: &Path, run: &RunId) -> u64 {
+    #[derive(Deserialize)]
+    struct Brief {
+        version: u32,
+        run: RunId,
+        seq: u64,
+    }
+    let brief = std::fs::read(path).ok().and_then(|b| serde_json::from_slice::<Brief>(&b).ok());
+    brief.filter(|b| b.version <= STATE_VERSION && b.run == *run).map_or(0, |brief| brief.seq)
+}
+
 /// Reads the content of the file at `path`.
 pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<PublishedState<'static>, StoreError> {
     #[derive(Deserialize)]

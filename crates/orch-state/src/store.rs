@@ -266,10 +266,26 @@ impl Layout {
         // Only now: until the lock was taken somebody may have been writing.
         let mut reader = self.reader(run, 1)?;
         let (end, torn) = reader.skim()?;
+        self.check_end(run, end.seq - 1)?;
         if !torn.is_empty() {
             journal::cut_torn_tail(&path, torn, end.offset)?;
         }
         Ok(Box::new(FileJournal::open(path, self.outlet(run), (end.seq - 1, end.chain), owner)?))
+    }
+
+    /// Refuses a journal that ends with event `last` where the published state tells of later ones.
+    pub(crate) fn check_end(&self, run: &RunId, last: u64) -> Result<(), StoreError> {
+        let (path, published) = (self.journal(run), self.published());
+        let told = published::last_event_of(&published, run);
+        if told <= last {
+            return Ok(());
+        }
+        let offset = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let detail = format!(
+            "it ends with event {last}, and {} tells of event {told}: its end was cut off; remove that file to go on from event {last} all the same",
+            published.display()
+        );
+        Err(StoreError::Damaged { path, offset, detail })
     }
 
     pub(crate) fn run_ids(&self) -> Result<HashSet<RunId>, StoreError> {

@@ -1,7 +1,7 @@
 //! What is needed to look after a folder of runs: which there are, who is at work on them, and
 //! what writers that were killed left behind.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf, sync::Arc};
 
 use orch_model::{
     id::RunId,
@@ -45,6 +45,17 @@ impl FileStore {
     /// [`StoreError::Newer`] there; or where there is no such run or its header can't be read.
     pub fn check_version(&self, run: &RunId) -> Result<(), StoreError> {
         self.layout.reader(run, 1)?.check_version()
+    }
+
+    /// Refuses a journal whose end was cut off: it ends with event `last`, and the published state,
+    /// which never runs ahead of the journal, tells of later ones. Of a run that is not the current
+    /// one nothing tells.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] there.
+    pub async fn check_end(&self, run: &RunId, last: u64) -> Result<(), StoreError> {
+        let (layout, run) = (Arc::clone(&self.layout), run.clone());
+        blocking(move || layout.check_end(&run, last)).await
     }
 
     /// The files whose locks say who is at work, one per run.
@@ -108,12 +119,14 @@ impl FileStore {
     ///
     /// # Errors
     /// Where there is no such run, somebody is at work on it, it has not ended or can be resumed,
-    /// its journal can't be read, or the folder can't be removed.
+    /// its journal can't be read or was cut off, or the folder can't be removed.
     pub async fn remove(&self, run: &RunId) -> Result<(), StoreError> {
         let dir = self.layout.run(run);
         self.layout.reader(run, 1)?.check_version()?;
         let owner = Ownership::take(&self.layout.owner(run), run)?;
-        let status = self.state(run).await?.map(|state| state.status);
+        let state = self.state(run).await?;
+        self.layout.check_end(run, state.as_ref().map_or(0, |state| state.seq))?;
+        let status = state.map(|state| state.status);
         if !status.is_none_or(|s| s.is_ended() && s != RunStatus::Interrupted) {
             let error = format!("run {run} has not ended, so what is recorded of it is kept");
             return Err(StoreError::Other { source: error.into() });

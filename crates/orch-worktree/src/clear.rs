@@ -24,8 +24,9 @@ use crate::{
 };
 
 /// How long the gits that may own a lock are waited for. Git itself gives up after a tenth of a
-/// second, so that whoever owns it for longer is at some long work.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// second, or one second for packed references, so that whoever owns it for longer is at some long
+/// work.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often they are looked at. They are nobody's children here, and end within milliseconds.
 const LOOK: Duration = Duration::from_millis(10);

@@ -37,7 +37,9 @@ pub(super) async fn gc(workspace: &Workspace, args: &GcArgs) -> Result<Exit, Cli
     for run in store.runs()? {
         // A run whose orchestrator was killed before the first event has begun nothing. Whoever
         // begins one owns it before it is listed.
-        let has_begun = store.owner(&run).is_some() || !matches!(store.state(&run).await, Ok(None));
+        let has_begun = store.owner(&run).is_some()
+            || !matches!(store.state(&run).await, Ok(None))
+            || store.check_end(&run, 0).await.is_err();
         if has_begun && !has_ended(&run) {
             live.push(run);
         }

@@ -26,7 +26,7 @@ use tokio::{
 use super::{
     processes::{self, HEARTBEAT, PROCESSES_VERSION, Process, Processes, Watch},
     protocol::{Answer, Hello, Key, Order, Reply, Request, VERSION, Welcome},
-    record::{Entry, Fact, Record},
+    record::{Entry, Fact, RECORD_VERSION, Record},
 };
 use crate::{
     process::{
@@ -229,7 +229,7 @@ impl Agents {
     }
 
     fn write(&self, key: &Key, fact: Fact) -> io::Result<()> {
-        let entry = Entry { at: now(), key: key.clone(), fact };
+        let entry = Entry { v: RECORD_VERSION, at: now(), key: key.clone(), fact };
         self.record.lock().unwrap_or_else(PoisonError::into_inner).write(&entry)
     }
 

@@ -1,8 +1,11 @@
 //! Looking after a folder of runs.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
-use orch_model::ports::{StateStore, StoreError};
+use orch_model::{
+    ports::{StateStore, StoreError},
+    run::RunState,
+};
 
 use crate::common::{Workspace, events, run};
 
@@ -52,4 +55,36 @@ async fn what_killed_writers_left_is_found_and_removed() {
     assert!(!gone.exists() && !half.exists() && !top.exists() && !theirs.exists());
     assert_eq!(workspace.read("r1").await.unwrap().len(), 5);
     assert_eq!(store.runs().unwrap(), [run("live"), run("r1")]);
+}
+
+#[tokio::test]
+async fn a_journal_that_lost_its_end_is_refused_and_left() {
+    let workspace = Workspace::new();
+    let store = &workspace.store;
+    let all = events("r1", 5);
+    let journal = store.create(&run("r1")).await.unwrap();
+    journal.append(&all).await.unwrap();
+    let state = RunState::replay(&all).unwrap().unwrap();
+    // What is told is safe before it is told.
+    journal.publish(Arc::new(state)).await.unwrap();
+    assert_eq!(journal.sync().await.unwrap(), 5);
+    drop(journal);
+    drop(store.open(&run("r1")).await.unwrap());
+
+    let path = store.run_dir(&run("r1")).join("journal");
+    let whole = fs::read_to_string(&path).unwrap();
+    let (head, _) = whole.trim_end().rsplit_once('\n').unwrap();
+    for cut in [format!("{head}\n"), whole[..whole.len() - 1].to_owned()] {
+        fs::write(&path, &cut).unwrap();
+        let error = store.open(&run("r1")).await.unwrap_err();
+        assert!(error.to_string().contains("its end was cut off"), "{error}");
+        assert!(store.remove(&run("r1")).await.is_err());
+        assert!(store.check_end(&run("r1"), 4).await.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), cut);
+    }
+    store.check_end(&run("r1"), 5).await.unwrap();
+    store.check_end(&run("another"), 0).await.unwrap();
+    // The way that the error names.
+    fs::remove_file(store.published_path()).unwrap();
+    drop(store.open(&run("r1")).await.unwrap());
 }

@@ -170,16 +170,17 @@ async fn a_commit_that_isnt_there_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_locked_reference_is_reported_in_the_end() {
+async fn a_locked_reference_is_reported_in_the_end_and_one_locked_by_the_dead_is_not() {
     let fixture = Fixture::new();
     let provider = fixture.begun().await;
     let (_worktree, tip) = work(&provider, "a", &[("a", "a")]).await;
     let lock = fixture.repo.join(".git/refs/heads/orch/r1/target.lock");
-    std::fs::write(&lock, "").unwrap();
+    let open = std::fs::File::create(&lock).unwrap();
     let error = provider.merge(merge_request("a", &tip)).await.unwrap_err().to_string();
     assert!(error.contains("target.lock"), "{error}");
-    std::fs::remove_file(lock).unwrap();
+    drop(open);
     merged(merge(&provider, "a", &tip).await);
+    assert!(!lock.exists());
 }
 
 #[tokio::test]
