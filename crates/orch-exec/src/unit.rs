@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use orch_model::{
     ByteSize, CommitId, EpicId, RunId, Span, Timestamp,
-    event::Place,
+    event::{AgentIdentity, Place},
     outcome::{AgentExit, Failure, StopReason},
     plan::{
         Task, TaskIndex, ValidPlan, Work,
@@ -149,6 +149,10 @@ impl Unit {
         let request = lock_request(task, &self.run, self.attempt);
         match self.ports.locks.try_acquire(request).await {
             Ok(Acquired::Granted(lease)) => {
+                // Before anything is started: this process may die the moment after.
+                if let Some(guardian) = self.ports.runner.guardian(&self.run).await? {
+                    self.bind(lease.as_ref(), &guardian).await;
+                }
                 if self.adoption.is_none() {
                     self.reporter.tell(UnitReport::Leased);
                 }
@@ -473,9 +477,13 @@ impl Unit {
 
     /// Has the locks last for as long as the agent lives, should this process die before it.
     async fn bind_locks(&self, agent: &dyn RunningAgent) {
-        if let (Some(lease), Some(process)) = (&self.lease, agent.identity())
-            && let Err(error) = lease.bind(&process).await
-        {
+        if let (Some(lease), Some(process)) = (&self.lease, agent.identity()) {
+            self.bind(lease.as_ref(), &process).await;
+        }
+    }
+
+    async fn bind(&self, lease: &dyn Lease, process: &AgentIdentity) {
+        if let Err(error) = lease.bind(process).await {
             self.warn(format!("its locks: {error}"));
         }
     }

@@ -13,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 use orch_model::{
     RunId, TaskId,
+    event::AgentIdentity,
     ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, RunnerError, RunningAgent},
     state::Attempt,
 };
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     logs,
-    process::{Patterns, environment::Environment, launch::Launch},
+    process::{Patterns, environment::Environment, identity, launch::Launch},
     socket,
 };
 
@@ -222,6 +223,11 @@ impl AgentRunner for SupervisedRunner {
             Left::Gone => Adopted::Gone,
             Left::Unknown(known) => Adopted::Unknown { known },
         })
+    }
+
+    async fn guardian(&self, run: &RunId) -> Result<Option<AgentIdentity>, RunnerError> {
+        let connection = self.connection(run, true).await?;
+        Ok(connection.and_then(|connection| identity::of(connection.supervisor())))
     }
 
     async fn finish(&self, run: &RunId) {

@@ -26,6 +26,8 @@ pub(super) type Exit = Option<Result<AgentExit, String>>;
 /// A connection to a supervisor.
 #[derive(Debug)]
 pub(super) struct Connection {
+    /// The supervisor's process.
+    supervisor: u32,
     outbox: mpsc::UnboundedSender<Request>,
     seq: AtomicU64,
     waiting: Arc<Mutex<Waiting>>,
@@ -82,7 +84,11 @@ impl Connection {
                 }
             }
         });
-        Ok(Arc::new(Self { outbox, seq: AtomicU64::new(0), waiting }))
+        Ok(Arc::new(Self { supervisor: welcome.pid, outbox, seq: AtomicU64::new(0), waiting }))
+    }
+
+    pub(super) const fn supervisor(&self) -> u32 {
+        self.supervisor
     }
 
     pub(super) fn is_lost(&self) -> bool {

@@ -51,6 +51,16 @@ pub trait AgentRunner: Debug + Send + Sync {
         None
     }
 
+    /// The process that agents are given into the hands of, started where there is none: it goes on
+    /// with them where this process dies, and what they need has to last as long. `None`: they end
+    /// with this process.
+    ///
+    /// # Errors
+    /// Where it can't be started.
+    async fn guardian(&self, _run: &RunId) -> Result<Option<AgentIdentity>, RunnerError> {
+        Ok(None)
+    }
+
     /// Told at the end of a run: nothing more will be started for it.
     async fn finish(&self, _run: &RunId) {}
 }
