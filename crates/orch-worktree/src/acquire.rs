@@ -58,11 +58,18 @@ impl Repo {
                 self.fresh(&path, &branch, &base, owner, leftovers).await?
             }
         };
+        let site = Site { path, admin: Some(admin.clone()) };
+        if let Err(error) = self.furnish(&site.path, &admin).await {
+            // Nobody has worked in it yet.
+            self.remove(&site).await?;
+            self.delete_branch(&branch, &base).await?;
+            return Err(error);
+        }
         Ok(Box::new(Slot {
             repo: Arc::clone(&self),
             task: request.task,
             attempt: request.attempt,
-            site: Site { path, admin: Some(admin.clone()) },
+            site,
             admin,
             branch,
             base,

@@ -60,6 +60,7 @@ mod config;
 mod deliver;
 mod durable;
 mod error;
+mod furnish;
 mod gc;
 mod git;
 mod inspect;
@@ -82,6 +83,7 @@ mod trash;
 
 pub use choose::TreeChoice;
 pub use config::{GitWorktreesConfig, PoolConfig, TreeConfig};
+pub use furnish::include::{Include, IncludeMode};
 pub use inspect::{FoundBranch, FoundWorktree, Inspection};
 pub use kind::TreeKind;
 pub use locks::GitLock;

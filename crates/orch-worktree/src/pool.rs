@@ -28,6 +28,7 @@ use crate::{
     checkouts::{Checkouts, PLACE},
     config::PoolConfig,
     error::io_error,
+    furnish::command::DONE,
     git::Git,
     lock::{PlaceLocks, RepositoryLock},
     mend::set_aside,
@@ -41,8 +42,18 @@ use slot::{Slot, write_whole};
 const REASON: &str = "orch pool";
 
 /// What of a place's git folder the next task finds; all else is the last task's.
-const STAYS: &[&str] =
-    &["HEAD", "commondir", "gitdir", "index", "locked", "config.worktree", "info", SPARSE, "refs"];
+const STAYS: &[&str] = &[
+    "HEAD",
+    "commondir",
+    "gitdir",
+    "index",
+    "locked",
+    "config.worktree",
+    "info",
+    SPARSE,
+    DONE,
+    "refs",
+];
 
 /// A copy of what says which files a place has, made before a task could change it.
 const SPARSE: &str = "orch-sparse";
@@ -332,6 +343,9 @@ impl Pool {
                 }
                 _ => {}
             }
+        }
+        if !self.config.keep_ignored {
+            let _ = fs::remove_file(admin.join(DONE));
         }
         let usable = folder.is_dir() && !admin.join("modules").exists();
         let Some(head) = head.filter(|_| usable) else {
