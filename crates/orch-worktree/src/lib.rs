@@ -59,6 +59,7 @@ mod choose;
 mod config;
 mod deliver;
 mod durable;
+mod entry;
 mod error;
 mod furnish;
 mod gc;
