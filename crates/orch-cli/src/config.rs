@@ -9,7 +9,7 @@ use orch_model::{
     plan::spec::{OnFailure, Schedule},
     resources::Contended,
 };
-use orch_worktree::{TreeConfig, TreeKind};
+use orch_worktree::{Include, TreeConfig, TreeKind};
 
 use crate::app::{Overrides, ScheduleArg};
 
@@ -88,6 +88,10 @@ keys! {
     WorktreePoolSize "worktree_pool_size" "with the pool: how many idle worktrees are kept, at most",
     WorktreePoolDisk "worktree_pool_disk" "with the pool: the space that idle worktrees may take",
     WorktreePoolIgnored "worktree_pool_ignored" "with the pool: keep or clean what git ignores (build caches)",
+    WorktreeInclude "worktree_include" "ignored files that worktrees get, as PATTERN or copy|symlink|hardlink|reflink:PATTERN",
+    WorktreeSetup "worktree_setup" "a command that makes a worktree ready, such as npm ci",
+    WorktreeSetupFiles "worktree_setup_files" "files that it depends on: while they are the same it runs once a worktree",
+    WorktreeSubmodules "worktree_submodules" "whether submodules are checked out in worktrees: yes or no",
     WorktreeFreeDisk "worktree_free_disk" "no idle worktree is kept while less of the disk is free",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
@@ -202,6 +206,15 @@ impl Config {
         trees.pool.size = self.value(Key::WorktreePoolSize);
         trees.pool.disk = self.value::<ByteSize>(Key::WorktreePoolDisk).0;
         trees.pool.free_floor = self.value::<ByteSize>(Key::WorktreeFreeDisk).0;
+        let listed = |key| {
+            let names = self.get(key).value.split([',', ' ']).filter(|name| !name.is_empty());
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let include = listed(Key::WorktreeInclude);
+        trees.include = include.iter().filter_map(|name| name.parse().ok()).collect();
+        trees.setup = Some(self.get(Key::WorktreeSetup).value.clone()).filter(|s| !s.is_empty());
+        trees.setup_key = listed(Key::WorktreeSetupFiles);
+        trees.submodules = self.get(Key::WorktreeSubmodules).value == "yes";
         trees.pool.keep_ignored = self.get(Key::WorktreePoolIgnored).value == "keep";
         trees
     }
@@ -267,6 +280,8 @@ fn built_in(key: Key) -> String {
         }
         Key::Silence => "10m".into(),
         Key::PassEnv | Key::Redact | Key::WorktreeRoot | Key::LockDir => String::new(),
+        Key::WorktreeInclude | Key::WorktreeSetup | Key::WorktreeSetupFiles => String::new(),
+        Key::WorktreeSubmodules => if trees.submodules { "yes" } else { "no" }.into(),
         Key::WorktreeKind => trees.kind.to_string(),
         Key::WorktreePoolSize => trees.pool.size.to_string(),
         Key::WorktreePoolDisk => ByteSize(trees.pool.disk).to_string(),
@@ -302,6 +317,12 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
         Key::Live => one_of(parse_live(value).is_some(), "auto, always, never"),
         Key::Redact => Patterns::new(&patterns(value)).map(|_| ()),
+        Key::WorktreeSubmodules => one_of(["yes", "no"].contains(&value), "yes, no"),
+        Key::WorktreeInclude => value
+            .split([',', ' '])
+            .filter(|name| !name.is_empty())
+            .try_for_each(|name| name.parse::<Include>().map(|_| ())),
+        Key::WorktreeSetup | Key::WorktreeSetupFiles => Ok(()),
         Key::PassEnv | Key::WorktreeRoot | Key::LockDir => Ok(()),
     }
 }
@@ -348,6 +369,8 @@ fn parse_live(text: &str) -> Option<Live> {
 
 #[cfg(test)]
 mod tests {
+    use orch_worktree::IncludeMode;
+
     use orch_model::{PlanSpec, TaskId, plan::spec::TaskSpec};
 
     use super::*;
@@ -397,6 +420,10 @@ mod tests {
             (Key::WorktreePoolDisk, "4GiB"),
             (Key::WorktreePoolIgnored, "clean"),
             (Key::WorktreeFreeDisk, "5GiB"),
+            (Key::WorktreeInclude, ".env, symlink:node_modules"),
+            (Key::WorktreeSetup, "npm ci"),
+            (Key::WorktreeSetupFiles, "package-lock.json"),
+            (Key::WorktreeSubmodules, "yes"),
             (Key::LockDir, "/locks"),
             (Key::Live, "never"),
         ] {
@@ -428,6 +455,11 @@ mod tests {
         assert_eq!(engine.lock_dir, Some("/locks".into()));
         let (trees, pool) = (&engine.trees, &engine.trees.pool);
         assert_eq!((trees.kind, pool.size, pool.disk), (TreeKind::Pool, 3, 4 << 30));
+        let modes: Vec<_> = trees.include.iter().map(|i| (i.pattern.as_str(), i.mode)).collect();
+        let (copy, symlink) = (IncludeMode::Copy, IncludeMode::Symlink);
+        assert_eq!(modes, [(".env", copy), ("node_modules", symlink)]);
+        assert_eq!((trees.setup.as_deref(), trees.submodules), (Some("npm ci"), true));
+        assert_eq!(trees.setup_key, ["package-lock.json"]);
         assert_eq!((pool.free_floor, pool.keep_ignored), (5 << 30, false));
     }
 
@@ -463,6 +495,8 @@ mod tests {
             (Key::WorktreeKind, "copy", "auto, worktree, pool, overlay"),
             (Key::WorktreePoolDisk, "much", "2GB"),
             (Key::WorktreePoolIgnored, "no", "keep, clean"),
+            (Key::WorktreeInclude, "move:a", "copy, symlink"),
+            (Key::WorktreeSubmodules, "some", "yes, no"),
         ] {
             let wrong = Config::built_in().set(key, value, file()).unwrap_err();
             assert!(wrong.contains(cure) && wrong.contains(value), "{wrong}");

@@ -1,7 +1,7 @@
 //! Makes worktrees.
 //!
-//! `git worktree add` fails when several run at once, so it is serialised, and kept short by
-//! `--no-checkout`; the checkout itself runs in parallel. The worktree is locked from its first
+//! Git's entry is made in one step, see [`entry`](crate::entry); where git has to do that, it is
+//! serialised, as `git worktree add` fails when several run at once. The checkout runs in parallel. The worktree is locked from its first
 //! moment, so that no `git worktree prune` takes it. Where worktrees are used again, one of the pool is
 //! taken instead.
 
@@ -18,6 +18,7 @@ use orch_model::{
 };
 
 use crate::{
+    entry::{self, Entry},
     error::io_error,
     kind::TreeKind,
     mend::set_aside,
@@ -58,11 +59,18 @@ impl Repo {
                 self.fresh(&path, &branch, &base, owner, leftovers).await?
             }
         };
+        let site = Site { path, admin: Some(admin.clone()) };
+        if let Err(error) = self.furnish(&site.path, &admin).await {
+            // Nobody has worked in it yet.
+            self.remove(&site).await?;
+            self.delete_branch(&branch, &base).await?;
+            return Err(error);
+        }
         Ok(Box::new(Slot {
             repo: Arc::clone(&self),
             task: request.task,
             attempt: request.attempt,
-            site: Site { path, admin: Some(admin.clone()) },
+            site,
             admin,
             branch,
             base,
@@ -161,6 +169,17 @@ impl Repo {
         owner: Owner<'_>,
     ) -> Result<PathBuf, WorktreeError> {
         let reason = names::lock_reason(&owner.run.id, owner.task, owner.attempt);
+        let common = self.checkouts.common();
+        if entry::is_simple(common) {
+            let name = names::head(branch);
+            let zero = "0".repeat(base.as_str().len());
+            self.git.run(["update-ref", &name, base.as_str(), &zero]).await?;
+            let head = format!("ref: {name}\n");
+            let lock = self.lock.hold().await?;
+            let entry = Entry { folder: path, head: &head, reason: &reason };
+            let doing = format!("making the worktree {}", path.display());
+            return entry.make(common, &lock).map_err(io_error(doing));
+        }
         let arguments: [&Path; 13] = [
             "worktree".as_ref(),
             "add".as_ref(),

@@ -23,7 +23,9 @@ impl Repo {
     pub(crate) fn choice(&self) -> &TreeChoice {
         self.choice.get_or_init(|| {
             let files = files_in(&self.top_admin.join("index"));
-            choose(self.kind, files, || self.overlay.probe().map_err(|error| error.to_string()))
+            choose(self.trees.kind, files, || {
+                self.overlay.probe().map_err(|error| error.to_string())
+            })
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use crate::kind::TreeKind;
+use crate::{furnish::include::Include, kind::TreeKind};
 
 /// How [`GitWorktrees`](crate::GitWorktrees) is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,16 @@ pub struct TreeConfig {
     pub kind: TreeKind,
     /// What is kept for [`TreeKind::Pool`].
     pub pool: PoolConfig,
+    /// Files of the user's checkout that git ignores and that each of them gets, besides those that
+    /// `.worktreeinclude` names. What the checkout has of them is looked up once.
+    pub include: Vec<Include>,
+    /// Whether submodules are checked out, from what the user's checkout has of them.
+    pub submodules: bool,
+    /// A command for `sh` that makes them ready.
+    pub setup: Option<String>,
+    /// Files, relative to the worktree, that the command depends on: where they are as they were when it
+    /// last ran in that worktree, it is left out. Without any it always runs.
+    pub setup_key: Vec<String>,
 }
 
 /// What is kept for [`TreeKind::Pool`] while no task uses it.

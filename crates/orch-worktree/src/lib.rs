@@ -61,7 +61,9 @@ mod clear;
 mod config;
 mod deliver;
 mod durable;
+mod entry;
 mod error;
+mod furnish;
 mod gc;
 mod git;
 mod inspect;
@@ -85,6 +87,7 @@ mod trash;
 
 pub use choose::TreeChoice;
 pub use config::{GitWorktreesConfig, PoolConfig, TreeConfig};
+pub use furnish::include::{Include, IncludeMode};
 pub use inspect::{FoundBranch, FoundWorktree, Inspection};
 pub use kind::TreeKind;
 pub use locks::GitLock;

@@ -27,7 +27,9 @@ use orch_model::{CommitId, ports::WorktreeError};
 use crate::{
     checkouts::{Checkouts, PLACE},
     config::PoolConfig,
+    entry::{self, Entry},
     error::io_error,
+    furnish::command::DONE,
     git::Git,
     lock::{PlaceLocks, RepositoryLock},
     mend::set_aside,
@@ -41,8 +43,18 @@ use slot::{Slot, write_whole};
 const REASON: &str = "orch pool";
 
 /// What of a place's git folder the next task finds; all else is the last task's.
-const STAYS: &[&str] =
-    &["HEAD", "commondir", "gitdir", "index", "locked", "config.worktree", "info", SPARSE, "refs"];
+const STAYS: &[&str] = &[
+    "HEAD",
+    "commondir",
+    "gitdir",
+    "index",
+    "locked",
+    "config.worktree",
+    "info",
+    SPARSE,
+    DONE,
+    "refs",
+];
 
 /// A copy of what says which files a place has, made before a task could change it.
 const SPARSE: &str = "orch-sparse";
@@ -164,24 +176,33 @@ impl Pool {
             if folder.exists() || self.checkouts.lent_from(&folder).is_some() {
                 continue;
             }
-            let arguments = ["worktree", "add", "--quiet", "--no-checkout", "--detach", "--lock"];
-            let call = self
-                .git
-                .call(arguments)
-                .arguments(["--reason", REASON, "--"])
-                .arguments([folder.as_os_str(), base.as_str().as_ref()]);
-            let held = self.lock.hold().await?;
-            call.holding(&held)?.answer().await?.success()?;
-            drop(held);
-            let found = self.checkouts.lent_from(&folder);
-            let Some((admin, _)) = found else {
-                return Err(io_error(doing())(io::ErrorKind::NotFound.into()));
-            };
+            let admin = self.add(&folder, base).await?;
             let sparse = sparse_of(&admin);
             fs::write(admin.join(SPARSE), sparse).map_err(io_error(doing()))?;
             return Ok((slot, admin));
         }
         Err(io_error(doing())(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    async fn add(&self, folder: &Path, base: &CommitId) -> Result<PathBuf, WorktreeError> {
+        let doing = || format!("making the worktree {}", folder.display());
+        let held = self.lock.hold().await?;
+        if entry::is_simple(self.checkouts.common()) {
+            let head = format!("{base}\n");
+            let entry = Entry { folder, head: &head, reason: REASON };
+            return entry.make(self.checkouts.common(), &held).map_err(io_error(doing()));
+        }
+        let arguments = ["worktree", "add", "--quiet", "--no-checkout", "--detach", "--lock"];
+        self.git
+            .call(arguments)
+            .arguments(["--reason", REASON, "--"])
+            .arguments([folder.as_os_str(), base.as_str().as_ref()])
+            .holding(&held)?
+            .answer()
+            .await?
+            .success()?;
+        let found = self.checkouts.lent_from(folder).map(|(admin, _)| admin);
+        found.ok_or_else(|| io_error(doing())(io::ErrorKind::NotFound.into()))
     }
 
     /// Brings a place to a commit and lends it. The last step is the one that counts.
@@ -333,6 +354,9 @@ impl Pool {
                 _ => {}
             }
         }
+        if !self.config.keep_ignored {
+            let _ = fs::remove_file(admin.join(DONE));
+        }
         let usable = folder.is_dir() && !admin.join("modules").exists();
         let Some(head) = head.filter(|_| usable) else {
             self.discard(&slot, Some(admin)).await?;
@@ -404,11 +428,8 @@ impl Pool {
         slot.unmark().map_err(io_error(doing()))?;
         self.trash.take(slot.folder()).map_err(io_error(doing()))?;
         let Some(admin) = admin else { return Ok(()) };
-        let _held = self.lock.hold().await?;
-        match fs::remove_dir_all(admin) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(doing())(error)),
-            _ => Ok(()),
-        }
+        let held = self.lock.hold().await?;
+        entry::remove(self.checkouts.common(), admin, &held).map_err(io_error(doing()))
     }
 
     /// Takes a branch away again that nobody was given.

@@ -1,10 +1,10 @@
 //! Removes worktrees whose work was proven to be safe.
 
-use std::{fs, io, path::Path};
+use std::path::Path;
 
 use orch_model::{CommitId, ports::WorktreeError};
 
-use crate::{error::io_error, names, preserve::Site, repo::Repo};
+use crate::{entry, error::io_error, names, preserve::Site, repo::Repo};
 
 impl Repo {
     /// Removes a worktree: the folder is renamed away, the repository's entry is dropped under
@@ -24,13 +24,8 @@ impl Repo {
             self.trash.take(path).map_err(io_error(doing()))?;
         }
         if let Some(admin) = &site.admin {
-            let _lock = self.lock.hold().await?;
-            match fs::remove_dir_all(admin) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error(doing())(error));
-                }
-                _ => {}
-            }
+            let lock = self.lock.hold().await?;
+            entry::remove(self.checkouts.common(), admin, &lock).map_err(io_error(doing()))?;
         }
         Ok(())
     }

@@ -11,10 +11,10 @@ use orch_model::{CommitId, RunId, ports::WorktreeError};
 use crate::{
     checkouts::Checkouts,
     choose::TreeChoice,
-    config::GitWorktreesConfig,
+    config::{GitWorktreesConfig, TreeConfig},
     error::{io_error, target_error},
+    furnish::include::IncludeMode,
     git::Git,
-    kind::TreeKind,
     lock::{PlaceLocks, RepositoryLock},
     names::{self, HEADS},
     overlay::Overlay,
@@ -48,8 +48,10 @@ pub(crate) struct Repo {
     /// What is being deleted.
     pub(crate) trash: Arc<Trash>,
     /// How worktrees are to be made, and how they are.
-    pub(crate) kind: TreeKind,
+    pub(crate) trees: TreeConfig,
     pub(crate) choice: OnceLock<TreeChoice>,
+    /// What trees get of the user's checkout.
+    pub(crate) included: tokio::sync::OnceCell<Vec<(PathBuf, IncludeMode)>>,
     /// Trees that share their files.
     pub(crate) overlay: Overlay,
     /// Worktrees that are used again.
@@ -142,14 +144,15 @@ impl Repo {
             git.clone(),
             Arc::clone(&checkouts),
             Arc::clone(&trash),
-            config.trees.pool,
+            config.trees.pool.clone(),
         );
         let pool = Pool::new(&root, git.clone(), parts.0, parts.1, parts.2, limits);
         Ok(Self {
             git,
             lock,
             checkouts,
-            kind: config.trees.kind,
+            included: tokio::sync::OnceCell::new(),
+            trees: config.trees,
             choice: OnceLock::new(),
             overlay,
             pool: Arc::new(pool),

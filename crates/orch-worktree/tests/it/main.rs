@@ -3,6 +3,7 @@
 mod collecting;
 mod concurrent;
 mod finishing;
+mod furnishing;
 mod hostile;
 mod killed;
 mod leftovers;

@@ -7,6 +7,8 @@ mod collecting;
 mod concurrent;
 #[path = "../it/finishing.rs"]
 mod finishing;
+#[path = "../it/furnishing.rs"]
+mod furnishing;
 #[path = "../it/hostile.rs"]
 mod hostile;
 #[path = "../it/killed.rs"]
