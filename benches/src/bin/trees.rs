@@ -106,6 +106,14 @@ impl Ours {
         Ok(took)
     }
 
+    /// A task that changes nothing; how long its tree took.
+    async fn idle_task(&mut self) -> Result<[Duration; 2], Failure> {
+        let (tree, _, took) = self.acquire().await?;
+        tree.release(Release::Done).await?;
+        self.settle().await?;
+        Ok(took)
+    }
+
     /// Waits for what goes on in the background, so that it burdens no other contender.
     async fn settle(&self) -> Result<(), Failure> {
         let live = vec![self.run.clone()];
@@ -167,20 +175,25 @@ async fn compare(scratch: &Path, files: usize, rounds: usize) -> Result<(), Fail
             continue;
         }
         // The first tree fills the pool, or makes the base of the others.
-        let first = contender.task().await?;
+        let first = contender.idle_task().await?;
         say(&format!("{kind:<18}{:>9.1} ms for the first", first[0].as_secs_f64() * 1000.0));
-        ours.push((contender, Vec::new()));
+        let mut same = Vec::new();
+        for _ in 0..rounds {
+            same.push(contender.idle_task().await?);
+        }
+        ours.push((contender, same, Vec::new()));
     }
     let mut plainly = Vec::new();
     for round in 0..rounds {
         plainly.push(plain(&repo, round)?);
-        for (contender, took) in &mut ours {
+        for (contender, _, took) in &mut ours {
             took.push(contender.task().await?);
         }
     }
     let git = report("git worktree add", &plainly, None);
-    for (contender, took) in &ours {
+    for (contender, same, took) in &ours {
         report(contender.kind.name(), took, Some(git));
+        report("  at the same base", same, Some(git));
     }
     Ok(())
 }

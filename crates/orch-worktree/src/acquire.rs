@@ -1,6 +1,6 @@
 //! Makes worktrees.
 //!
-//! Git's entry is made in one step, see [`entry`](crate::entry); where git has to do that, it is
+//! Git's entry is made in one step, see [`entry`]; where git has to do that, it is
 //! serialised, as `git worktree add` fails when several run at once. The checkout runs in parallel. The worktree is locked from its first
 //! moment, so that no `git worktree prune` takes it. Where worktrees are used again, one of the pool is
 //! taken instead.

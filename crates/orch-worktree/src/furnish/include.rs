@@ -54,7 +54,9 @@ impl FromStr for Include {
             Some(("hardlink", rest)) => (IncludeMode::Hardlink, rest),
             Some(("reflink", rest)) => (IncludeMode::Reflink, rest),
             Some((other, _)) => {
-                return Err(format!("`{other}` is not one of copy, symlink, hardlink, reflink"));
+                return Err(format!(
+                    "`{text}`: `{other}` is not one of copy, symlink, hardlink, reflink"
+                ));
             }
         };
         if pattern.is_empty() {
