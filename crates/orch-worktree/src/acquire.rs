@@ -126,6 +126,24 @@ impl Repo {
                 Err(error) => tracing::warn!(%error, "the pool has no worktree"),
             }
         }
+        match self.fill(path, branch, base, owner).await {
+            Ok(admin) => Ok(admin),
+            // A git of a killed process may have written to the entry of the same name.
+            Err(error) => {
+                tracing::debug!(%error, path = %path.display(), "filling a worktree again");
+                self.fill(path, branch, base, owner).await
+            }
+        }
+    }
+
+    /// A new worktree with the files of a commit. Where that fails nothing of it is left.
+    async fn fill(
+        &self,
+        path: &Path,
+        branch: &str,
+        base: &CommitId,
+        owner: Owner<'_>,
+    ) -> Result<PathBuf, WorktreeError> {
         let admin = match self.add(path, branch, base, owner).await {
             Ok(admin) => admin,
             Err(error) => {

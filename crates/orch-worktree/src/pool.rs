@@ -205,7 +205,7 @@ impl Pool {
         found.ok_or_else(|| io_error(doing())(io::ErrorKind::NotFound.into()))
     }
 
-    /// Brings a place to a commit and lends it. The last step is the one that counts.
+    /// Brings a place to a commit and lends it. The step that counts is the file that says to whom.
     async fn hand_over(
         &self,
         slot: &Slot,
@@ -236,10 +236,11 @@ impl Pool {
             write_whole(&admin.join("HEAD"), &format!("ref: {name}\n"), false)
                 .map_err(io_error(doing()))?;
         }
-        write_whole(&admin.join("locked"), reason, false).map_err(io_error(doing()))?;
         link(path, slot.folder()).map_err(io_error(doing()))?;
         let place = format!("{}\n", path.display());
-        write_whole(&admin.join(PLACE), &place, true).map_err(io_error(doing()))
+        write_whole(&admin.join(PLACE), &place, true).map_err(io_error(doing()))?;
+        // Only now: a place that is not lent must not seem to be a task's.
+        write_whole(&admin.join("locked"), reason, false).map_err(io_error(doing()))
     }
 
     fn on(&self, slot: &Slot, admin: &Path) -> Git {

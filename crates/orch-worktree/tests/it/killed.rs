@@ -82,7 +82,8 @@ async fn a_killed_process_leaves_nothing_that_stops_the_next() {
             merged(merge(&provider, &name, &tip).await);
             worktree.release(Release::Done).await.unwrap();
         }
-        assert_eq!(fixture.worktrees(), 0, "round {round}");
+        let list = fixture.git(&["worktree", "list", "--porcelain"]);
+        assert_eq!(fixture.worktrees(), 0, "round {round}: {list}");
         assert_eq!(fixture.branches(), ["main", "orch/r1/target"]);
     }
     assert_eq!(fixture.checkout(), before);
