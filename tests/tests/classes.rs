@@ -81,6 +81,9 @@ fn the_end_of_every_agent_is_told_with_its_exit() {
     assert_eq!(["fails", "hangs", "works"].map(exit), expected, "{outcome}");
     let report = outcome.report();
     let seconds = |task: &str| report.task(task)["agent_seconds"].as_f64().expect("a number");
-    assert!(seconds("hangs") >= 1.0 && seconds("works") >= 0.1, "{outcome}");
-    assert!(report.0["agent_seconds"].as_f64() >= Some(1.1), "{outcome}");
+    // An event is dated when it is taken in, which may be later than its cause.
+    assert!(seconds("hangs") > 0.5 && seconds("works") > 0.0, "{outcome}");
+    let total = ["fails", "hangs", "works"].map(seconds).iter().sum::<f64>();
+    let reported = report.0["agent_seconds"].as_f64().expect("a number");
+    assert!((reported - total).abs() < 0.01, "{reported} and {total}: {outcome}");
 }
