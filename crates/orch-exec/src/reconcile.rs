@@ -94,6 +94,14 @@ enum Fate {
     GoesOn(Adoption),
 }
 
+/// The attempt counts for nothing.
+fn run_again(state: &RunState, message: &str) -> Fate {
+    Fate::Becomes(TaskChange::Retry {
+        failure: Failure::Interrupted { message: message.into() },
+        until: state.updated_at,
+    })
+}
+
 /// What is yet to be written of an agent that was started just before its orchestrator died.
 fn begun(state: &RunState, index: TaskIndex, adoption: &Adoption) -> Vec<TaskChange> {
     let Entry::Agent { agent, .. } = &adoption.entry else { return Vec::new() };
@@ -133,12 +141,7 @@ async fn fate(
     ports: &Ports,
 ) -> Result<Fate, EngineError> {
     let task = state.task(index);
-    let again = |message: &str| {
-        Fate::Becomes(TaskChange::Retry {
-            failure: Failure::Interrupted { message: message.into() },
-            until: state.updated_at,
-        })
-    };
+    let again = |message| run_again(state, message);
     let lost = |known: String| {
         let place = task.place.as_ref().map(|place| place.path.display().to_string());
         let place = place.unwrap_or_else(|| "the repository".into());
@@ -251,12 +254,7 @@ async fn merging(
     ports: &Ports,
 ) -> Result<Fate, EngineError> {
     let task = state.task(index);
-    let again = |message: &str| {
-        Fate::Becomes(TaskChange::Retry {
-            failure: Failure::Interrupted { message: message.into() },
-            until: state.updated_at,
-        })
-    };
+    let again = |message| run_again(state, message);
     let TaskState::Merging { commit: Some(commit), attempt } = &task.state else {
         return Ok(Fate::Becomes(TaskChange::Merged { result: Merged::Nothing }));
     };

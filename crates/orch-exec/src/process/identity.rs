@@ -1,9 +1,12 @@
 //! Which process a pid speaks of: pids are reused, so a pid alone names nothing.
 
-use std::{fs, io::Read, sync::OnceLock};
+use std::{collections::HashMap, fs, io::Read, sync::OnceLock};
 
 use orch_model::event::AgentIdentity;
-use procfs_core::{FromRead, process::Stat};
+use procfs_core::{
+    FromRead,
+    process::{Io, Stat},
+};
 
 /// The identity of a process that exists now; `None` where it does not.
 pub(crate) fn of(pid: u32) -> Option<AgentIdentity> {
@@ -49,18 +52,22 @@ pub(crate) struct Use {
     pub(crate) processes: u32,
     /// The time that those alive have computed, in clock ticks.
     pub(crate) cpu_ticks: u64,
+    /// How much those alive have read and written, files, pipes and sockets together, in bytes.
+    pub(crate) transferred: u64,
     /// Their resident memory, in pages; what they share counts for each.
     pub(crate) memory_pages: u64,
     /// Whether their leader is stopped, or waits for the kernel and can't be interrupted.
     pub(crate) leader: char,
 }
 
-/// What each group of processes of this machine takes.
-pub(crate) fn use_by_group() -> std::collections::HashMap<u32, Use> {
-    let mut groups = std::collections::HashMap::<u32, Use>::new();
+/// What these groups of processes take.
+pub(crate) fn use_by_group(groups: impl IntoIterator<Item = u32>) -> HashMap<u32, Use> {
+    let mut groups: HashMap<u32, Use> =
+        groups.into_iter().map(|group| (group, Use::default())).collect();
     for (pid, stat) in stats() {
-        let group = groups.entry(group_of(&stat)).or_default();
+        let Some(group) = groups.get_mut(&group_of(&stat)) else { continue };
         group.processes += 1;
+        group.transferred += transferred(pid).unwrap_or(0);
         group.cpu_ticks += stat.utime + stat.stime;
         group.memory_pages += stat.rss;
         if pid == group_of(&stat) {
@@ -78,6 +85,12 @@ fn stat(pid: u32) -> Option<Stat> {
     let mut text = [0; LONGEST_STAT];
     let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
     Stat::from_read(&text[..length]).ok()
+}
+
+/// `rchar` and `wchar` of `/proc/PID/io`, proc_pid_io(5); the process of another user tells nothing.
+fn transferred(pid: u32) -> Option<u64> {
+    let io = Io::from_file(format!("/proc/{pid}/io")).ok()?;
+    Some(io.rchar.saturating_add(io.wchar))
 }
 
 /// Whether a process has ended. A zombie with further threads has not: its first thread has ended,
@@ -108,5 +121,16 @@ mod tests {
         assert!(!is_alive(&AgentIdentity { start_ticks: me.start_ticks - 1, ..me.clone() }));
         assert!(!is_alive(&AgentIdentity { boot_id: "other".into(), ..me }));
         assert!(of(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn what_a_process_reads_and_writes_is_seen() {
+        let own = group(std::process::id()).unwrap();
+        let before = use_by_group([own])[&own];
+        assert!(before.processes >= 1);
+        fs::read("/proc/self/status").unwrap();
+        let after = use_by_group([own])[&own];
+        assert!(after.transferred > before.transferred, "{before:?} {after:?}");
+        assert_eq!(use_by_group([u32::MAX])[&u32::MAX], Use::default());
     }
 }

@@ -4,7 +4,6 @@
 //! [`HEARTBEAT`] while any runs.
 
 use std::{
-    collections::HashMap,
     fs, io,
     path::Path,
     time::{Duration, Instant},
@@ -71,12 +70,12 @@ pub struct Process {
     pub status: Health,
 }
 
-/// How an agent does, from its output, what it computes and what its processes do together.
+/// How an agent does, from its output, what it computes, reads and writes, and what its processes do together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Health {
-    /// It prints, computes or starts and ends processes.
+    /// It prints, computes, reads or writes, or starts and ends processes.
     Running,
     /// It has done nothing of that for a long time.
     Silent,
@@ -157,8 +156,9 @@ impl Watch {
         if bytes != self.bytes {
             self.last_output = Some(at);
         }
-        let computed = seen.cpu_ticks != self.seen.cpu_ticks;
-        if computed || bytes != self.bytes || seen.processes != self.seen.processes {
+        let worked =
+            seen.cpu_ticks != self.seen.cpu_ticks || seen.transferred != self.seen.transferred;
+        if worked || bytes != self.bytes || seen.processes != self.seen.processes {
             self.active = now;
             self.told = false;
         }
@@ -200,11 +200,6 @@ pub(super) fn bytes(pages: u64) -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-/// What the groups of these leaders take.
-pub(super) fn measure() -> HashMap<u32, Use> {
-    identity::use_by_group()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +213,7 @@ mod tests {
             .iter()
             .map(|(second, bytes, open, leader, cpu_ticks)| {
                 let seen =
-                    Use { processes: 1, cpu_ticks: *cpu_ticks, memory_pages: 1, leader: *leader };
+                    Use { processes: 1, cpu_ticks: *cpu_ticks, leader: *leader, ..Use::default() };
                 let at = Timestamp::from_millis(second * 1000);
                 let now = begin + Duration::from_secs(*second);
                 watch.look(seen, (*bytes, *open), (now, at), SILENCE)
@@ -248,6 +243,21 @@ mod tests {
             (Running, false),
         ];
         assert_eq!(looks(&steps), expected);
+    }
+
+    #[test]
+    fn reading_and_writing_breaks_silence() {
+        let begin = Instant::now();
+        let mut watch = Watch { active: begin, ..Watch::new() };
+        let mut look = |second, transferred| {
+            let seen = Use { processes: 1, leader: 'S', transferred, ..Use::default() };
+            let now = (begin + Duration::from_secs(second), Timestamp::from_millis(second * 1000));
+            watch.look(seen, (0, false), now, SILENCE).0
+        };
+        assert_eq!(look(0, 10), Health::Running);
+        assert_eq!(look(590, 20), Health::Running);
+        assert_eq!(look(1180, 20), Health::Running);
+        assert_eq!(look(1190, 20), Health::Silent);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     process::{
-        budget::Budget, child::ChildGroup, environment::Environment, launch::Launch,
+        budget::Budget, child::ChildGroup, environment::Environment, identity, launch::Launch,
         orphans::Orphanage, redact::Redactor,
     },
     socket,
@@ -374,11 +374,14 @@ impl Agents {
 
     /// Looks at the agents, writes down how they do, and tells who has become silent.
     fn look(&self) {
-        let seen = processes::measure();
         let silence = self.silence();
         let (instant, at) = (std::time::Instant::now(), now());
         let mut list = Vec::new();
-        for (key, agent) in &mut *self.table() {
+        let mut table = self.table();
+        let at_work = table.values().filter(|agent| agent.exit.is_none());
+        let leaders = at_work.filter_map(|agent| Some(agent.child.identity()?.pid));
+        let seen = identity::use_by_group(leaders);
+        for (key, agent) in &mut *table {
             if agent.exit.is_some() {
                 continue;
             }
@@ -423,6 +426,7 @@ impl Agents {
                 status,
             });
         }
+        drop(table);
         list.sort_by(|a, b| a.task.cmp(&b.task));
         let processes = Processes {
             version: PROCESSES_VERSION,
