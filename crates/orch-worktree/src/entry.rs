@@ -11,12 +11,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use orch_model::{CommitId, ports::WorktreeError};
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
     io::Errno,
 };
 
-use crate::lock::Held;
+use crate::{
+    checkouts::Checkouts,
+    error::io_error,
+    git::Git,
+    lock::{Held, RepositoryLock},
+};
 
 /// The folder in the common git folder where entries are written and deleted.
 const ASIDE: &str = "orch-worktree.tmp";
@@ -78,6 +84,44 @@ impl Entry<'_> {
     }
 }
 
+/// A worktree without files yet, at a commit and on no branch.
+#[derive(Debug)]
+pub(crate) struct Detached<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) commit: &'a CommitId,
+    /// Why it is locked.
+    pub(crate) reason: &'a str,
+}
+
+impl Detached<'_> {
+    /// Makes it; its git folder.
+    pub(crate) async fn make(
+        &self,
+        git: &Git,
+        checkouts: &Checkouts,
+        lock: &RepositoryLock,
+    ) -> Result<PathBuf, WorktreeError> {
+        let (folder, reason) = (self.folder, self.reason);
+        let doing = || format!("making the worktree {}", folder.display());
+        let held = lock.hold().await?;
+        if is_simple(checkouts.common()) {
+            let head = format!("{}\n", self.commit);
+            let entry = Entry { folder, head: &head, reason };
+            return entry.make(checkouts.common(), &held).map_err(io_error(doing()));
+        }
+        let arguments = ["worktree", "add", "--quiet", "--no-checkout", "--detach", "--lock"];
+        git.call(arguments)
+            .arguments(["--reason", reason, "--"])
+            .arguments([folder.as_os_str(), self.commit.as_str().as_ref()])
+            .holding(&held)?
+            .answer()
+            .await?
+            .success()?;
+        let found = checkouts.lent_from(folder).map(|(admin, _)| admin);
+        found.ok_or_else(|| io_error(doing())(io::ErrorKind::NotFound.into()))
+    }
+}
+
 /// Deletes an entry. One that is gone already is no error.
 pub(crate) fn remove(common: &Path, entry: &Path, _held: &Held) -> io::Result<()> {
     let aside = aside(common)?;
@@ -101,8 +145,6 @@ fn aside(common: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use crate::lock::RepositoryLock;
-
     use super::*;
 
     #[tokio::test]

@@ -27,7 +27,7 @@ use orch_model::{CommitId, ports::WorktreeError};
 use crate::{
     checkouts::{Checkouts, PLACE},
     config::PoolConfig,
-    entry::{self, Entry},
+    entry::{self, Detached},
     error::io_error,
     furnish::command::DONE,
     git::Git,
@@ -176,33 +176,13 @@ impl Pool {
             if folder.exists() || self.checkouts.lent_from(&folder).is_some() {
                 continue;
             }
-            let admin = self.add(&folder, base).await?;
+            let place = Detached { folder: &folder, commit: base, reason: REASON };
+            let admin = place.make(&self.git, &self.checkouts, &self.lock).await?;
             let sparse = sparse_of(&admin);
             fs::write(admin.join(SPARSE), sparse).map_err(io_error(doing()))?;
             return Ok((slot, admin));
         }
         Err(io_error(doing())(io::ErrorKind::AlreadyExists.into()))
-    }
-
-    async fn add(&self, folder: &Path, base: &CommitId) -> Result<PathBuf, WorktreeError> {
-        let doing = || format!("making the worktree {}", folder.display());
-        let held = self.lock.hold().await?;
-        if entry::is_simple(self.checkouts.common()) {
-            let head = format!("{base}\n");
-            let entry = Entry { folder, head: &head, reason: REASON };
-            return entry.make(self.checkouts.common(), &held).map_err(io_error(doing()));
-        }
-        let arguments = ["worktree", "add", "--quiet", "--no-checkout", "--detach", "--lock"];
-        self.git
-            .call(arguments)
-            .arguments(["--reason", REASON, "--"])
-            .arguments([folder.as_os_str(), base.as_str().as_ref()])
-            .holding(&held)?
-            .answer()
-            .await?
-            .success()?;
-        let found = self.checkouts.lent_from(folder).map(|(admin, _)| admin);
-        found.ok_or_else(|| io_error(doing())(io::ErrorKind::NotFound.into()))
     }
 
     /// Brings a place to a commit and lends it. The step that counts is the file that says to whom.

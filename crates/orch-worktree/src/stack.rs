@@ -1,10 +1,7 @@
 //! Candidates for the results: merges stacked on one another that move nothing, a folder to verify
 //! them in, and the step that makes one of them the results.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use orch_model::{
     CommitId, RunId,
@@ -12,6 +9,7 @@ use orch_model::{
 };
 
 use crate::{
+    entry::{self, Detached},
     error::io_error,
     merge::Joined,
     names,
@@ -106,40 +104,23 @@ impl Repo {
         path: &Path,
         commit: &CommitId,
     ) -> Result<(), WorktreeError> {
+        // The entry of a folder that is gone is in the way of a new one.
+        self.forget_vanished(path).await?;
         let reason = format!("orch run {} merge queue", run.id);
-        let arguments: [&Path; 11] = [
-            "worktree".as_ref(),
-            "add".as_ref(),
-            "--quiet".as_ref(),
-            "--no-checkout".as_ref(),
-            "--detach".as_ref(),
-            "--lock".as_ref(),
-            "--reason".as_ref(),
-            reason.as_ref(),
-            "--".as_ref(),
-            path,
-            commit.as_str().as_ref(),
-        ];
-        {
-            let lock = self.lock.hold().await?;
-            // The entry of a folder that is gone is in the way of a new one.
-            self.forget_vanished(path)?;
-            self.git.call(arguments).holding(&lock)?.answer().await?.success()?;
-        }
-        let admin = self.checkouts.admin_of(path).ok_or_else(|| {
-            io_error(format!("finding the worktree {}", path.display()))(
-                std::io::ErrorKind::NotFound.into(),
-            )
-        })?;
+        let worktree = Detached { folder: path, commit, reason: &reason };
+        let admin = worktree.make(&self.git, &self.checkouts, &self.lock).await?;
         let git = self.git.on_worktree(&admin, path);
         git.run(["read-tree", "--reset", "-u", commit.as_str()]).await.map(drop)
     }
 
     /// Removes git's entry of a worktree whose folder does not exist.
-    fn forget_vanished(&self, path: &Path) -> Result<(), WorktreeError> {
-        let entries = self.checkouts.linked().filter(|(linked, _)| linked == path);
-        for (_, admin) in entries.filter(|_| !path.exists()) {
-            fs::remove_dir_all(&admin)
+    async fn forget_vanished(&self, path: &Path) -> Result<(), WorktreeError> {
+        if path.exists() {
+            return Ok(());
+        }
+        let held = self.lock.hold().await?;
+        for (_, admin) in self.checkouts.linked().filter(|(linked, _)| linked == path) {
+            entry::remove(self.checkouts.common(), &admin, &held)
                 .map_err(io_error(format!("removing {}", admin.display())))?;
         }
         Ok(())

@@ -161,6 +161,11 @@ impl Environment {
         &self.patterns
     }
 
+    /// With the variables of this process that these patterns name too.
+    pub(crate) fn passing(&self, more: &[String]) -> Self {
+        Self::inherited(more).redact(self.patterns.clone())
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
         self.variables.iter().map(|(name, value)| (name, value))
     }

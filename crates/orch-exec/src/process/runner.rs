@@ -55,8 +55,7 @@ impl CommandRunner {
     /// need. A `*` at the end of a name stands for any rest.
     #[must_use]
     pub fn pass_env(mut self, names: &[String]) -> Self {
-        let patterns = self.environment.patterns().clone();
-        self.environment = Environment::inherited(names).redact(patterns);
+        self.environment = self.environment.passing(names);
         self
     }
 
