@@ -13,6 +13,7 @@
 
 mod base;
 pub(crate) mod mounts;
+mod shift;
 
 use std::{
     collections::HashMap,
@@ -97,9 +98,7 @@ impl Overlay {
         let index = admin.join("orch-index");
         fs::copy(base.index(), &index).map_err(io_error(doing()))?;
         if base.commit != *commit {
-            let arguments = ["read-tree", "-m", "-u", base.commit.as_str(), commit.as_str()];
-            let git = self.git.on_worktree(admin, path);
-            git.call(arguments).index(&index).answer().await?.success()?;
+            shift::shift(&self.git.on_worktree(admin, path), &index, &base.commit, commit).await?;
         }
         fs::rename(index, admin.join("index")).map_err(io_error(doing()))
     }

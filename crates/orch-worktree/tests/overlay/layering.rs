@@ -75,6 +75,39 @@ async fn trees_share_files_and_not_changes() {
 }
 
 #[tokio::test]
+async fn a_tree_far_from_its_base_has_what_was_merged() {
+    let fixture = Fixture::new();
+    fixture.commit(&[("file", "x\n"), ("folder/file", "x\n")]);
+    let provider = fixture.begun().await;
+    if !works(&provider) {
+        return;
+    }
+    let a = provider.acquire(request("a", 1)).await.unwrap();
+    for (old, new) in [("file", "file/new"), ("folder/file", "folder")] {
+        fs::remove_file(a.path().join(old)).unwrap();
+        let _ = fs::remove_dir(a.path().join(new));
+        write(a.path(), new, "a\n");
+    }
+    let many: Vec<String> = (0..100).map(|n| format!("many/{n}")).collect();
+    for (merged_before, more) in [(0, 1), (1, 99)] {
+        for name in &many[merged_before..merged_before + more] {
+            write(a.path(), name, "a\n");
+        }
+        let tip = a.seal(&message("a")).await.unwrap().tip.unwrap();
+        merged(merge(&provider, "a", &tip).await);
+        let task = format!("b{more}");
+        let b = provider.acquire(request(&task, 1)).await.unwrap();
+        assert_eq!(git(b.path(), &["status", "--porcelain", "--ignored"]), "");
+        for name in ["file/new", "folder"].into_iter().chain(many[..more].iter().map(|n| &**n)) {
+            assert_eq!(fs::read_to_string(b.path().join(name)).unwrap(), "a\n", "{name}");
+        }
+        b.release(Release::Done).await.unwrap();
+    }
+    a.release(Release::Done).await.unwrap();
+    assert_eq!(bases(&fixture), ["base-1"]);
+}
+
+#[tokio::test]
 async fn work_survives_a_new_start_of_the_machine() {
     let fixture = Fixture::new();
     let provider = fixture.begun().await;
