@@ -159,7 +159,7 @@ pub(crate) fn spawn(
         helpers: JoinSet::new(),
         units: JoinSet::new(),
         unit_tasks: HashMap::new(),
-        controls: HashMap::new(),
+        controls: BTreeMap::new(),
         frozen: false,
         killing: false,
         wakes: BTreeSet::new(),
@@ -203,7 +203,7 @@ struct Dispatcher {
     helpers: JoinSet<()>,
     units: JoinSet<()>,
     unit_tasks: HashMap<Id, TaskIndex>,
-    controls: HashMap<TaskIndex, watch::Sender<Control>>,
+    controls: BTreeMap<TaskIndex, watch::Sender<Control>>,
     adoptions: HashMap<TaskIndex, Adoption>,
     /// `None` where nothing verifies the merged result.
     queue: Option<MergeQueue>,
@@ -260,7 +260,7 @@ impl Dispatcher {
     async fn turns(&mut self) -> Result<(), EngineError> {
         let mut turn = Turn::default();
         if let Some(resources) = &self.ports.resources {
-            let reading = resources::first_look(resources).await;
+            let reading = resources::first_look(resources.as_ref()).await;
             self.take_in(Message::Input(Input::Resources(reading), None), &mut turn)?;
         }
         self.take_in(Message::Input(Input::Begin, None), &mut turn)?;
@@ -274,7 +274,10 @@ impl Dispatcher {
             }
             let wake = self.wake();
             tokio::select! {
-                Some(message) = self.inbox.recv() => self.take_in(message, &mut turn)?,
+                // In an order that is the same each time, what comes seldom before what may come
+                // without end.
+                biased;
+                () = sleep_until(wake) => self.woken(&mut turn)?,
                 Some(unit) = self.units.join_next_with_id(), if !self.units.is_empty() => {
                     self.unit_gone(unit);
                 }
@@ -282,7 +285,7 @@ impl Dispatcher {
                 Some(Err(error)) = self.helpers.join_next() => {
                     return Err(EngineError::Internal(error.to_string()));
                 }
-                () = sleep_until(wake) => self.woken(&mut turn)?,
+                Some(message) = self.inbox.recv() => self.take_in(message, &mut turn)?,
             }
             for _ in 1..TURN_LIMIT {
                 let Ok(message) = self.inbox.try_recv() else { break };
@@ -316,6 +319,7 @@ impl Dispatcher {
                     return;
                 }
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(SYNC_EVERY) => {}
                     () = last_call.notified() => {}
                 }
@@ -357,7 +361,7 @@ impl Dispatcher {
         self.helpers.spawn(async move {
             loop {
                 tokio::time::sleep(resources::LOOK_EVERY).await;
-                let reading = resources::look(&resources).await;
+                let reading = resources.look().await;
                 if messages.send(Message::Input(Input::Resources(reading), None)).is_err() {
                     return;
                 }

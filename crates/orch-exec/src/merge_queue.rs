@@ -254,6 +254,7 @@ impl Worker {
         let limit = self.plan.merging().timeout;
         let agent = self.ports.runner.start(request).await?;
         let ended = tokio::select! {
+            biased;
             ended = timeout(limit, agent.wait()) => ended,
             () = one_is_stopped(stack) => {
                 agent.stop(top.entry.grace).await?;

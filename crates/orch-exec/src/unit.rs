@@ -500,6 +500,7 @@ impl Unit {
             }
         };
         tokio::select! {
+            biased;
             ended = &mut polite => ended?,
             () = no_grace => agent.stop(Duration::ZERO).await?,
         }
