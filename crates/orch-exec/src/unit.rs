@@ -154,7 +154,8 @@ impl Unit {
                     self.bind(lease.as_ref(), &guardian).await;
                 }
                 if self.adoption.is_none() {
-                    self.reporter.tell(UnitReport::Leased);
+                    // Before anything is started that a later orchestrator has to find.
+                    self.reporter.write(UnitReport::Leased).await;
                 }
                 Ok(Some(Some(lease)))
             }

@@ -21,7 +21,8 @@ use crate::{
 /// - A started agent gets exactly the variables of [`AgentRequest::env`] on top of what the runner
 ///   lets through of its own environment, runs in [`AgentRequest::directory`], and finds its
 ///   standard input at its end (or the prompt, then the end).
-/// - Run, task, attempt and purpose name an agent: the engine starts none twice.
+/// - Run, task, attempt and purpose name an agent. The engine starts none twice, but for a verification
+///   whose end nobody saw, once nothing of the first is left.
 /// - An agent that ends without success is an [`AgentExit`], not an error.
 /// - After [`RunningAgent::wait`] has returned, no process that belongs to the agent's group is left.
 #[async_trait]
