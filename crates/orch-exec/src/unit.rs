@@ -250,6 +250,12 @@ impl Unit {
             if let Some(stopped) = stopped {
                 return Err(stopped);
             }
+            // Ended on request: by an earlier orchestrator, for a reason that is known or not.
+            if matches!(exit.failure, Some(Failure::Interrupted { .. }))
+                && let Some(reason) = self.control.borrow().stop.clone()
+            {
+                return Err(why_stopped(reason));
+            }
             // One that is ended for its silence may do so with success.
             if !exit.status.is_success() || exit.failure.is_some() {
                 return Err(Exit::Failed(self.failure_of(exit)));
@@ -459,14 +465,7 @@ impl Unit {
                         },
                     };
                     if let Some(reason) = control.stop {
-                        let why = match reason {
-                            // An earlier orchestrator found it late.
-                            StopReason::Timeout { after } => {
-                                Exit::Failed(Failure::Timeout { after })
-                            }
-                            reason => Exit::Stopped(reason),
-                        };
-                        return self.stop(agent, why).await;
+                        return self.stop(agent, why_stopped(reason)).await;
                     }
                     if watch.set_frozen(control.frozen) {
                         if control.frozen { agent.freeze().await? } else { agent.thaw().await? }
@@ -509,6 +508,15 @@ impl Unit {
             Ok(exit) => Ok(Watched { exit, stopped: Some(why) }),
             Err(_) => Err(why),
         }
+    }
+}
+
+/// What the end of an agent that was told to stop means.
+fn why_stopped(reason: StopReason) -> Exit {
+    match reason {
+        // An earlier orchestrator found it late.
+        StopReason::Timeout { after } => Exit::Failed(Failure::Timeout { after }),
+        reason => Exit::Stopped(reason),
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Processes {
     supervisor: Option<u32>,
     /// By task: how many of its agents have failed by themselves, and how many of its verifications.
     failed: BTreeMap<TaskId, (u32, u32)>,
+    /// Whether a verification of merged results has failed by chance.
+    has_flaked: bool,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,8 @@ struct Process {
     ended: Option<AgentExit>,
     /// Its supervisor died, and so did it.
     is_lost: bool,
+    /// The power failed since: that it was started may be known no more.
+    was_cut: bool,
     frozen: Option<Timestamp>,
     directory: PathBuf,
 }
@@ -121,6 +125,7 @@ impl Inner {
     pub(crate) fn cut_processes(&mut self) {
         self.kill_supervisor();
         for process in self.processes.all.values_mut() {
+            process.was_cut = true;
             if self.rng.bool() {
                 process.is_lost = true;
             }
@@ -159,7 +164,13 @@ impl Inner {
             Purpose::Verify { .. } if failed.1 < script.bad_verifications => fate.exit = exit(1),
             Purpose::Candidate { .. } => {
                 let is_bad = self.repository.is_poisoned(&self.case.poison);
-                if is_bad || self.goes_wrong("merged results fail by chance", 20) {
+                // Once: two failures in a row are not by chance.
+                let may_flake = !is_bad && !self.processes.has_flaked;
+                if may_flake && self.goes_wrong("merged results fail by chance", 20) {
+                    self.processes.has_flaked = true;
+                    fate.exit = exit(1);
+                }
+                if is_bad {
                     fate.exit = exit(1);
                 }
             }
@@ -172,7 +183,9 @@ impl Inner {
     fn check_start(&mut self, name: &Name, request: &AgentRequest) {
         // A verification is repeated where nobody saw how it ended.
         let before = self.processes.all.get(name);
-        if before.is_some_and(|process| name.3 == Purpose::Work || process.runs()) {
+        if before.is_some_and(|process| {
+            process.runs() || (name.3 == Purpose::Work && !process.was_cut)
+        }) {
             self.violation(format!("{name:?} was started twice"));
         }
         if matches!(name.3, Purpose::Candidate { .. }) {
@@ -249,6 +262,7 @@ impl AgentRunner for Part {
                         exit,
                         ended: None,
                         is_lost: false,
+                        was_cut: false,
                         frozen: None,
                         directory: request.directory.clone(),
                     },
@@ -320,7 +334,9 @@ impl Agent {
         let mut world = self.part.world.lock();
         let process = self.process(&mut world);
         if process.runs() {
-            process.ended = Some(AgentExit::new(ExitStatus::Signal(signal)));
+            let mut exit = AgentExit::new(ExitStatus::Signal(signal));
+            exit.failure = Some(Failure::Interrupted { message: "ended on request".into() });
+            process.ended = Some(exit);
             let hangs = process.ends.is_none();
             if hangs && self.name.3 == Purpose::Work {
                 world.processes.failed.entry(self.name.1.clone()).or_default().0 += 1;
