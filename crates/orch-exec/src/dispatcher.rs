@@ -5,7 +5,8 @@
 //! process, before any of its commands is carried out. One `sync` at a time makes what was appended
 //! survive a power cut too; turns go on meanwhile and are covered by the next one (group commit).
 //! Observers are told of an event only after a `sync` has covered it. A start need not wait for
-//! that: a power cut ends what was started as well.
+//! that: a power cut ends what was started as well. A merge waits for it, for what git has merged is
+//! there after a power cut.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -153,6 +154,7 @@ pub(crate) fn spawn(
         adoptions: parts.adoptions,
         queue: None,
         undurable: VecDeque::new(),
+        merging: Vec::new(),
         appended_seq: 0,
         commit: Arc::new(Notify::new()),
         last_call: Arc::new(Notify::new()),
@@ -194,6 +196,8 @@ struct Dispatcher {
     decided: Vec<Event>,
     /// Events that were appended and may not survive a power cut yet, turn by turn.
     undurable: VecDeque<Vec<Event>>,
+    /// Units that are about to merge.
+    merging: Vec<Merging>,
     /// The number of the last event that was appended.
     appended_seq: u64,
     commit: Arc<Notify>,
@@ -224,7 +228,18 @@ struct Dispatcher {
 struct Turn {
     commands: Vec<Command>,
     done: Vec<oneshot::Sender<()>>,
-    verified: Vec<(TaskIndex, oneshot::Sender<Option<StopReason>>)>,
+    verified: Vec<Merging>,
+}
+
+/// A unit that is about to merge.
+#[derive(Debug)]
+struct Merging {
+    task: TaskIndex,
+    /// Whether there is something to merge.
+    waits: bool,
+    /// The number of the event that says so, or of a later one.
+    intent: u64,
+    reply: oneshot::Sender<Option<StopReason>>,
 }
 
 impl Dispatcher {
@@ -239,6 +254,7 @@ impl Dispatcher {
             // for an answer get none.
             self.inbox.close();
             while self.inbox.try_recv().is_ok() {}
+            self.merging.clear();
             self.tell_all(|control| {
                 control.stop = Some(StopReason::Interrupted);
             });
@@ -387,8 +403,9 @@ impl Dispatcher {
                 turn.done.extend(done);
             }
             Message::Verified(task, commit, reply) => {
+                let waits = commit.is_some();
                 self.step(Input::Unit { task, report: UnitReport::Verified { commit } }, turn);
-                turn.verified.push((task, reply));
+                turn.verified.push(Merging { task, waits, intent: 0, reply });
             }
             Message::WillRetry(task, failure, reply) => {
                 let _ = reply.send(self.scheduler.will_retry(task, &failure));
@@ -446,9 +463,9 @@ impl Dispatcher {
         for command in turn.commands {
             self.carry_out(command);
         }
-        for (task, reply) in turn.verified {
-            let _ = reply.send(self.scheduler.stop_reason(task));
-        }
+        let intent = self.appended_seq;
+        self.merging.extend(turn.verified.into_iter().map(|merging| Merging { intent, ..merging }));
+        self.let_merge();
         // Who asked for something finds it done.
         if !turn.done.is_empty() || self.ended {
             self.show_progress();
@@ -458,6 +475,18 @@ impl Dispatcher {
         }
         self.publish_if_due();
         Ok(())
+    }
+
+    /// Lets those merge whose intent survives a power cut. The merge itself does, so that a task whose
+    /// intent was forgotten would be run and merged again.
+    fn let_merge(&mut self) {
+        let durable = *self.outlets.durable.borrow();
+        let may_go = |merging: &Merging| !merging.waits || merging.intent <= durable;
+        let (go, wait): (Vec<_>, _) = self.merging.drain(..).partition(may_go);
+        self.merging = wait;
+        for Merging { task, reply, .. } in go {
+            let _ = reply.send(self.scheduler.stop_reason(task));
+        }
     }
 
     /// Keeps the events of this turn for observers, who read more than [`EVENT_QUEUE`] of them from
@@ -577,6 +606,7 @@ impl Dispatcher {
             }
             self.undurable.pop_front();
         }
+        self.let_merge();
     }
 
     // --- timers ---
