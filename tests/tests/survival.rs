@@ -234,6 +234,70 @@ fn what_left_the_group_of_an_agent_is_ended_with_it() {
     no_leftovers(&repo);
 }
 
+/// Where agents get control groups; tells where they don't, and why.
+fn control_groups(repo: &TestRepo) -> Option<String> {
+    let outcome = repo.orch(["doctor", "--json"]).run();
+    let document = outcome.json();
+    let groups = &document["control_groups"];
+    if let Some(why) = groups["why_not"].as_str() {
+        eprintln!("SKIPPED: no control groups here: {why}");
+    }
+    groups["folder"].as_str().map(Into::into)
+}
+
+/// Starts a process that no one can attribute: in a session of its own, without its variables.
+fn unknown(pid: &Signal) -> String {
+    format!(
+        "(env -i setsid sh -c 'echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 1000' \
+         < /dev/null > /dev/null 2>&1 &); while ! [ -e {pid} ]; do sleep 0.01; done"
+    )
+}
+
+fn pid_in(signal: &Signal) -> u32 {
+    until("a pid", || signal.text().trim().parse().ok())
+}
+
+#[test]
+fn what_left_its_group_and_cleared_its_environment_is_ended_by_the_control_group() {
+    let repo = TestRepo::new();
+    let Some(folder) = control_groups(&repo) else { return };
+    let pid = repo.signal("pid");
+    let shell = format!("{}; echo 1 > a.txt", unknown(&pid));
+    let outcome = repo.run(&Plan::new().task("parent", |t| t.shell(&shell)));
+    outcome.assert_code(0);
+    assert!(!process_is_alive(pid_in(&pid)), "{outcome}");
+    assert!(outcome.text().contains("left behind"), "{outcome}");
+    no_leftovers(&repo);
+    let group = Path::new(&folder).join(format!("orch-{}", the_run(&repo)));
+    until("the end of the control group", || (!group.exists()).then_some(()));
+}
+
+#[test]
+fn a_successor_ends_what_a_killed_supervisor_had_in_its_control_group() {
+    let repo = TestRepo::new();
+    let Some(folder) = control_groups(&repo) else { return };
+    let (pid, parent, go) = (repo.signal("pid"), repo.signal("parent"), repo.signal("go"));
+    let shell = format!(
+        "if ! [ -e {pid} ]; then {}; echo $PPID > {parent}; fi; \
+         while ! [ -e {go} ]; do sleep 0.05; done; echo 1 > a.txt",
+        unknown(&pid)
+    );
+    let run = repo.start(&Plan::new().task("a", |t| t.shell(&shell)));
+    let supervisor = pid_in(&parent);
+    let unknown = pid_in(&pid);
+    run.kill();
+    let _ = run.wait();
+    kill(supervisor);
+    wait_for_end(supervisor);
+    assert!(process_is_alive(unknown));
+    go.raise();
+    repo.orch(["resume"]).run().assert_code(0);
+    assert!(!process_is_alive(unknown));
+    no_leftovers(&repo);
+    let group = Path::new(&folder).join(format!("orch-{}", the_run(&repo)));
+    until("the end of the control group", || (!group.exists()).then_some(()));
+}
+
 /// It forks on and on, in sessions of its own too, ignores SIGTERM, leaves its output in the hands of
 /// others and floods it.
 const WORST: &str = "trap '' TERM; \

@@ -44,6 +44,14 @@ pub fn run_if_requested() {
     READY.store(true, Ordering::Relaxed);
 }
 
+/// Whether a run has a supervisor that lives.
+#[cfg(feature = "defaults")]
+pub(crate) fn is_supervised(run_dir: &std::path::Path) -> bool {
+    // Who begins at this very moment tries again.
+    let lock = std::fs::File::open(run_dir.join("supervisor.lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
 /// Whether [`run_if_requested`] was called, so that agents can outlive this program.
 #[must_use]
 pub fn is_ready() -> bool {

@@ -22,6 +22,20 @@ pub(super) struct Key {
     pub(super) purpose: Purpose,
 }
 
+impl Key {
+    /// What the control group of the agent is called.
+    pub(super) fn group(&self) -> String {
+        let Self { task, attempt, purpose } = self;
+        match purpose {
+            Purpose::Verify { index } => format!("{task}.{attempt}.verify-{index}"),
+            Purpose::Candidate { number, index } => {
+                format!("{task}.{attempt}.candidate-{number}-{index}")
+            }
+            _ => format!("{task}.{attempt}"),
+        }
+    }
+}
+
 /// A message to the supervisor; `seq` numbers those that are answered.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
