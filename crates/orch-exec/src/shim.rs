@@ -18,6 +18,7 @@
 mod agent;
 mod client;
 mod connection;
+mod heartbeat;
 pub mod processes;
 mod protocol;
 mod record;
@@ -26,6 +27,9 @@ mod supervisor;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use client::SupervisedRunner;
+
+/// What a supervisor is called in lists of processes.
+const NAME_OF_SUPERVISOR: &str = "orch-supervisor";
 
 /// The hidden argument.
 const ARGUMENT: &str = "__orch-supervisor";

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::process::{environment::Environment, launch::Launch};
 
 /// The version of the protocol.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The name of an agent within its run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,7 +40,8 @@ impl Key {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) seq: u64,
-    pub(super) key: Key,
+    /// The agent that it is about; `None` with [`Order::Ping`] only.
+    pub(super) key: Option<Key>,
     pub(super) order: Order,
 }
 
@@ -60,6 +61,8 @@ pub(super) enum Order {
     Thaw,
     /// Forget how it ended; end it where it has not.
     Forget,
+    /// Answer.
+    Ping,
 }
 
 /// A message from the supervisor.

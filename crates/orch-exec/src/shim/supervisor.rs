@@ -251,6 +251,9 @@ impl Agents {
 
     fn take(self: &Arc<Self>, request: Request, environment: &Environment, replies: &Replies) {
         let Request { seq, key, order } = request;
+        let Some(key) = key else {
+            return tell(replies, Reply::Answer { seq, answer: Answer::Done(None) });
+        };
         let answer = match order {
             Order::Start(launch) => self.start(&key, &launch, environment, replies),
             Order::Adopt => self.adopt(&key, replies),
@@ -266,6 +269,7 @@ impl Agents {
                 });
                 return;
             }
+            Order::Ping => Answer::Done(None),
             Order::Freeze => self.signal(&key, Signal::STOP),
             Order::Thaw => self.signal(&key, Signal::CONT),
             Order::Forget => {
