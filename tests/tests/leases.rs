@@ -12,7 +12,8 @@ fn lock(arguments: &str) -> String {
     format!("{} lock {arguments}", binary::orch().display())
 }
 
-/// A script of the shell that runs beside the test, in the repository; killed when it is dropped.
+/// A script of the shell that runs beside the test, in the repository; killed when it is dropped, alone: what
+/// it waits for would be left, so it becomes that by `exec`.
 struct Script(Child);
 
 impl Script {
@@ -160,7 +161,7 @@ fn a_killed_holder_frees_its_leases_at_once_and_a_live_one_keeps_them() {
     let held = repo.signal("held");
     let mut holder = Script::start(
         &repo,
-        &[lock("acquire db"), format!("touch {held}"), "sleep 300; exit 1".into()],
+        &[lock("acquire db"), format!("touch {held}"), "exec sleep 300".into()],
     );
     until("it is held", || held.is_raised().then_some(()));
     let try_it = || repo.orch(["lock", "acquire", "db", "--timeout", "0s", "--pid", "1"]).run();
