@@ -258,7 +258,8 @@ fn a_supervisor_that_is_stopped_in_a_run_is_named_and_goes_on() {
     });
     send(supervisor, Kill::STOP);
     let cure = format!("kill -CONT {supervisor}");
-    repo.orch(["status"]).run().assert_code(0).assert_stdout(&["does not answer", &cure]);
+    // A signal takes effect when the process is next looked at.
+    until("the status", || repo.orch(["status"]).run().stdout.contains(&cure).then_some(()));
     says(cure.clone());
     go.raise();
     send(supervisor, Kill::CONT);
