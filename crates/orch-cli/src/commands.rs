@@ -7,6 +7,7 @@ use crate::{
     exit_code::Exit,
 };
 
+mod abandoned;
 mod config;
 mod control;
 mod doctor;

@@ -247,6 +247,7 @@ impl Dispatcher {
         self.spawn_committer();
         self.watch_for_deadlocks();
         self.open_merge_queue();
+        self.watch_runner();
         self.watch_resources();
         let result = self.turns().await;
         if result.is_err() {
@@ -364,6 +365,20 @@ impl Dispatcher {
                     let message =
                         format!("deadlock: {deadlock}; the request of {victim} was refused");
                     let _ = messages.send(Message::Input(Input::Warning(message), None));
+                }
+            }
+        });
+    }
+
+    /// Tells observers what the runner has to say of the run.
+    fn watch_runner(&mut self) {
+        let (runner, run) = (Arc::clone(&self.ports.runner), self.run.clone());
+        let messages = self.messages.clone();
+        self.helpers.spawn(async move {
+            loop {
+                let message = runner.notice(&run).await;
+                if messages.send(Message::Input(Input::Warning(message), None)).is_err() {
+                    return;
                 }
             }
         });

@@ -92,6 +92,7 @@ enum Remedy {
     RebuildState(RunId),
     RemoveLeftovers,
     BreakLocks,
+    EndProcesses(RunId),
     SweepLeases,
     Tidy { run: RunId, task: TaskId },
     RemoveEmptyFolder(PathBuf),
@@ -229,6 +230,7 @@ impl World {
         let runs = journals::check(&self.store, &mut findings).await?;
         journals::check_published(&self.store, &runs, &mut findings).await?;
         processes::check_orphans(&self.top, &runs, &mut findings);
+        processes::check_groups(&self.store, &runs, &mut findings)?;
         processes::check_locks(&self.store, self.locks.dir(), &mut findings)?;
         locks::check(&self.locks, &self.store, &runs, &mut findings).await?;
         match &self.git {

@@ -57,8 +57,9 @@ pub struct Scheduler {
     told: BTreeMap<TaskIndex, StopReason>,
     /// The failed task because of which nothing new is started.
     stopped_by: Option<TaskIndex>,
-    /// By kind whose breaker is open: the one task that tries whether the trouble is over.
-    probes: BTreeMap<String, TaskIndex>,
+    /// The tasks that try whether the trouble of their kind, whose breaker is open, is over: one of each
+    /// kind, and what an earlier orchestrator had begun.
+    probes: BTreeMap<TaskIndex, String>,
     /// How many agents succeeded since the concurrency changed last.
     successes: u32,
     /// How the machine does.
@@ -173,10 +174,23 @@ impl Scheduler {
         {
             return false;
         }
+        // How it ends does not count: the run was stopped, and it begins anew.
+        if self.is_ended_for(task, &StopReason::Interrupted) {
+            return true;
+        }
         let run = self.state.task(task);
         let failed = run.failures.get(failure.class()).map_or(0, |count| *count) + 1;
         let charged = run.charged + u32::from(failure.is_charged());
         failed < failure.policy().bound && charged <= self.plan.task(task).retries
+    }
+
+    /// Whether a unit is being ended because it was told to for this reason: that it may have failed of
+    /// itself meanwhile does not count.
+    fn is_ended_for(&self, task: TaskIndex, told: &StopReason) -> bool {
+        let state = &self.state.task(task).state;
+        let of_itself = |reason: &_| matches!(reason, StopReason::Timeout { .. });
+        self.told.get(&task) == Some(told)
+            && matches!(state, TaskState::Stopping { reason, .. } if !of_itself(reason))
     }
 
     /// Why a unit of work must not go on; `None` where it may.
@@ -260,7 +274,7 @@ impl Scheduler {
         let key = self.plan.task(task).runner_key();
         if self.state.breakers.contains_key(&key) {
             // It may have been the one that tries; in any case its end tells how things are.
-            self.probes.insert(key, task);
+            self.probes.insert(task, key);
         }
         self.holdings.take(task);
         self.out.commands.push(Command::Adopt { task, attempt });
@@ -345,7 +359,7 @@ impl Scheduler {
         if !self.state.breakers.is_empty() {
             let key = self.plan.task(task).runner_key();
             if self.state.breakers.contains_key(&key) {
-                self.probes.insert(key, task);
+                self.probes.insert(task, key);
             }
         }
         self.slots.insert(task, now);
@@ -422,7 +436,7 @@ impl Scheduler {
     }
 
     fn free_slot(&mut self, task: TaskIndex) {
-        self.probes.retain(|_, probe| *probe != task);
+        self.probes.remove(&task);
         self.slots.remove(&task);
         self.told.remove(&task);
         self.holdings.release(task);
@@ -470,6 +484,10 @@ impl Scheduler {
             UnitEnd::Stopped(StopReason::Interrupted) => {
                 let failure = Failure::Interrupted { message: "the run was stopped".into() };
                 self.retry(task, failure, now, now);
+                // An attempt of an earlier orchestrator, perhaps: nobody starts it again.
+                if let Some(by) = self.stopped_by {
+                    self.skip_rest(by, now);
+                }
             }
             UnitEnd::Stopped(_) => self.change(task, TaskChange::Cancelled, now),
             UnitEnd::Failed(failure) => {

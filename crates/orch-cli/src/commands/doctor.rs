@@ -26,6 +26,7 @@ pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<E
         repairs = world.repair(&findings).await;
         findings = world.check().await?;
     }
+    let groups = orch_exec::process::containment();
     if args.json {
         let document = serde_json::json!({
             "version": 1,
@@ -34,6 +35,10 @@ pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<E
             "worktrees": trees.as_ref().map(|trees| {
                 serde_json::json!({ "kind": trees.kind.name(), "why": trees.why })
             }),
+            "control_groups": match &groups {
+                Ok(folder) => serde_json::json!({ "folder": folder }),
+                Err(why) => serde_json::json!({ "why_not": why }),
+            },
         });
         render::print(&format!("{document:#}"))?;
     } else {
@@ -47,6 +52,11 @@ pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<E
             let (kind, why) = (trees.kind, one_line(&trees.why));
             render::print(&format!("{DIM}worktrees{DIM:#} {kind}: {why}"))?;
         }
+        let groups = match &groups {
+            Ok(folder) => format!("agents with worktrees get theirs in {}", folder.display()),
+            Err(why) => format!("not used: {why}"),
+        };
+        render::print(&format!("{DIM}control groups{DIM:#} {}", one_line(&groups)))?;
         render::print(&last_line(&findings))?;
     }
     Ok(if findings.is_empty() { Exit::Success } else { Exit::Unsuccessful })

@@ -8,7 +8,7 @@ use orch_exec::{
 };
 use orch_model::{RunId, Timestamp, ports::Purpose};
 
-use super::control;
+use super::{abandoned::Abandoned, control};
 use crate::{
     app::{KillArgs, Overrides, PsArgs},
     compose::Workspace,
@@ -46,6 +46,12 @@ pub(super) async fn ps(workspace: &Workspace, args: PsArgs) -> Result<Exit, CliE
         let heading = ["TASK", "PID", "STATUS", "SINCE", "OUTPUT", "CPU", "MEMORY", "COMMAND"];
         let rows = found.iter().flat_map(|(_, seen)| &seen.processes).map(row);
         render::print(&render::table(heading, rows))?;
+    }
+    if let (false, Some(abandoned)) = (args.json, Abandoned::newest(workspace).await?) {
+        abandoned.tell();
+        if let Some(exit) = abandoned.offer(workspace, "Resume it now?").await? {
+            return Ok(exit);
+        }
     }
     Ok(Exit::Success)
 }

@@ -86,6 +86,14 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
     out
 }
 
+/// A supervisor that does not look after its agents.
+pub(crate) fn stuck(pid: u32) -> String {
+    format!(
+        "{WARN}Its supervisor (process {pid}) does not answer.{WARN:#} If somebody stopped it, \
+         `kill -CONT {pid}` lets it go on."
+    )
+}
+
 /// A run as its journal tells. `owner` is the process that is at work on it, where one is that
 /// could not be asked.
 pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all: bool) -> String {

@@ -9,7 +9,7 @@ use orch_model::{
 };
 
 use super::{Finding, Remedy, Repair, World};
-use crate::error::EngineError;
+use crate::{error::EngineError, process::cgroup, shim};
 
 impl World {
     /// Puts right what of these findings is [`repairable`](Finding::is_repairable), one after the
@@ -43,6 +43,16 @@ impl World {
                 }
             }
             Remedy::SweepLeases => self.locks.sweep().await?,
+            Remedy::EndProcesses(run) => {
+                let run_dir = self.store.dir().join("runs").join(run.as_str());
+                if self.store.owner(run).is_some() || shim::is_supervised(&run_dir) {
+                    return Err(EngineError::Internal(format!("run {run} is under way again")));
+                }
+                cgroup::sweep(&run_dir).await.map_err(|source| EngineError::Io {
+                    doing: format!("ending what is left of run {run}"),
+                    source,
+                })?;
+            }
             Remedy::RemoveEmptyFolder(path) => {
                 fs::remove_dir(path).map_err(|source| EngineError::Io {
                     doing: format!("removing the empty folder {}", path.display()),

@@ -62,6 +62,15 @@ pub trait AgentRunner: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Waits for something that people should know of how the agents of a run are looked after, as opposed to
+    /// one of them; for ever where there is nothing. Called by one at a time for a run.
+    ///
+    /// # Cancel safety
+    /// A dropped call loses nothing.
+    async fn notice(&self, _run: &RunId) -> String {
+        std::future::pending().await
+    }
+
     /// Told at the end of a run: nothing more will be started for it.
     async fn finish(&self, _run: &RunId) {}
 }

@@ -88,8 +88,14 @@ fn any_settings() -> impl Strategy<Value = RunSettings> {
         })
 }
 
+/// How many runs are simulated; `PROPTEST_CASES` says otherwise.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    asked.unwrap_or(512)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_schedule_keeps_the_rules(
         plan in any_plan(),
