@@ -55,7 +55,10 @@ impl Inner {
                 for held in lease.claims.iter().filter(|held| held.name == wanted.name) {
                     let is_taken = match (wanted.mode, held.mode) {
                         (LockMode::Shared, LockMode::Shared) => false,
-                        (LockMode::Counted { count, of }, LockMode::Counted { count: some, .. }) => {
+                        (
+                            LockMode::Counted { count, of },
+                            LockMode::Counted { count: some, .. },
+                        ) => {
                             units += some;
                             units + count > of
                         }
@@ -97,22 +100,22 @@ impl ResourceLock for Part {
 
     async fn try_acquire(&self, request: LockRequest) -> Result<Acquired, LockError> {
         self.act(&format!("lock for {}", request.holder), |world| {
-                if world.goes_wrong("locks can't be read", 2) {
-                    let source = std::io::ErrorKind::StorageFull.into();
-                    return Err(LockError::Io { path: "locks".into(), doing: "reading", source });
+            if world.goes_wrong("locks can't be read", 2) {
+                let source = std::io::ErrorKind::StorageFull.into();
+                return Err(LockError::Io { path: "locks".into(), doing: "reading", source });
+            }
+            world.held();
+            Ok(match world.taken(&request) {
+                Some((lock, holder)) => Acquired::Busy { lock, holder: Some(holder) },
+                None => {
+                    // Who gives the request up in this moment drops the lease with it.
+                    let fence = world.lease(request, self.life);
+                    let env = BTreeMap::new();
+                    Acquired::Granted(Box::new(OpenLease { part: self.clone(), fence, env }))
                 }
-                world.held();
-                Ok(match world.taken(&request) {
-                    Some((lock, holder)) => Acquired::Busy { lock, holder: Some(holder) },
-                    None => {
-                        // Who gives the request up in this moment drops the lease with it.
-                        let fence = world.lease(request, self.life);
-                        let env = BTreeMap::new();
-                        Acquired::Granted(Box::new(OpenLease { part: self.clone(), fence, env }))
-                    }
-                })
             })
-            .await
+        })
+        .await
     }
 
     async fn released(&self, _: &LockRequest) -> Result<(), LockError> {

@@ -86,7 +86,8 @@ impl Inner {
         for name in due {
             let process = self.processes.all.get_mut(&name).expect("it was found");
             process.ended = Some(process.exit.clone());
-            let (directory, is_good) = (process.directory.clone(), process.exit.status.is_success());
+            let (directory, is_good) =
+                (process.directory.clone(), process.exit.status.is_success());
             let (_, task, attempt, purpose) = &name;
             let failed = self.processes.failed.entry(task.clone()).or_default();
             match purpose {
@@ -103,7 +104,9 @@ impl Inner {
     }
 
     pub(crate) fn is_process_alive(&self, pid: u32) -> bool {
-        self.processes.supervisor == Some(pid)
+        // A supervisor whom nobody needs any more ends.
+        let is_needed = self.is_alive || self.processes.all.values().any(Process::runs);
+        (self.processes.supervisor == Some(pid) && is_needed)
             || self.processes.all.values().any(|process| process.pid == pid && process.runs())
     }
 
@@ -183,9 +186,9 @@ impl Inner {
     fn check_start(&mut self, name: &Name, request: &AgentRequest) {
         // A verification is repeated where nobody saw how it ended.
         let before = self.processes.all.get(name);
-        if before.is_some_and(|process| {
-            process.runs() || (name.3 == Purpose::Work && !process.was_cut)
-        }) {
+        if before
+            .is_some_and(|process| process.runs() || (name.3 == Purpose::Work && !process.was_cut))
+        {
             self.violation(format!("{name:?} was started twice"));
         }
         if matches!(name.3, Purpose::Candidate { .. }) {

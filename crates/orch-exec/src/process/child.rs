@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, os::unix::process::ExitStatusExt, sync::Arc
 
 use orch_model::{
     event::AgentIdentity,
-    outcome::{AgentExit, ExitStatus},
+    outcome::{AgentExit, ExitStatus, Failure},
     ports::RunnerError,
 };
 use rustix::{
@@ -112,6 +112,7 @@ impl ChildGroup {
 
     /// Asks it to end, waits for `grace`, then kills it.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<(), RunnerError> {
+        self.group.ask();
         if !grace.is_zero() {
             self.signal(Signal::TERM)?;
             // A frozen group would not hear of it.
@@ -278,6 +279,10 @@ async fn follow(
     exit.output_bytes = taker.output.total();
     exit.leaked_output = leaked_output;
     exit.left_behind = left_behind;
-    exit.failure = taker.oom_kills.explain(status);
+    exit.failure = if group.is_asked() {
+        Some(Failure::Interrupted { message: "it was ended on request".into() })
+    } else {
+        taker.oom_kills.explain(status)
+    };
     Ok(exit)
 }

@@ -132,6 +132,11 @@ pub trait RunningAgent: Debug + Send + Sync {
     /// Ends it: asks it politely, waits for `grace`, then kills its whole group. Returns when
     /// nothing is left. May be called again with a shorter grace while an earlier call waits.
     ///
+    /// How it ended then says [`Failure::Interrupted`], whatever its status: an orchestrator that takes
+    /// it up later and can't know why it was ended does not blame the task.
+    ///
+    /// [`Failure::Interrupted`]: crate::outcome::Failure::Interrupted
+    ///
     /// # Errors
     /// Where it can't be ended.
     ///
