@@ -22,6 +22,8 @@ pub(crate) const TRASH: &str = ".trash";
 pub(crate) const CANDIDATE: &str = "candidate";
 /// The folder of the merge queue below that of a run. No task can have this name.
 pub(crate) const MERGE_QUEUE: &str = "@merge-queue";
+/// What the folder of a merge in progress is named, before the task. No task has such a name.
+pub(crate) const RESOLUTION: &str = "@merge-of-";
 /// The folder below the root for worktrees that are used again.
 pub(crate) const POOL: &str = ".pool";
 
@@ -46,6 +48,11 @@ pub(crate) fn head(branch: &str) -> String {
 /// Something that is remembered of a run.
 pub(crate) fn run_ref(run: &RunId, what: &str) -> String {
     format!("{RUNS}{run}/{what}")
+}
+
+/// The recorded resolution of the conflicts of a task's work.
+pub(crate) fn resolution(run: &RunId, task: &TaskId) -> String {
+    run_ref(run, &format!("resolved/{task}"))
 }
 
 /// Where the work of a task's attempts is kept.
