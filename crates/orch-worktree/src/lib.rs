@@ -93,4 +93,5 @@ pub use furnish::include::{Include, IncludeMode};
 pub use inspect::{FoundBranch, FoundWorktree, Inspection};
 pub use kind::TreeKind;
 pub use locks::GitLock;
+pub use names::resolution_folder;
 pub use provider::GitWorktrees;

@@ -22,8 +22,6 @@ pub(crate) const TRASH: &str = ".trash";
 pub(crate) const CANDIDATE: &str = "candidate";
 /// The folder of the merge queue below that of a run. No task can have this name.
 pub(crate) const MERGE_QUEUE: &str = "@merge-queue";
-/// What the folder of a merge in progress is named, before the task. No task has such a name.
-pub(crate) const RESOLUTION: &str = "@merge-of-";
 /// The folder below the root for worktrees that are used again.
 pub(crate) const POOL: &str = ".pool";
 
@@ -38,6 +36,13 @@ pub(crate) fn task_branch(run: &RunId, task: &TaskId) -> String {
 /// The branch that the results of a run are gathered on. No task can have this name.
 pub(crate) fn results_branch(run: &RunId) -> String {
     format!("orch/{run}/target")
+}
+
+/// The folder below that of a run in which the merge of a task's work is in progress, while its conflicts
+/// are being resolved. No task can have this name.
+#[must_use]
+pub fn resolution_folder(task: &TaskId) -> String {
+    format!("@merge-of-{task}")
 }
 
 /// A branch by its whole name.

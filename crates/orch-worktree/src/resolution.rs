@@ -197,7 +197,7 @@ impl Repo {
                     let head = head.as_ref();
                     Some(self.snapshot(&site.path, &bench.admin, head, &message).await?)
                 }
-                Some(head) if *head != bench.sides.ours => Some(head.clone()),
+                Some(head) if !self.is_reachable(head).await? => Some(head.clone()),
                 _ => None,
             };
             if let Some(commit) = left {
@@ -214,6 +214,11 @@ impl Repo {
         }
         self.remove(&site).await?;
         Ok(kept)
+    }
+
+    /// Whether a reference other than HEAD of some worktree has a commit.
+    async fn is_reachable(&self, commit: &CommitId) -> Result<bool, WorktreeError> {
+        Ok(!self.refs_containing(commit, &["refs/heads", "refs/orch"]).await?.is_empty())
     }
 
     /// The recorded resolution of the conflicts of a task's work.
@@ -236,7 +241,7 @@ impl Repo {
     }
 
     fn resolution_folder(&self, run: &RunId, task: &TaskId) -> PathBuf {
-        self.root.join(run.as_str()).join(format!("{}{task}", names::RESOLUTION))
+        self.root.join(run.as_str()).join(names::resolution_folder(task))
     }
 
     fn resolution_site(&self, run: &RunId, task: &TaskId) -> Site {

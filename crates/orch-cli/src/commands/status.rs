@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use orch_exec::control::{Client, Request, Response};
 use orch_model::{Progress, Report, RunId};
 
-use super::{lock, pick};
+use super::{conflicts, lock, pick};
 use crate::{
     app::{Overrides, StatusArgs},
     compose::Workspace,
@@ -34,6 +34,7 @@ pub(super) async fn status(workspace: &Workspace, args: StatusArgs) -> Result<Ex
             "breakers": state.breakers,
             "report": Report::of(&state),
             "deadlocks": deadlocks,
+            "expected_conflicts": conflicts::expected(&state),
         });
         render::print(&format!("{document:#}"))?;
         return Ok(Exit::Success);
@@ -43,6 +44,9 @@ pub(super) async fn status(workspace: &Workspace, args: StatusArgs) -> Result<Ex
         None => render::status::at_rest(&state, summary.owner, SystemTime::now().into(), args.all),
     };
     render::print(&text)?;
+    for conflict in conflicts::expected(&state) {
+        render::print(&conflicts::expected_line(conflict))?;
+    }
     for deadlock in &deadlocks {
         render::print(&lock::deadlock_line(deadlock, SystemTime::now().into()))?;
     }

@@ -85,6 +85,10 @@ impl Lines {
             EventKind::CandidateVerified { passed: false, .. } => {
                 format!("{WARN}merge queue: failed{WARN:#}")
             }
+            EventKind::ConflictExpected { tasks: [one, other], files } => {
+                let files = one_line(&files.join(", "));
+                format!("{WARN}warning{WARN:#}: {one} and {other} will conflict in {files}")
+            }
             EventKind::StartsHeld { shortage } => {
                 let shortage = one_line(&shortage.to_string());
                 format!("{WARN}nothing is started{WARN:#} for want of {shortage}")
@@ -132,6 +136,17 @@ impl Lines {
             TaskChange::Conflicted { files, .. } => {
                 format!("{BAD}conflicts{BAD:#} with the target in {}", one_line(&files.join(", ")))
             }
+            TaskChange::Resolving { files, .. } => {
+                let files = one_line(&files.join(", "));
+                format!("{WARN}conflicts{WARN:#} in {files}; the resolver is at work")
+            }
+            TaskChange::ResolvingEnded { resolved: true, .. } => {
+                "its conflicts are resolved".into()
+            }
+            TaskChange::ResolvingEnded { resolved: false, .. } => {
+                format!("{WARN}its conflicts are not resolved{WARN:#}")
+            }
+            TaskChange::Resolved => "its conflicts are resolved; it is merged".into(),
             TaskChange::Retry { failure: Failure::Interrupted { message }, .. } => {
                 format!("{WARN}stopped{WARN:#}: {}", one_line(message))
             }
@@ -236,6 +251,7 @@ pub(crate) const fn status_name(status: RunStatus) -> &'static str {
         RunStatus::Failed => "failed",
         RunStatus::Cancelled => "cancelled",
         RunStatus::Interrupted => "interrupted",
+        RunStatus::Conflicted => "conflicted",
         _ => "unknown",
     }
 }

@@ -109,6 +109,7 @@ fn a_conflict_ends_a_task_like_a_failure() {
         commit: CommitId::new("c1"),
         branch: "orch/r1/a".into(),
         files: vec!["x".into()],
+        hunks: Vec::new(),
     };
     assert_eq!(run.end("a", end), "end");
     assert_eq!((run.state("a"), run.state("b")), ("conflicted", "skipped"));

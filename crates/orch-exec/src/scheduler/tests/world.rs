@@ -243,6 +243,7 @@ impl World {
                         commit: CommitId::new("c1"),
                         branch: "b".into(),
                         files: vec!["f".into()],
+                        hunks: Vec::new(),
                     },
                 ),
             },
