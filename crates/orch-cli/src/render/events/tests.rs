@@ -108,7 +108,10 @@ fn what_others_wrote_can_not_pass_for_a_line_of_ours() {
     let files = vec!["a\n   9.9s  schema  merged".into(), "\u{1b}[2Jb".into()];
     let commit = CommitId::new("c");
     let text = shown([
-        task("login", TaskChange::Conflicted { commit, branch: "b".into(), files }),
+        task(
+            "login",
+            TaskChange::Conflicted { commit, branch: "b".into(), files, hunks: Vec::new() },
+        ),
         EventKind::Warning { task: Some(id("schema")), message: "odd\r\nthing".into() },
         EventKind::Warning { task: None, message: "odder".into() },
         task("schema", TaskChange::Lost { known: "it is gone".into(), hint: "look".into() }),
