@@ -219,6 +219,24 @@ fn a_run_that_is_killed_while_conflicts_are_resolved_does_it_again() {
 }
 
 #[test]
+fn a_run_that_is_interrupted_while_conflicts_are_resolved_repeats_no_work() {
+    let repo = repo();
+    let (begun, go) = (repo.signal("begun"), repo.signal("go"));
+    let script = format!("touch {begun}; wait-for {go}; write f both");
+    let mut run = start(&repo, &with_resolver(&repo, &script, |t| t));
+    run.wait_for(&begun);
+    run.interrupt();
+    run.wait().assert_code(130);
+    repo.orch(["doctor"]).run().assert_code(0);
+    go.raise();
+    let outcome = repo.orch(["resume", "--json"]).with_report().run();
+    outcome.assert_code(0);
+    assert_eq!(outcome.report().task("b")["attempts"], 1);
+    assert_eq!(repo.show("main", "f"), "both\n");
+    assert_is_clean(&repo);
+}
+
+#[test]
 fn a_run_can_be_cancelled_while_conflicts_are_resolved() {
     let repo = repo();
     let pids = repo.signal("pids");

@@ -539,6 +539,7 @@ impl Dispatcher {
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,
             adoption,
+            is_merging: false,
             queue: self.queue.clone(),
             lease: None,
         };

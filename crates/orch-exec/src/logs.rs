@@ -1,8 +1,7 @@
-//! Where the output of agents is kept: `<state>/runs/<run>/logs/<task>.<attempt>.log`,
-//! `<task>.<attempt>.verify-<n>.log` for the n-th verification (from 0),
-//! `<task>.<attempt>.resolve-<r>.log` and `<task>.<attempt>.resolve-<r>-<n>.log` for the r-th time (from
-//! 1) that conflicts of its work were resolved and for the verification of that, and
-//! `<task>.<attempt>.merge-<c>-<n>.log` for that of what the c-th candidate of the merge queue gave.
+//! Where the output of agents is kept: `<state>/runs/<run>/logs/<task>.<attempt>.log`; with
+//! `.verify-<n>` before `.log` that of the n-th verification (from 0); with `.resolve-<r>` and
+//! `.resolve-<r>-<n>` that of the r-th time (from 1) that conflicts of its work were resolved, and of the
+//! verifications of that; with `.merge-<c>-<n>` that of what the c-th candidate of the merge queue gave.
 
 use std::path::{Path, PathBuf};
 

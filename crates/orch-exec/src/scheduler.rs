@@ -496,6 +496,10 @@ impl Scheduler {
                     self.change(task, change, now);
                 }
             }
+            // It stays where it is: whoever resumes the run repeats the merge, not the work.
+            UnitEnd::Stopped(StopReason::Interrupted)
+                if matches!(self.state.task(task).state, TaskState::Merging { .. })
+                    && self.state.status == RunStatus::Interrupting => {}
             UnitEnd::Stopped(StopReason::Interrupted) => {
                 let failure = Failure::Interrupted { message: "the run was stopped".into() };
                 self.retry(task, failure, now, now);

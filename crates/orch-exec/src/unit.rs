@@ -67,6 +67,8 @@ pub(crate) struct Unit {
     pub(crate) inherited: BTreeMap<String, String>,
     /// Where an attempt of an earlier orchestrator goes on; `None` for a new one.
     pub(crate) adoption: Option<Adoption>,
+    /// Whether its work is being merged: all that cost anything is done.
+    pub(crate) is_merging: bool,
     /// The merge queue; `None` where nothing verifies the merged result.
     pub(crate) queue: Option<MergeQueue>,
 }
@@ -201,7 +203,9 @@ impl Unit {
             }
             Ok(end) => (end, Release::Keep),
             Err(Exit::Stopped(StopReason::Interrupted)) => {
-                (UnitEnd::Stopped(StopReason::Interrupted), Release::Retry)
+                // The merge is made when the run is resumed.
+                let release = if self.is_merging { Release::Keep } else { Release::Retry };
+                (UnitEnd::Stopped(StopReason::Interrupted), release)
             }
             Err(Exit::Stopped(reason)) => (UnitEnd::Stopped(reason), Release::Keep),
             Err(Exit::Failed(failure)) => {
@@ -355,8 +359,9 @@ impl Unit {
             branch: branch.clone(),
             message: self.message(merge_subject(self.task())),
         };
+        self.is_merging = true;
         let may_resolve = self.task().on_conflict == OnConflict::Resolver;
-        let mut rounds = if may_resolve { 1..=resolve::ROUNDS } else { 1..=0 };
+        let mut rounds = 1..=if may_resolve { resolve::ROUNDS } else { 0 };
         loop {
             let outcome = match &self.queue {
                 Some(queue) => self.merge_verified(queue, place, request.clone()).await?,

@@ -192,12 +192,12 @@ pub struct LastFailure {
     pub message: String,
     /// Where it conflicted, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub conflict: Option<LastConflict>,
+    pub conflict: Option<Conflict>,
 }
 
-/// The conflict that an attempt ended with.
+/// What stands against the merge of an attempt's work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastConflict {
+pub struct Conflict {
     /// The files.
     pub files: Vec<String>,
     /// Where in them, as far as that is kept.
@@ -216,7 +216,7 @@ impl LastFailure {
             message: line.chars().take(Self::LONGEST).collect(),
             conflict: match failure {
                 Failure::Conflict { files, hunks, .. } => {
-                    Some(LastConflict { files: files.clone(), hunks: hunks.clone() })
+                    Some(Conflict { files: files.clone(), hunks: hunks.clone() })
                 }
                 _ => None,
             },

@@ -62,7 +62,8 @@ async fn a_resolution_is_sealed_recorded_and_merged() {
         panic!("it conflicts");
     };
     assert_eq!((files.len(), hunks[0].line), (1, Some(2)));
-    assert!(hunks[0].text.contains("ONE\n=======\nTWO"), "{hunks:?}");
+    let expected = "<<<<<<< the results\nONE\n=======\nTWO\n>>>>>>> the task";
+    assert_eq!(hunks[0].text, expected);
 
     let bench = open(&provider, &work).await;
     assert_eq!((&bench.ours, &bench.theirs), (&results, &work));
@@ -107,7 +108,7 @@ async fn a_side_is_never_picked_by_doing_nothing() {
         panic!("it conflicts");
     };
     assert!(hunks.iter().all(|hunk| hunk.line.is_none()), "{hunks:?}");
-    assert!(hunks.iter().any(|hunk| hunk.text.contains("deleted in")), "{hunks:?}");
+    assert!(hunks.iter().any(|hunk| hunk.text.contains("deleted in the task")), "{hunks:?}");
 
     // There are no markers in them, and to leave them as they are would be to take one side.
     let bench = open(&provider, &second).await;

@@ -91,6 +91,16 @@ fn a_retry_on_the_new_base_is_not_charged_and_has_a_limit() {
 }
 
 #[test]
+fn a_merge_that_is_interrupted_is_repeated_and_not_the_work() {
+    let (mut run, _) = Drive::begin("a", slots(1));
+    run.verify("a");
+    assert_eq!(run.tell(Input::Interrupt), "stop:a");
+    assert_eq!(run.end("a", UnitEnd::Stopped(StopReason::Interrupted)), "end");
+    assert_eq!(run.scheduler.state().status, RunStatus::Interrupted);
+    assert_eq!((run.state("a"), run.reopen()), ("merging", "adopt:a#1".into()));
+}
+
+#[test]
 fn a_conflict_is_foreseen_once_for_each_pair_and_list_of_files() {
     let (mut run, _) = Drive::begin("a\nb", slots(2));
     let tasks = [at(&run.plan, "a"), at(&run.plan, "b")];

@@ -1,7 +1,7 @@
 //! How tasks and runs end, and what follows.
 
 use orch_model::{
-    CommitId, RunStatus, TaskState,
+    RunStatus, TaskState,
     event::{Delivery, RunSettings},
     outcome::{Failure, StopReason},
     plan::spec::OnFailure,
