@@ -219,6 +219,30 @@ fn a_run_that_is_killed_while_conflicts_are_resolved_does_it_again() {
 }
 
 #[test]
+fn a_run_that_is_killed_while_a_resolution_is_verified_does_it_again() {
+    let repo = repo();
+    let (pid, go) = (repo.signal("pid"), repo.signal("go"));
+    let line = format!(
+        "grep -q both f || exit 0; echo $$ > {pid}.new; mv {pid}.new {pid}; \
+         while ! test -e {go}; do sleep 0.01; done"
+    );
+    let plan = with_resolver(&repo, "write f both; commit resolved", |t| t.verify([&line]));
+    let mut run = start(&repo, &plan);
+    let verifier: u32 = run.text_of(&pid).trim().parse().expect("a pid");
+    run.kill();
+    drop(run);
+    let mut resumed = repo.orch(["resume", "--json"]).spawn();
+    resumed.wait_for_change("b", "resolving");
+    until("the end of the first verification", || (!process_is_alive(verifier)).then_some(()));
+    // What was not verified was not merged.
+    assert_eq!(repo.show("main", "f"), "first\n");
+    go.raise();
+    resumed.wait().assert_code(0);
+    assert_eq!(repo.show("main", "f"), "both\n");
+    assert_is_clean(&repo);
+}
+
+#[test]
 fn a_run_that_is_interrupted_while_conflicts_are_resolved_repeats_no_work() {
     let repo = repo();
     let (begun, go) = (repo.signal("begun"), repo.signal("go"));
@@ -318,6 +342,9 @@ fn done_takes_what_is_not_committed_and_never_a_file_in_conflict() {
     let refused = repo.orch(["resolve", "b", "--done"]).run();
     refused.assert_code(2).assert_stderr(&["conflicts are left in `f`"]);
     fs::write(folder.join("f"), "first\nab\n").unwrap();
+    // Of the work itself only the branch is left.
+    let work = repo.worktrees().into_iter().find(|path| path.ends_with("b")).expect("it is kept");
+    repo.git(["worktree".as_ref(), "remove".as_ref(), "-ff".as_ref(), work.as_os_str()]);
     repo.orch(["resolve", "b", "--done"]).run().assert_code(0);
     assert!(!folder.exists());
     repo.orch(["resume"]).run().assert_code(0);

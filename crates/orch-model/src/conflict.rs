@@ -24,6 +24,15 @@ pub struct Hunk {
     pub text: String,
 }
 
+/// What stands against the merge of an attempt's work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// The files.
+    pub files: Vec<String>,
+    /// Where in them, as far as that is kept.
+    pub hunks: Vec<Hunk>,
+}
+
 /// Cuts hunks to what is kept of a conflict, and says so where something is missing.
 #[must_use]
 pub fn capped(hunks: Vec<Hunk>) -> Vec<Hunk> {

@@ -20,7 +20,7 @@ pub mod time;
 pub mod transition;
 pub mod usage;
 
-pub use conflict::Hunk;
+pub use conflict::{Conflict, Hunk};
 pub use event::{Event, EventKind, TaskChange};
 pub use id::{AgentName, CommitId, EpicId, IdError, LockName, RunId, TaskId};
 pub use plan::{PlanSpec, TaskIndex, ValidPlan};

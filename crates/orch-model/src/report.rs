@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    conflict::Conflict,
     event::Delivery,
     id::{CommitId, RunId, TaskId},
-    run::{Conflict, RunState, TaskRun},
+    run::{RunState, TaskRun},
     state::{Attempt, Merged, RunStatus, SkipReason, TaskState},
     time::Timestamp,
     usage::Usage,

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    conflict::Hunk,
+    conflict::Conflict,
     event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange},
     id::{CommitId, RunId, TaskId},
     outcome::Failure,
@@ -193,15 +193,6 @@ pub struct LastFailure {
     /// Where it conflicted, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict: Option<Conflict>,
-}
-
-/// What stands against the merge of an attempt's work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conflict {
-    /// The files.
-    pub files: Vec<String>,
-    /// Where in them, as far as that is kept.
-    pub hunks: Vec<Hunk>,
 }
 
 impl LastFailure {

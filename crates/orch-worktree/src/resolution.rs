@@ -285,12 +285,16 @@ impl Bench<'_> {
         let git = self.git();
         let status = status_of(&git).await?;
         let merging = self.admin.join("MERGE_HEAD").exists();
-        let unresolved = self.unresolved(&self.conflict().await?).await?;
-        if !unresolved.is_empty() {
-            let files = listed(&unresolved);
-            return open(format!(
+        let conflict = self.conflict().await?;
+        let left = |files: &[String]| {
+            let files = listed(files);
+            open(format!(
                 "conflicts are left in {files}; edit them, or say `git add` or `git rm` where one side is right as it is"
-            ));
+            ))
+        };
+        let unresolved = self.unresolved(&conflict).await?;
+        if !unresolved.is_empty() {
+            return left(&unresolved);
         }
         if let Some(what) = in_progress(&self.admin).filter(|_| !merging) {
             return open(format!("{what} was begun there and not finished"));
@@ -318,6 +322,16 @@ impl Bench<'_> {
                 ));
             }
         }
+        // Git can be told not to look at a file: what counts is what was committed.
+        let mut committed = Vec::new();
+        for file in &conflict.files {
+            if self.is_marked(&self.blob(&head, file).await?, file).await? {
+                committed.push(file.clone());
+            }
+        }
+        if !committed.is_empty() {
+            return left(&committed);
+        }
         self.repo.sync_objects(&head, ours).await?;
         Ok(SealedMerge::Resolved { commit: head })
     }
@@ -328,25 +342,29 @@ impl Bench<'_> {
         let unmerged = status_of(&git).await?.unmerged;
         let mut left: Vec<String> = Vec::new();
         for file in &conflict.files {
-            let text = fs::read(self.path.join(file)).ok();
-            if let Some(text) = &text
-                && has_markers(text, &[])
+            let path = self.path.join(file);
+            // What a link leads to may be no file, or have no end.
+            let is_file = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
+            let text = if is_file { fs::read(&path).unwrap_or_default() } else { Vec::new() };
+            if self.is_marked(&text, file).await?
+                || (unmerged.contains(file) && !self.is_touched(conflict, file).await?)
             {
-                let sides =
-                    [self.blob(&self.sides.ours, file), self.blob(&self.sides.theirs, file)];
-                let [ours, theirs] = sides;
-                if has_markers(text, &[ours.await?, theirs.await?]) {
-                    left.push(file.clone());
-                    continue;
-                }
-            }
-            if unmerged.contains(file) && !self.is_touched(conflict, file, text.is_some()).await? {
                 left.push(file.clone());
             }
         }
         // What git calls unmerged and no side named: a file that was renamed, for example.
         left.extend(unmerged.into_iter().filter(|file| !conflict.files.contains(file)));
         Ok(left)
+    }
+
+    /// Whether a text has conflict markers that are no part of it.
+    async fn is_marked(&self, text: &[u8], file: &str) -> Result<bool, WorktreeError> {
+        if !has_markers(text, &[]) {
+            return Ok(false);
+        }
+        let ours = self.blob(&self.sides.ours, file).await?;
+        let theirs = self.blob(&self.sides.theirs, file).await?;
+        Ok(has_markers(text, &[ours, theirs]))
     }
 
     /// A file as a commit has it; nothing where it has none.
@@ -356,17 +374,17 @@ impl Bench<'_> {
         Ok(if answer.code == Some(0) { answer.stdout } else { Vec::new() })
     }
 
-    /// Whether somebody has changed a file since git left it there in conflict.
-    async fn is_touched(
-        &self,
-        conflict: &Conflict,
-        file: &str,
-        is_there: bool,
-    ) -> Result<bool, WorktreeError> {
+    /// Whether somebody has changed a file since git left it there in conflict. Of a link or a submodule
+    /// that can't be told: git has to be told what is right.
+    async fn is_touched(&self, conflict: &Conflict, file: &str) -> Result<bool, WorktreeError> {
         let left = format!("{}:{file}", conflict.tree);
         let left = self.repo.git.call(["rev-parse", "--verify", "-q", &left]).answer().await?;
-        if left.code != Some(0) || !is_there {
-            return Ok((left.code == Some(0)) != is_there);
+        let was_there = left.code == Some(0);
+        match fs::symlink_metadata(self.path.join(file)) {
+            Err(_) => return Ok(was_there),
+            Ok(found) if !found.is_file() => return Ok(false),
+            Ok(_) if !was_there => return Ok(true),
+            Ok(_) => {}
         }
         let now = self.git().call(["hash-object", "--", file]).answer().await?.success()?;
         Ok(left.stdout != now)

@@ -106,7 +106,7 @@ impl Unit {
     ) -> Result<CommitId, Left> {
         let place = Workplace::Folder(open.path.clone());
         if !open.unresolved.is_empty() {
-            *usage = self.run_resolver(&place, open, round).await?;
+            self.run_resolver(&place, open, round, usage).await?;
         }
         let sealed = self.ports.worktrees().map_err(Exit::from)?.seal_merge(request, true).await;
         let commit = match sealed.map_err(Exit::from)? {
@@ -123,12 +123,14 @@ impl Unit {
         place: &Workplace,
         open: &OpenMerge,
         round: u32,
-    ) -> Result<Option<Usage>, Left> {
+        usage: &mut Option<Usage>,
+    ) -> Result<(), Left> {
         let Some(request) = self.resolver(place, open, round) else {
             return Err(Left::Conflicted("the plan names no resolver".into()));
         };
         let agent = self.ports.runner.start(request).await.map_err(Exit::from)?;
         let Watched { exit, stopped } = self.watch(agent.as_ref(), Duration::ZERO).await?;
+        *usage = exit.usage;
         if let Some(stopped) = stopped {
             return Err(stopped.into());
         }
@@ -137,7 +139,7 @@ impl Unit {
             let failure = exit.failure.unwrap_or(usual);
             return Err(Left::Conflicted(format!("the resolver {failure}")));
         }
-        Ok(exit.usage)
+        Ok(())
     }
 
     fn resolver(&self, place: &Workplace, open: &OpenMerge, round: u32) -> Option<AgentRequest> {

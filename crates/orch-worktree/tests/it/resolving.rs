@@ -122,6 +122,52 @@ async fn a_side_is_never_picked_by_doing_nothing() {
 }
 
 #[tokio::test]
+async fn links_and_submodules_are_for_git_to_be_told_of() {
+    let fixture = Fixture::new();
+    std::os::unix::fs::symlink("nowhere", fixture.repo.join("link")).unwrap();
+    let module = |folder: &std::path::Path, to: char| {
+        let entry = format!("160000,{},module", to.to_string().repeat(40));
+        git(folder, &["update-index", "--add", "--cacheinfo", &entry]);
+        let _ = fs::create_dir(folder.join("module"));
+    };
+    module(&fixture.repo, '1');
+    git(&fixture.repo, &["add", "link"]);
+    git(&fixture.repo, &["commit", "--quiet", "-m", "link"]);
+    let provider = fixture.begun().await;
+    let mut commits = Vec::new();
+    for (task, to, id) in [("one", "/dev/zero", '2'), ("two", "elsewhere", '3')] {
+        let tree = provider.acquire(crate::support::request(task, 1)).await.unwrap();
+        fs::remove_file(tree.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(to, tree.path().join("link")).unwrap();
+        module(tree.path(), id);
+        git(tree.path(), &["add", "link"]);
+        git(tree.path(), &["commit", "--quiet", "-m", task]);
+        commits.push(CommitId::new(git(tree.path(), &["rev-parse", "HEAD"])));
+    }
+    merged(merge(&provider, "one", &commits[0]).await);
+    let bench = open(&provider, &commits[1]).await;
+    assert_eq!(bench.unresolved, ["link", "module"]);
+    let said = reason(seal(&provider, &commits[1]).await);
+    assert!(said.contains("`link`, `module`"), "{said}");
+    git(&bench.path, &["add", "link"]);
+    module(&bench.path, '3');
+    let commit = resolved(seal(&provider, &commits[1]).await);
+    assert_eq!(show(&fixture, commit.as_str(), "link"), "/dev/zero");
+}
+
+#[tokio::test]
+async fn markers_that_git_was_told_not_to_look_at_are_seen() {
+    let fixture = Fixture::new();
+    let (provider, _, work) = clash(&fixture).await;
+    let bench = open(&provider, &work).await;
+    git(&bench.path, &["add", "f"]);
+    git(&bench.path, &["commit", "--quiet", "-m", "with markers"]);
+    git(&bench.path, &["update-index", "--assume-unchanged", "f"]);
+    write(&bench.path, "f", "clean\n");
+    assert!(reason(seal(&provider, &work).await).contains("conflicts are left in `f`"));
+}
+
+#[tokio::test]
 async fn a_merge_that_was_given_up_is_no_resolution() {
     let fixture = Fixture::new();
     let (provider, _, work) = clash(&fixture).await;
