@@ -48,9 +48,6 @@ pub(crate) async fn watch(
                     continue;
                 }
             };
-            if files.is_empty() {
-                continue;
-            }
             let input = Input::ConflictExpected { tasks: [pair.0, pair.1], files };
             if messages.send(Message::Input(input, None)).is_err() {
                 return;

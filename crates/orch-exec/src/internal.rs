@@ -49,11 +49,11 @@ pub enum Input {
     Warning(String),
     /// What the machine has left.
     Resources(Reading),
-    /// What two tasks at work have committed so far conflicts in these files.
+    /// Whether what two tasks at work have committed so far conflicts was looked at.
     ConflictExpected {
         /// The two.
         tasks: [TaskIndex; 2],
-        /// The files.
+        /// The files; none where nothing conflicts.
         files: Vec<String>,
     },
 }

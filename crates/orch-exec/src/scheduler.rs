@@ -612,7 +612,8 @@ impl Scheduler {
         }
         let tasks = tasks.map(|task| self.plan.task(task).id.clone());
         let mut known = self.state.expected_conflicts.iter();
-        if !known.any(|known| known.tasks == tasks && known.files == files) {
+        let known = known.find(|known| known.tasks == tasks);
+        if known.map_or(&[][..], |known| &known.files[..]) != files {
             self.record(EventKind::ConflictExpected { tasks, files }, now);
         }
     }

@@ -125,7 +125,7 @@ pub enum EventKind {
     ConflictExpected {
         /// The two.
         tasks: [TaskId; 2],
-        /// The files in conflict.
+        /// The files in conflict; none: they were, and are not any more.
         files: Vec<String>,
     },
     /// Nothing new is started until `StartsResumed`: the machine is short of something.

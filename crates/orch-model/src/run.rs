@@ -374,8 +374,10 @@ impl RunState {
             EventKind::Warning { .. } => {}
             EventKind::ConflictExpected { tasks, files } => {
                 self.expected_conflicts.retain(|known| known.tasks != *tasks);
-                let (tasks, files) = (tasks.clone(), files.clone());
-                self.expected_conflicts.push(ExpectedConflict { tasks, files });
+                if !files.is_empty() {
+                    let (tasks, files) = (tasks.clone(), files.clone());
+                    self.expected_conflicts.push(ExpectedConflict { tasks, files });
+                }
             }
             EventKind::BreakerOpened { key, until, reason } => {
                 let opened = self.breakers.get(key).map_or(0, |breaker| breaker.opened) + 1;

@@ -85,6 +85,9 @@ impl Lines {
             EventKind::CandidateVerified { passed: false, .. } => {
                 format!("{WARN}merge queue: failed{WARN:#}")
             }
+            EventKind::ConflictExpected { tasks: [one, other], files } if files.is_empty() => {
+                format!("{one} and {other} don't conflict any more")
+            }
             EventKind::ConflictExpected { tasks: [one, other], files } => {
                 let files = one_line(&files.join(", "));
                 format!("{WARN}warning{WARN:#}: {one} and {other} will conflict in {files}")
@@ -148,7 +151,7 @@ impl Lines {
             TaskChange::ResolvingEnded { resolved: false, .. } => {
                 format!("{WARN}its conflicts are not resolved{WARN:#}")
             }
-            TaskChange::Resolved => "its conflicts are resolved; it is merged".into(),
+            TaskChange::Resolved => "its conflicts are resolved".into(),
             TaskChange::Retry { failure: Failure::Interrupted { message }, .. } => {
                 format!("{WARN}stopped{WARN:#}: {}", one_line(message))
             }
