@@ -68,6 +68,15 @@ pub enum Command {
         orch cancel login   ends one task; those that need it are skipped\n  \
         orch cancel         ends everything; what was merged is delivered")]
     Cancel(CancelArgs),
+    /// Show what could not be merged: files, both sides, and what to type
+    Conflicts(ConflictsArgs),
+    /// Resolve the conflicts of a task that waits for a person
+    #[command(after_help = "Examples:\n  \
+        cd \"$(orch resolve login)\"   a folder with the merge in progress\n  \
+        git commit                    when the files are as they should be\n  \
+        orch resume                   merges it, and what needs the task is run\n\n\
+        For tasks with `on_conflict = \"manual\"`.")]
+    Resolve(ResolveArgs),
     /// Show the processes of agents
     #[command(after_help = "The same, for scripts: .orch/runs/<run>/processes.json")]
     Ps(PsArgs),
@@ -277,6 +286,32 @@ pub struct CancelArgs {
     /// The task [default: everything]
     pub task: Option<TaskId>,
     /// The run [default: the one that goes on]
+    #[arg(long)]
+    pub run: Option<RunId>,
+}
+
+/// `orch conflicts`
+#[derive(Debug, Args)]
+pub struct ConflictsArgs {
+    /// The run [default: the one that goes on, else the newest]
+    pub run: Option<RunId>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch resolve`
+#[derive(Debug, Args)]
+pub struct ResolveArgs {
+    /// The task
+    pub task: TaskId,
+    /// All is resolved: commit what is not, and take it
+    #[arg(long, conflicts_with = "abort")]
+    pub done: bool,
+    /// Remove the folder; what is in it is kept under a reference
+    #[arg(long)]
+    pub abort: bool,
+    /// The run [default: the one that goes on, else the newest]
     #[arg(long)]
     pub run: Option<RunId>,
 }

@@ -9,6 +9,7 @@ use crate::{
 
 mod abandoned;
 mod config;
+mod conflicts;
 mod control;
 mod doctor;
 mod gc;
@@ -43,6 +44,8 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Pause(args) => control::pause(&workspace, args).await,
         Command::Resume(args) => control::resume(&workspace, args).await,
         Command::Cancel(args) => control::cancel(&workspace, args).await,
+        Command::Conflicts(args) => conflicts::conflicts(&workspace, args).await,
+        Command::Resolve(args) => conflicts::resolve(&workspace, args).await,
         Command::Ps(args) => ps::ps(&workspace, args).await,
         Command::Kill(args) => ps::kill(&workspace, args).await,
         Command::Doctor(args) => doctor::doctor(&workspace, &args).await,

@@ -51,6 +51,7 @@ fn exit_of(error: &EngineError) -> Exit {
     match error {
         EngineError::NoRepository { .. }
         | EngineError::CantResume { .. }
+        | EngineError::CantResolve { .. }
         | EngineError::NoSuchTask(_)
         | EngineError::Worktree(
             WorktreeError::NoGit { .. }

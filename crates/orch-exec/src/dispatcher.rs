@@ -18,7 +18,7 @@ use orch_model::{
     CommitId, Event, Progress, Report, RunId, RunState, Timestamp,
     event::Delivery,
     outcome::{Failure, StopReason},
-    plan::{TaskIndex, ValidPlan},
+    plan::{Task, TaskIndex, ValidPlan, spec::Isolation},
     ports::{RunJournal, StoreError},
     state::Attempt,
 };
@@ -30,6 +30,7 @@ use tokio::{
 
 use crate::{
     error::EngineError,
+    foresight::{self, AtWork},
     internal::{Command, Input, UnitEnd, UnitReport},
     merge_queue::MergeQueue,
     orchestrator::{EVENT_QUEUE, Ports},
@@ -60,6 +61,8 @@ pub(crate) enum Message {
     Verified(TaskIndex, Option<CommitId>, oneshot::Sender<Option<StopReason>>),
     /// A unit failed like this: will there be another attempt?
     WillRetry(TaskIndex, Failure, oneshot::Sender<bool>),
+    /// Which tasks are at work, and where?
+    AtWork(oneshot::Sender<Vec<AtWork>>),
     /// Bring [`Progress`] up to date now.
     Refresh(oneshot::Sender<()>),
     /// Give running agents no more grace.
@@ -249,6 +252,7 @@ impl Dispatcher {
         self.open_merge_queue();
         self.watch_runner();
         self.watch_resources();
+        self.foresee_conflicts();
         let result = self.turns().await;
         if result.is_err() {
             // Nothing more can be written: end what runs, and tell nobody of it. Units that wait
@@ -400,6 +404,23 @@ impl Dispatcher {
         });
     }
 
+    /// Tells observers of conflicts between tasks at work. Where no two can be, it costs nothing.
+    fn foresee_conflicts(&mut self) {
+        let in_git = |task: &&Task| task.isolation != Isolation::None;
+        let alone = self.scheduler.state().header.settings.max_concurrency < 2
+            || self.plan.tasks().iter().filter(in_git).count() < 2;
+        let Some(worktrees) = self.ports.worktrees.clone().filter(|_| !alone) else { return };
+        self.helpers.spawn(foresight::watch(worktrees, self.messages.clone()));
+    }
+
+    fn at_work(&self) -> Vec<AtWork> {
+        let places = self.controls.keys().filter_map(|task| {
+            let run = self.scheduler.state().task(*task);
+            Some((*task, run.place.clone().filter(|_| run.state.is_active())?))
+        });
+        places.collect()
+    }
+
     fn now(&self) -> Timestamp {
         self.ports.clock.now()
     }
@@ -424,6 +445,9 @@ impl Dispatcher {
             }
             Message::WillRetry(task, failure, reply) => {
                 let _ = reply.send(self.scheduler.will_retry(task, &failure));
+            }
+            Message::AtWork(reply) => {
+                let _ = reply.send(self.at_work());
             }
             // The answer comes at the end of the turn, like all that shows the progress.
             Message::Refresh(done) => turn.done.push(done),
@@ -563,6 +587,7 @@ impl Dispatcher {
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,
             adoption,
+            is_merging: false,
             queue: self.queue.clone(),
             lease: None,
         };

@@ -163,7 +163,7 @@ impl Known {
     /// Whether agents of it may be alive: somebody is at work on it, or could take it up again.
     fn may_go_on(&self) -> bool {
         let status = self.state.status;
-        self.owner.is_some() || !status.is_ended() || status == orch_model::RunStatus::Interrupted
+        self.owner.is_some() || status.may_go_on()
     }
 }
 

@@ -31,9 +31,11 @@
 pub mod backoff;
 mod classify;
 pub mod config;
+mod conflicts;
 mod dispatcher;
 mod error;
 mod events;
+mod foresight;
 pub mod internal;
 mod merge_queue;
 mod orchestrator;

@@ -301,7 +301,9 @@ fn settle(batch: Vec<Entry>, merges: Vec<Stacked>) -> Vec<Candidate> {
             Stacked::Contained { merge_commit } => {
                 answer(entry, Ok(MergeOutcome::Merged { merge_commit }));
             }
-            Stacked::Conflicted { files } => answer(entry, Ok(MergeOutcome::Conflicted { files })),
+            Stacked::Conflicted { files, hunks } => {
+                answer(entry, Ok(MergeOutcome::Conflicted { files, hunks }));
+            }
             other => {
                 let message = format!("the merge ended in an unknown way: {other:?}");
                 answer(entry, Err(Exit::Failed(Failure::Infrastructure { message })));

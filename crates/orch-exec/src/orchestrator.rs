@@ -8,7 +8,7 @@ use std::{
 };
 
 use orch_model::{
-    Event, EventKind, Progress, Report, RunId, RunState, RunStatus, TaskId, Timestamp, ValidPlan,
+    Event, EventKind, Progress, Report, RunId, RunState, TaskId, Timestamp, ValidPlan,
     event::{EVENT_VERSION, RunBase, RunHeader, TaskChange},
     plan::{TaskIndex, spec::Isolation},
     ports::{
@@ -174,6 +174,10 @@ impl ParallelOrchestrator {
         &self.ports.workspace
     }
 
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
     /// Where runs are recorded.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn StateStore> {
@@ -254,7 +258,7 @@ impl ParallelOrchestrator {
         let Some(mut state) = state else {
             return Err(cant("its journal is empty: nothing was started".into()));
         };
-        if state.status.is_ended() && state.status != RunStatus::Interrupted {
+        if !state.status.may_go_on() {
             return Err(cant("it has ended".into()));
         }
         let plan = ValidPlan::new((*state.header.plan).clone())

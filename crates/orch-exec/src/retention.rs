@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use orch_model::{
-    RunId, RunStatus, Timestamp,
+    RunId, Timestamp,
     ports::{GcItem, GcItemKind, RunSummary, StateStore, StoreError},
 };
 /// Where runs are recorded.
@@ -92,7 +92,7 @@ fn why_kept(run: &RunSummary, garbage: &[GcItem]) -> Option<String> {
     if run.owner.is_some() {
         return Some("somebody is at work on it".into());
     }
-    if !run.status.is_ended() || run.status == RunStatus::Interrupted {
+    if run.status.may_go_on() {
         return Some("it can be resumed".into());
     }
     let of_run = |item: &&GcItem| {
@@ -106,6 +106,8 @@ fn why_kept(run: &RunSummary, garbage: &[GcItem]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use orch_model::RunStatus;
+
     use super::*;
 
     fn summary(status: RunStatus, owner: Option<u32>) -> RunSummary {

@@ -15,7 +15,7 @@ use orch_model::{
     outcome::{Failure, StopReason},
     plan::{
         TaskIndex,
-        spec::{OnFailure, Schedule},
+        spec::{OnConflict, OnFailure, Schedule},
     },
     progress::WaitReason,
     state::{Merged, SkipReason},
@@ -70,6 +70,8 @@ pub struct Scheduler {
     wave: usize,
     /// When it may begin.
     wave_opens: Timestamp,
+    /// Tasks whose conflicts a person has to resolve before what needs them can go on.
+    on_hold: BTreeSet<TaskIndex>,
     /// How long the tasks took that have ended well: their number and their sum.
     observed: (u32, Duration),
     ending: bool,
@@ -104,6 +106,7 @@ impl Scheduler {
             probes: BTreeMap::new(),
             successes: 0,
             machine: Machine::default(),
+            on_hold: BTreeSet::new(),
             observed: (0, Duration::ZERO),
             ending: false,
             out: Decision::default(),
@@ -154,6 +157,7 @@ impl Scheduler {
                 self.record(EventKind::Warning { task: None, message }, now);
             }
             Input::Resources(reading) => self.resources(&reading, now),
+            Input::ConflictExpected { tasks, files } => self.conflict_expected(tasks, files, now),
         }
         if !self.ending {
             self.end_pauses(now);
@@ -172,6 +176,10 @@ impl Scheduler {
             || self.stopped_by.is_some()
             || self.told.get(&task) == Some(&StopReason::Cancelled)
         {
+            return false;
+        }
+        let on_conflict = self.plan.task(task).on_conflict;
+        if matches!(failure, Failure::Conflict { .. }) && on_conflict != OnConflict::RebaseRetry {
             return false;
         }
         // How it ends does not count: the run was stopped, and it begins anew.
@@ -232,6 +240,10 @@ impl Scheduler {
         let mut skipped = Vec::new();
         for task in ended {
             self.leave_wave(task, now);
+            if self.waits_for_person(task) {
+                self.on_hold.insert(task);
+                continue;
+            }
             let how = match self.state.task(task).state {
                 TaskState::Merged { .. } => Ended::Succeeded,
                 TaskState::Failed { .. } | TaskState::Conflicted { .. } => {
@@ -399,6 +411,12 @@ impl Scheduler {
                 let id = self.state.task(task).id.clone();
                 self.record(EventKind::Warning { task: Some(id), message }, now);
             }
+            UnitReport::Resolving { round, files } => {
+                self.change(task, TaskChange::Resolving { round, files }, now);
+            }
+            UnitReport::ResolvingEnded { resolved, usage } => {
+                self.change(task, TaskChange::ResolvingEnded { resolved, usage }, now);
+            }
             UnitReport::CandidateMade { number, tasks, commit } => {
                 self.record(EventKind::CandidateMade { number, tasks, commit }, now);
             }
@@ -418,6 +436,9 @@ impl Scheduler {
             }
             // It was told to stop meanwhile and will end soon.
             _ if stopping => {}
+            // What is stopped is the resolver of its conflicts, or a verification of that.
+            UnitReport::Stopping(_)
+                if matches!(self.state.task(task).state, TaskState::Merging { .. }) => {}
             UnitReport::Leased => {
                 self.leased(task, now);
                 if let Some(reason) = self.told.get(&task).cloned() {
@@ -478,9 +499,21 @@ impl Scheduler {
                 self.observed.1 += now.since(since);
                 self.change(task, TaskChange::Merged { result }, now);
             }
-            UnitEnd::Conflicted { commit, branch, files } => {
-                self.change(task, TaskChange::Conflicted { commit, branch, files }, now);
+            UnitEnd::Conflicted { commit, branch, files, hunks } => {
+                let (of, at) = (files.clone(), hunks.clone());
+                let failure = Failure::Conflict { branch: branch.clone(), files: of, hunks: at };
+                if self.will_retry(task, &failure) {
+                    let until = self.next_attempt(task, &failure, now);
+                    self.retry(task, failure, until, now);
+                } else {
+                    let change = TaskChange::Conflicted { commit, branch, files, hunks };
+                    self.change(task, change, now);
+                }
             }
+            // It stays where it is: whoever resumes the run repeats the merge, not the work.
+            UnitEnd::Stopped(StopReason::Interrupted)
+                if matches!(self.state.task(task).state, TaskState::Merging { .. })
+                    && self.state.status == RunStatus::Interrupting => {}
             UnitEnd::Stopped(StopReason::Interrupted) => {
                 let failure = Failure::Interrupted { message: "the run was stopped".into() };
                 self.retry(task, failure, now, now);
@@ -537,6 +570,10 @@ impl Scheduler {
         self.queue.remove(&self.ranks.rank(task));
         self.foreign.remove(&task);
         self.leave_wave(task, now);
+        if self.waits_for_person(task) {
+            self.on_hold.insert(task);
+            return;
+        }
         let how = match self.state.task(task).state {
             TaskState::Merged { result: Merged::Nothing | Merged::Commit { .. }, .. } => {
                 Ended::Succeeded
@@ -563,6 +600,39 @@ impl Scheduler {
             if let Some(by) = self.stopped_by {
                 self.skip_rest(by, now);
             }
+        }
+    }
+
+    /// Whether it can go on when a person has resolved its conflicts.
+    fn waits_for_person(&self, task: TaskIndex) -> bool {
+        matches!(self.state.task(task).state, TaskState::Conflicted { .. })
+            && self.plan.task(task).on_conflict == OnConflict::Manual
+    }
+
+    /// Whether all that is left to do has to wait for a person.
+    fn is_held_up(&self) -> bool {
+        if self.on_hold.is_empty() {
+            return false;
+        }
+        // A wave does not end while a task of it waits for one that is on hold.
+        let in_waves = self.settings().schedule == Schedule::Waves;
+        let is_behind = |rank: &Rank| self.waves.wave_of(self.ranks.task(*rank)) > self.wave;
+        let waits_for_nobody_else = self.pauses.is_empty()
+            && self.foreign.is_empty()
+            && self.queue.iter().all(|rank| in_waves && is_behind(rank));
+        waits_for_nobody_else || self.frontier.unresolved() == self.on_hold.len()
+    }
+
+    fn conflict_expected(&mut self, tasks: [TaskIndex; 2], files: Vec<String>, now: Timestamp) {
+        // One of them may have ended while it was found out.
+        if tasks.iter().any(|task| !self.slots.contains_key(task)) {
+            return;
+        }
+        let tasks = tasks.map(|task| self.plan.task(task).id.clone());
+        let mut known = self.state.expected_conflicts.iter();
+        let known = known.find(|known| known.tasks == tasks);
+        if known.map_or(&[][..], |known| &known.files[..]) != files {
+            self.record(EventKind::ConflictExpected { tasks, files }, now);
         }
     }
 
@@ -671,14 +741,15 @@ impl Scheduler {
         if self.ending || !self.slots.is_empty() {
             return;
         }
-        if self.frontier.unresolved() == 0 {
+        let interrupted = self.state.status == RunStatus::Interrupting;
+        if self.frontier.unresolved() == 0 || (self.is_held_up() && !interrupted) {
             self.ending = true;
             if self.state.header.base.is_some() {
                 self.out.commands.push(Command::Deliver);
             } else {
                 self.delivered(Delivery::Nothing, now);
             }
-        } else if self.state.status == RunStatus::Interrupting {
+        } else if interrupted {
             self.ending = true;
             self.finish(RunStatus::Interrupted, now);
         }
@@ -693,6 +764,7 @@ impl Scheduler {
         let status = match self.state.status {
             _ if all_merged => RunStatus::Succeeded,
             RunStatus::Cancelling => RunStatus::Cancelled,
+            _ if !self.on_hold.is_empty() => RunStatus::Conflicted,
             _ => RunStatus::Failed,
         };
         self.finish(status, now);

@@ -2,7 +2,7 @@
 //!
 //! It owns no state of the run. It reports to the dispatcher and is told when to stop.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use orch_model::{
     ByteSize, CommitId, EpicId, RunId, Span, Timestamp,
@@ -10,7 +10,7 @@ use orch_model::{
     outcome::{AgentExit, Failure, StopReason},
     plan::{
         Task, TaskIndex, ValidPlan, Work,
-        spec::{Expects, Isolation},
+        spec::{Expects, Isolation, OnConflict},
     },
     ports::{
         Acquired, AgentRequest, CommitMessage, Lease, LockHolder, LockRequest, MergeOutcome,
@@ -34,6 +34,7 @@ use crate::{
 
 mod causes;
 mod inherited;
+pub(crate) mod resolve;
 
 /// What a unit is told while it works.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -66,6 +67,8 @@ pub(crate) struct Unit {
     pub(crate) inherited: BTreeMap<String, String>,
     /// Where an attempt of an earlier orchestrator goes on; `None` for a new one.
     pub(crate) adoption: Option<Adoption>,
+    /// Whether its work is being merged: all that cost anything is done.
+    pub(crate) is_merging: bool,
     /// The merge queue; `None` where nothing verifies the merged result.
     pub(crate) queue: Option<MergeQueue>,
 }
@@ -101,6 +104,10 @@ pub(crate) enum Exit {
 pub(crate) enum Workplace {
     Repository,
     Worktree(Box<dyn Worktree>),
+    /// The folder of a merge in progress.
+    Folder(PathBuf),
+    /// Nowhere any more: of its work only the branch is left.
+    Branch(String),
 }
 
 impl Unit {
@@ -188,9 +195,18 @@ impl Unit {
                 let verified = !self.task().verify.is_empty();
                 (end, if verified { Release::Verified } else { Release::Done })
             }
+            Ok(UnitEnd::Conflicted { commit, branch, files, hunks }) => {
+                let (of, at) = (files.clone(), hunks.clone());
+                let failure = Failure::Conflict { branch: branch.clone(), files: of, hunks: at };
+                let retry = self.reporter.will_retry(failure).await;
+                let end = UnitEnd::Conflicted { commit, branch, files, hunks };
+                (end, if retry { Release::Retry } else { Release::Keep })
+            }
             Ok(end) => (end, Release::Keep),
             Err(Exit::Stopped(StopReason::Interrupted)) => {
-                (UnitEnd::Stopped(StopReason::Interrupted), Release::Retry)
+                // The merge is made when the run is resumed.
+                let release = if self.is_merging { Release::Keep } else { Release::Retry };
+                (UnitEnd::Stopped(StopReason::Interrupted), release)
             }
             Err(Exit::Stopped(reason)) => (UnitEnd::Stopped(reason), Release::Keep),
             Err(Exit::Failed(failure)) => {
@@ -198,12 +214,26 @@ impl Unit {
                 (UnitEnd::Failed(failure), if retry { Release::Retry } else { Release::Keep })
             }
         };
-        if let Workplace::Worktree(worktree) = place
-            && let Err(error) = worktree.release(release).await
-        {
+        let released = match (place, &self.ports.worktrees) {
+            (Workplace::Worktree(worktree), _) => worktree.release(release).await,
+            (Workplace::Branch(_), Some(worktrees)) if matches!(end, UnitEnd::Merged(_)) => {
+                worktrees.tidy(self.worktree_request(), release).await
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = released {
             self.warn(error.to_string());
         }
         end
+    }
+
+    fn worktree_request(&self) -> WorktreeRequest {
+        WorktreeRequest {
+            run: self.run.clone(),
+            task: self.task().id.clone(),
+            attempt: self.attempt,
+            shared_by: shared_by(&self.plan, self.index),
+        }
     }
 
     async fn prepare(&self) -> Result<Workplace, Exit> {
@@ -211,13 +241,7 @@ impl Unit {
         if task.isolation == Isolation::None {
             return Ok(Workplace::Repository);
         }
-        let shared_by = shared_by(&self.plan, self.index);
-        let request = WorktreeRequest {
-            run: self.run.clone(),
-            task: task.id.clone(),
-            attempt: self.attempt,
-            shared_by,
-        };
+        let request = self.worktree_request();
         let worktree = self.ports.worktrees()?.acquire(request).await?;
         // Whoever finds the agent without this orchestrator must know where it works.
         let place = Place {
@@ -233,7 +257,8 @@ impl Unit {
         let watched = match entry {
             Entry::Beginning => {
                 self.go_on()?;
-                let request = self.request(place, self.task().work.clone(), Purpose::Work);
+                let work = self.with_conflict(self.task().work.clone());
+                let request = self.request(place, work, Purpose::Work);
                 let agent = self.ports.runner.start(request).await?;
                 self.reporter.tell(UnitReport::Started(agent.identity()));
                 Some(self.watch(agent.as_ref(), Duration::ZERO).await?)
@@ -265,7 +290,7 @@ impl Unit {
         if sealed.is_none() && self.task().expects == Expects::Changes {
             return Err(Exit::Failed(Failure::NoChanges));
         }
-        self.verify(place).await?;
+        self.verify(place, |index| Purpose::Verify { index }).await?;
         // The intent is written before the target moves.
         self.reporter.verified(sealed.clone()).await.map_err(Exit::Stopped)?;
         self.merge(place, sealed).await
@@ -294,12 +319,16 @@ impl Unit {
         Ok(tip)
     }
 
-    async fn verify(&mut self, place: &Workplace) -> Result<(), Exit> {
+    async fn verify(
+        &mut self,
+        place: &Workplace,
+        purpose: impl Fn(usize) -> Purpose + Send,
+    ) -> Result<(), Exit> {
         let commands = self.task().verify.clone();
         for (index, command) in commands.into_iter().enumerate() {
             self.go_on()?;
             let work = Work::Command(command.clone());
-            let request = self.request(place, work, Purpose::Verify { index });
+            let request = self.request(place, work, purpose(index));
             let agent = self.ports.runner.start(request).await?;
             let Watched { exit, stopped } = self.watch(agent.as_ref(), Duration::ZERO).await?;
             if let Some(stopped) = stopped {
@@ -319,30 +348,51 @@ impl Unit {
         Ok(())
     }
 
-    async fn merge(&self, place: &Workplace, commit: Option<CommitId>) -> Result<UnitEnd, Exit> {
-        let (Workplace::Worktree(worktree), Some(commit)) = (place, commit) else {
+    async fn merge(
+        &mut self,
+        place: &Workplace,
+        commit: Option<CommitId>,
+    ) -> Result<UnitEnd, Exit> {
+        let branch = match place {
+            Workplace::Worktree(worktree) => Some(worktree.branch().to_owned()),
+            Workplace::Branch(branch) => Some(branch.clone()),
+            Workplace::Repository | Workplace::Folder(_) => None,
+        };
+        let (Some(branch), Some(commit)) = (branch, commit) else {
             return Ok(UnitEnd::Merged(Merged::Nothing));
         };
-        let branch = worktree.branch().to_owned();
         let request = MergeRequest {
             commit: commit.clone(),
             branch: branch.clone(),
             message: self.message(merge_subject(self.task())),
         };
-        let outcome = match &self.queue {
-            Some(queue) => self.merge_verified(queue, place, request).await?,
-            None => self.ports.worktrees()?.merge(request).await?,
-        };
-        Ok(match outcome {
-            MergeOutcome::Merged { merge_commit } => {
-                UnitEnd::Merged(Merged::Commit { commit, merge_commit })
+        self.is_merging = true;
+        let may_resolve = self.task().on_conflict == OnConflict::Resolver;
+        let mut rounds = 1..=if may_resolve { resolve::ROUNDS } else { 0 };
+        loop {
+            let outcome = match &self.queue {
+                Some(queue) => self.merge_verified(queue, place, request.clone()).await?,
+                None => self.ports.worktrees()?.merge(request.clone()).await?,
+            };
+            match outcome {
+                MergeOutcome::Merged { merge_commit } => {
+                    self.close_merge(&request).await;
+                    return Ok(UnitEnd::Merged(Merged::Commit { commit, merge_commit }));
+                }
+                MergeOutcome::Conflicted { files, hunks } => {
+                    if let Some(round) = rounds.next()
+                        && self.resolve(&request, round).await?
+                    {
+                        continue;
+                    }
+                    return Ok(UnitEnd::Conflicted { commit, branch, files, hunks });
+                }
+                outcome => {
+                    let message = format!("the merge ended in an unknown way: {outcome:?}");
+                    return Err(Exit::Failed(Failure::Unknown { message }));
+                }
             }
-            MergeOutcome::Conflicted { files } => UnitEnd::Conflicted { commit, branch, files },
-            outcome => {
-                let message = format!("the merge ended in an unknown way: {outcome:?}");
-                return Err(Exit::Failed(Failure::Unknown { message }));
-            }
-        })
+        }
     }
 
     /// Merges by way of the merge queue.
@@ -377,8 +427,9 @@ impl Unit {
         let task = self.task();
         let repository = self.ports.workspace.clone();
         let directory = match place {
-            Workplace::Repository => repository.clone(),
+            Workplace::Repository | Workplace::Branch(_) => repository.clone(),
             Workplace::Worktree(worktree) => worktree.path().to_owned(),
+            Workplace::Folder(path) => path.clone(),
         };
         let agent = match &work {
             Work::Prompt { agent, .. } => self.plan.agents().get(agent).cloned(),

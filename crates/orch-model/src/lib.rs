@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod conflict;
 pub mod event;
 pub mod id;
 pub mod outcome;
@@ -19,6 +20,7 @@ pub mod time;
 pub mod transition;
 pub mod usage;
 
+pub use conflict::{Conflict, Hunk};
 pub use event::{Event, EventKind, TaskChange};
 pub use id::{AgentName, CommitId, EpicId, IdError, LockName, RunId, TaskId};
 pub use plan::{PlanSpec, TaskIndex, ValidPlan};

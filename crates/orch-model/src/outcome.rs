@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    conflict::Hunk,
     time::{Span, Timestamp},
     usage::Usage,
 };
@@ -181,6 +182,9 @@ pub enum Failure {
         branch: String,
         /// The files, relative to the repository.
         files: Vec<String>,
+        /// Where in them, as far as that is kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hunks: Vec<Hunk>,
     },
     /// What it left can't be taken over: unresolved conflicts, a repository in the worktree.
     Unusable {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    conflict::Conflict,
     event::Delivery,
     id::{CommitId, RunId, TaskId},
     run::{RunState, TaskRun},
@@ -66,6 +67,9 @@ pub struct TaskReport {
     /// The end of the output that belongs to the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tail: Option<String>,
+    /// Where it conflicts, where it does: files, and both sides of each place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Conflict>,
     /// The worktree that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<PathBuf>,
@@ -116,6 +120,7 @@ impl TaskReport {
             class: failure.as_ref().map(|failure| failure.class().to_owned()),
             hint: hint.filter(|hint| !hint.is_empty()).map(str::to_owned),
             output_tail: None,
+            conflict: None,
             worktree: None,
             branch: None,
             usage: task.usage,
@@ -132,7 +137,9 @@ impl TaskReport {
                 report.output_tail = (!tail.is_empty()).then(|| tail.to_owned());
                 true
             }
-            TaskState::Conflicted { commit, .. } => {
+            TaskState::Conflicted { commit, files, hunks, .. } => {
+                let (files, hunks) = (files.clone(), hunks.clone());
+                report.conflict = Some(Conflict { files, hunks });
                 report.commit = Some(commit.clone());
                 true
             }

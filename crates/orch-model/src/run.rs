@@ -9,6 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    conflict::Conflict,
     event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange},
     id::{CommitId, RunId, TaskId},
     outcome::Failure,
@@ -90,6 +91,9 @@ pub struct RunState {
     /// What the merge queue verified last, or verifies now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Candidate>,
+    /// Conflicts between tasks that were at work at the same time, as they were seen last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected_conflicts: Vec<ExpectedConflict>,
     #[serde(skip)]
     by_id: Arc<HashMap<TaskId, TaskIndex>>,
 }
@@ -105,6 +109,15 @@ pub struct Candidate {
     pub commit: CommitId,
     /// Whether its verification passed; `None`: it has not ended.
     pub passed: Option<bool>,
+}
+
+/// A conflict between what two tasks have committed so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectedConflict {
+    /// The two.
+    pub tasks: [TaskId; 2],
+    /// The files.
+    pub files: Vec<String>,
 }
 
 /// A breaker that is open: nothing of its kind is started. From [`Breaker::until`] on one task may try
@@ -177,6 +190,9 @@ pub struct LastFailure {
     pub class: String,
     /// What went wrong, in one line of at most 500 characters.
     pub message: String,
+    /// Where it conflicted, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Conflict>,
 }
 
 impl LastFailure {
@@ -189,6 +205,12 @@ impl LastFailure {
             attempt,
             class: failure.class().to_owned(),
             message: line.chars().take(Self::LONGEST).collect(),
+            conflict: match failure {
+                Failure::Conflict { files, hunks, .. } => {
+                    Some(Conflict { files: files.clone(), hunks: hunks.clone() })
+                }
+                _ => None,
+            },
         }
     }
 }
@@ -246,6 +268,7 @@ impl RunState {
             slowdown: None,
             breakers: BTreeMap::new(),
             candidate: None,
+            expected_conflicts: Vec::new(),
             by_id: Arc::default(),
         };
         state.index();
@@ -349,6 +372,13 @@ impl RunState {
             EventKind::RunInterrupting => self.status = RunStatus::Interrupting,
             EventKind::Delivered { delivery } => self.delivery = Some(delivery.clone()),
             EventKind::Warning { .. } => {}
+            EventKind::ConflictExpected { tasks, files } => {
+                self.expected_conflicts.retain(|known| known.tasks != *tasks);
+                if !files.is_empty() {
+                    let (tasks, files) = (tasks.clone(), files.clone());
+                    self.expected_conflicts.push(ExpectedConflict { tasks, files });
+                }
+            }
             EventKind::BreakerOpened { key, until, reason } => {
                 let opened = self.breakers.get(key).map_or(0, |breaker| breaker.opened) + 1;
                 let breaker = Breaker { until: *until, opened, reason: reason.clone() };
@@ -408,6 +438,7 @@ impl TaskRun {
                     self.agent_time = Span(self.agent_time.0 + at.since(since));
                 }
             }
+            TaskChange::ResolvingEnded { usage: Some(usage), .. } => self.usage += *usage,
             TaskChange::Retry { failure, .. } | TaskChange::Failed { failure } => {
                 self.charged += u32::from(failure.is_charged());
                 *self.failures.entry(failure.class().to_owned()).or_default() += 1;

@@ -139,7 +139,7 @@ impl FileStore {
         let state = self.state(run).await?;
         self.layout.check_end(run, state.as_ref().map_or(0, |state| state.seq))?;
         let status = state.map(|state| state.status);
-        if !status.is_none_or(|s| s.is_ended() && s != RunStatus::Interrupted) {
+        if status.is_some_and(RunStatus::may_go_on) {
             let error = format!("run {run} has not ended, so what is recorded of it is kept");
             return Err(StoreError::Other { source: error.into() });
         }

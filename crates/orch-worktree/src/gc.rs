@@ -228,6 +228,13 @@ impl Collection<'_> {
                 let target = names::run_ref(&run, "target");
                 repo.git.call(["symbolic-ref", "-d", &target]).answer().await?;
             }
+            if name.contains("/resolved/")
+                && let Some(found) = repo.refs(&[&name]).await?.remove(&name)
+                && !repo.is_safe(&found.commit).await?
+            {
+                // Somebody's resolution of a conflict that was never merged.
+                continue;
+            }
             if !name.ends_with("/target") {
                 repo.git.run(["update-ref", "-d", &name]).await?;
             }

@@ -2,11 +2,12 @@
 //! expected old values. No file of a work tree is touched.
 
 use orch_model::{
-    CommitId,
+    CommitId, Hunk,
     ports::{MergeOutcome, MergeRequest, WorktreeError},
 };
 
 use crate::{
+    conflict::Conflict,
     error::target_error,
     names,
     parse::{self, Reference},
@@ -33,9 +34,9 @@ pub(crate) struct Tips {
 
 /// What a merge of two commits gives.
 #[derive(Debug)]
-enum Tree {
+pub(crate) enum Tree {
     Clean(String),
-    Conflict(Vec<String>),
+    Conflict(Conflict),
 }
 
 /// A commit on top of others; nothing has been moved.
@@ -43,7 +44,7 @@ enum Tree {
 pub(crate) enum Joined {
     Merged { merge_commit: CommitId, tree: String },
     Contained { merge_commit: CommitId },
-    Conflicted { files: Vec<String> },
+    Conflicted { files: Vec<String>, hunks: Vec<Hunk> },
 }
 
 impl Repo {
@@ -122,7 +123,7 @@ impl Repo {
                         );
                         self.commit_tree(&tree, &[&tips.results, &target], &message).await?
                     }
-                    Tree::Conflict(files) => {
+                    Tree::Conflict(Conflict { files, .. }) => {
                         tracing::warn!(target = %run.target, ?files, "the target's new commits conflict with the results");
                         run.seen().refused = Some((target, files));
                         continue;
@@ -149,7 +150,9 @@ impl Repo {
                 Joined::Contained { merge_commit } => {
                     return Ok(MergeOutcome::Merged { merge_commit });
                 }
-                Joined::Conflicted { files } => return Ok(MergeOutcome::Conflicted { files }),
+                Joined::Conflicted { files, hunks } => {
+                    return Ok(MergeOutcome::Conflicted { files, hunks });
+                }
             };
             match self.advance(&run, &tips, &merge_commit, &request.message.subject).await? {
                 Ok(()) => return Ok(MergeOutcome::Merged { merge_commit }),
@@ -158,17 +161,30 @@ impl Repo {
         }
     }
 
-    /// Makes the merge of a commit on top of another one, whose tree is known.
+    /// Makes the merge of a commit on top of another one, whose tree is known: of the work, or of the
+    /// recorded resolution of its conflicts.
     pub(crate) async fn join(
         &self,
         top: &CommitId,
         top_tree: &str,
         request: &MergeRequest,
     ) -> Result<Joined, WorktreeError> {
-        let commit = &request.commit;
-        let tree = match self.merge_tree(top, commit).await? {
+        let mut commit = &request.commit;
+        let mut merged = self.merge_tree(top, commit).await?;
+        let resolved = match merged {
+            Tree::Conflict(_) => self.resolution_of(request).await?,
+            Tree::Clean(_) => None,
+        };
+        if let Some(resolved) = &resolved {
+            commit = resolved;
+            merged = self.merge_tree(top, commit).await?;
+        }
+        let tree = match merged {
             Tree::Clean(tree) => tree,
-            Tree::Conflict(files) => return Ok(Joined::Conflicted { files }),
+            Tree::Conflict(Conflict { files, .. }) => {
+                let hunks = self.hunks(top, commit).await;
+                return Ok(Joined::Conflicted { files, hunks });
+            }
         };
         // The tree stays the same if, and not only if, the commit is contained already.
         if tree == top_tree && self.is_ancestor(commit, top).await? {
@@ -199,7 +215,11 @@ impl Repo {
         self.transact(why, &lines).await
     }
 
-    async fn merge_tree(&self, ours: &CommitId, theirs: &CommitId) -> Result<Tree, WorktreeError> {
+    pub(crate) async fn merge_tree(
+        &self,
+        ours: &CommitId,
+        theirs: &CommitId,
+    ) -> Result<Tree, WorktreeError> {
         let arguments = ["merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"];
         let answer = self
             .git
@@ -211,9 +231,9 @@ impl Repo {
         match answer.code {
             Some(0) => Ok(Tree::Clean(tree)),
             // A commit that doesn't exist ends with 1 too, but prints no tree.
-            Some(1) if !tree.is_empty() => Ok(Tree::Conflict(files)),
+            Some(1) if !tree.is_empty() => Ok(Tree::Conflict(Conflict { tree, files })),
             _ if answer.complaint().contains("unrelated histories") => {
-                Ok(Tree::Conflict(Vec::new()))
+                Ok(Tree::Conflict(Conflict { tree: String::new(), files: Vec::new() }))
             }
             _ => Err(answer.into_error()),
         }

@@ -38,6 +38,13 @@ pub(crate) fn results_branch(run: &RunId) -> String {
     format!("orch/{run}/target")
 }
 
+/// The folder below that of a run in which the merge of a task's work is in progress, while its conflicts
+/// are being resolved. No task can have this name.
+#[must_use]
+pub fn resolution_folder(task: &TaskId) -> String {
+    format!("@merge-of-{task}")
+}
+
 /// A branch by its whole name.
 pub(crate) fn head(branch: &str) -> String {
     format!("{HEADS}{branch}")
@@ -46,6 +53,11 @@ pub(crate) fn head(branch: &str) -> String {
 /// Something that is remembered of a run.
 pub(crate) fn run_ref(run: &RunId, what: &str) -> String {
     format!("{RUNS}{run}/{what}")
+}
+
+/// The recorded resolution of the conflicts of a task's work.
+pub(crate) fn resolution(run: &RunId, task: &TaskId) -> String {
+    run_ref(run, &format!("resolved/{task}"))
 }
 
 /// Where the work of a task's attempts is kept.

@@ -10,8 +10,8 @@ use orch_model::{
     CommitId, RunId, TaskId,
     event::{Place, RunBase},
     ports::{
-        BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, Release, Stack, Worktree,
-        WorktreeError, WorktreeProvider, WorktreeRequest,
+        BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, MergeSide, OpenMerge, Release,
+        SealedMerge, Stack, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
     },
 };
 
@@ -135,6 +135,46 @@ impl WorktreeProvider for GitWorktrees {
         let (repo, run) = (Arc::clone(&self.repo), run.clone());
         let (base, commit) = (base.clone(), commit.clone());
         to_the_end(async move { repo.advance_to(&run, &base, &commit).await }).await
+    }
+
+    async fn open_merge(
+        &self,
+        request: MergeRequest,
+        reuse: bool,
+    ) -> Result<Option<OpenMerge>, WorktreeError> {
+        let repo = Arc::clone(&self.repo);
+        to_the_end(async move { repo.open_merge(request, reuse).await }).await
+    }
+
+    async fn seal_merge(
+        &self,
+        request: &MergeRequest,
+        commit: bool,
+    ) -> Result<SealedMerge, WorktreeError> {
+        let (repo, request) = (Arc::clone(&self.repo), request.clone());
+        to_the_end(async move { repo.seal_merge(&request, commit).await }).await
+    }
+
+    async fn accept_merge(
+        &self,
+        request: &MergeRequest,
+        commit: &CommitId,
+    ) -> Result<(), WorktreeError> {
+        let (repo, request, commit) = (Arc::clone(&self.repo), request.clone(), commit.clone());
+        to_the_end(async move { repo.accept_merge(&request, &commit).await }).await
+    }
+
+    async fn close_merge(&self, request: &MergeRequest) -> Result<Option<String>, WorktreeError> {
+        let (repo, request) = (Arc::clone(&self.repo), request.clone());
+        to_the_end(async move { repo.close_merge(&request).await }).await
+    }
+
+    async fn tips(&self, branches: &[String]) -> Result<Vec<MergeSide>, WorktreeError> {
+        self.repo.sides(branches).await
+    }
+
+    async fn clash(&self, one: &CommitId, other: &CommitId) -> Result<Vec<String>, WorktreeError> {
+        self.repo.clash(one, other).await
     }
 
     async fn tidy(&self, request: WorktreeRequest, release: Release) -> Result<(), WorktreeError> {

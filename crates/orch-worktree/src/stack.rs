@@ -31,7 +31,7 @@ impl Repo {
         for request in requests {
             merges.push(match self.join(&top, &tree, request).await? {
                 Joined::Contained { merge_commit } => Stacked::Contained { merge_commit },
-                Joined::Conflicted { files } => Stacked::Conflicted { files },
+                Joined::Conflicted { files, hunks } => Stacked::Conflicted { files, hunks },
                 Joined::Merged { merge_commit, tree: merged } => {
                     (top, tree) = (merge_commit.clone(), merged);
                     Stacked::Merged { merge_commit }
@@ -114,7 +114,7 @@ impl Repo {
     }
 
     /// Removes git's entry of a worktree whose folder does not exist.
-    async fn forget_vanished(&self, path: &Path) -> Result<(), WorktreeError> {
+    pub(crate) async fn forget_vanished(&self, path: &Path) -> Result<(), WorktreeError> {
         if path.exists() {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use orch_exec::retention::{FileStore, Retention, RunRecords};
 use orch_model::{
-    RunId, RunStatus,
+    RunId,
     ports::{GcItem, GcItemKind, GcRequest, StateStore},
 };
 
@@ -28,9 +28,7 @@ pub(super) async fn gc(workspace: &Workspace, args: &GcArgs) -> Result<Exit, Cli
     // What can be resumed is not garbage, and neither is what can't be read: it may go on.
     let has_ended = |run: &RunId| {
         let summary = runs.iter().find(|summary| summary.run == *run);
-        summary.is_some_and(|run| {
-            run.owner.is_none() && run.status.is_ended() && run.status != RunStatus::Interrupted
-        })
+        summary.is_some_and(|run| run.owner.is_none() && !run.status.may_go_on())
     };
     let store = FileStore::open(&workspace.state_dir)?;
     let mut live = Vec::new();

@@ -61,6 +61,7 @@ fn row(process: &Process) -> [String; 8] {
     let attempt = match (process.attempt, process.purpose) {
         (1, Purpose::Work) => String::new(),
         (attempt, Purpose::Work) => format!("#{attempt}"),
+        (attempt, Purpose::Resolve { .. }) => format!("#{attempt} (resolver)"),
         (attempt, _) => format!("#{attempt} (verification)"),
     };
     let status = match process.status {

@@ -8,7 +8,7 @@ use orch_exec::{
 };
 use orch_model::{Progress, Report, RunId};
 
-use super::{abandoned::Abandoned, lock, pick};
+use super::{abandoned::Abandoned, conflicts, lock, pick};
 use crate::{
     app::{Overrides, StatusArgs},
     compose::Workspace,
@@ -41,6 +41,7 @@ pub(super) async fn status(workspace: &Workspace, args: StatusArgs) -> Result<Ex
             "stuck_supervisor": stuck,
             "report": Report::of(&state),
             "deadlocks": deadlocks,
+            "expected_conflicts": conflicts::expected(&state),
         });
         render::print(&format!("{document:#}"))?;
         return Ok(Exit::Success);
@@ -52,6 +53,9 @@ pub(super) async fn status(workspace: &Workspace, args: StatusArgs) -> Result<Ex
     render::print(&text)?;
     if let Some(pid) = stuck {
         render::print(&render::status::stuck(pid))?;
+    }
+    for conflict in conflicts::expected(&state) {
+        render::print(&conflicts::expected_line(conflict))?;
     }
     for deadlock in &deadlocks {
         render::print(&lock::deadlock_line(deadlock, now))?;

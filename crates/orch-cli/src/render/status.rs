@@ -119,8 +119,10 @@ pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all:
         );
     } else if state.status == RunStatus::Interrupted {
         let _ = writeln!(out, "Continue it with `orch resume`.");
+    } else if state.status == RunStatus::Conflicted {
+        let _ = writeln!(out, "{WARN}It waits for you{WARN:#}: see `orch conflicts`.");
     }
-    if !state.status.is_ended() || state.status == RunStatus::Interrupted {
+    if state.status.may_go_on() {
         let full = state.header.settings.max_concurrency;
         let now_at = state.concurrency.unwrap_or(full);
         limits(&mut out, (now_at, full), state.slowdown.as_ref(), &state.breakers, now);
@@ -232,7 +234,11 @@ fn open_task(state: &RunState, task: &TaskRun) -> String {
                 .into_iter()
                 .flat_map(|written| written.needs.iter().chain(&written.after))
                 .filter(|id| {
-                    state.index_of(id).is_some_and(|index| !state.task(index).state.is_terminal())
+                    // What needs a task in conflict is skipped, unless a person is waited for.
+                    let is_open = |state: &TaskState| {
+                        !state.is_terminal() || matches!(state, TaskState::Conflicted { .. })
+                    };
+                    state.index_of(id).is_some_and(|index| is_open(&state.task(index).state))
                 })
                 .map(TaskId::as_str)
                 .collect();

@@ -172,6 +172,8 @@ fn tasks_by_folder(state: &RunState) -> HashMap<String, Vec<&TaskRun>> {
             Some(format!("@epic-{}", plan.epics()[epic.get()].id))
         });
         folders.entry(epic.unwrap_or_else(|| task.id.to_string())).or_default().push(task);
+        // The merge of its work, in progress.
+        folders.entry(orch_worktree::resolution_folder(&task.id)).or_default().push(task);
     }
     folders
 }

@@ -72,9 +72,10 @@ impl Failure {
             Self::Unknown { .. } => charged("look at its output; `orch doctor` may tell more"),
             Self::Spawn { .. } => hopeless("install the program, or mend its name in the plan"),
             Self::Authentication { .. } => hopeless("log the agent in, then run the plan again"),
-            Self::Conflict { .. } => hopeless("merge its branch by hand"),
             Self::Cancelled => hopeless(""),
             Self::Interrupted { .. } => free(20, "run the plan again: something kept ending it"),
+            // Only where the plan says that it is to be tried again.
+            Self::Conflict { .. } => free(5, "`orch conflicts` shows where, and what to type"),
             Self::Infrastructure { .. } => free(5, "`orch doctor` may tell more"),
             Self::LockTimeout { .. } => free(10, "see who holds it with `orch lock list`"),
             Self::ResourceShortage { .. } => FailurePolicy {
@@ -111,7 +112,7 @@ mod tests {
             Failure::RateLimit { reset: None, message: message() },
             Failure::Quota { reset: None, message: message() },
             Failure::Authentication { message: message() },
-            Failure::Conflict { branch: message(), files: Vec::new() },
+            Failure::Conflict { branch: message(), files: Vec::new(), hunks: Vec::new() },
             Failure::Unusable { message: message() },
             Failure::LockTimeout { message: message() },
             Failure::ResourceShortage { message: message() },

@@ -191,6 +191,31 @@ pub struct MergeSpec {
     /// them breaks it is found by halving. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<u32>,
+    /// What happens where the work of a task conflicts with what was merged before it. Default: `fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<OnConflict>,
+    /// The agent that resolves conflicts; for `on_conflict = "resolver"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<AgentName>,
+}
+
+/// What happens where the work of a task conflicts with what was merged before it. No side is ever
+/// picked silently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OnConflict {
+    /// The task has failed; its branch is kept.
+    #[default]
+    Fail,
+    /// The task is run again on what was merged, and told of the conflict and of its earlier work.
+    RebaseRetry,
+    /// `resolver` gets a folder with the merge in progress; then the task's verification decides.
+    Resolver,
+    /// The task, and what needs it, waits for a person: `orch conflicts`, `orch resolve TASK`, then
+    /// `orch resume`.
+    Manual,
 }
 
 /// `[agents.NAME]`: how an agent is called.
@@ -308,6 +333,10 @@ pub struct TaskSpec {
     /// What it must leave behind. Default: `any`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expects: Option<Expects>,
+    /// What happens where its work conflicts with what was merged before it. Default: that of
+    /// `[merge]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<OnConflict>,
     /// How much of an attempt's output is kept; beyond it the middle is cut. Default: `64MiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output: Option<ByteSize>,
@@ -339,6 +368,7 @@ impl TaskSpec {
             verify: None,
             isolation: None,
             expects: None,
+            on_conflict: None,
             max_output: None,
         }
     }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::Pool;
-use super::spec::{AgentStdin, CommandLine, Expects, Isolation, OnFailure, PlanSpec, Schedule};
+use super::spec::{
+    AgentStdin, CommandLine, Expects, Isolation, OnConflict, OnFailure, PlanSpec, Schedule,
+};
 use crate::{
     id::{AgentName, EpicId, LockName, TaskId},
     size::ByteSize,
@@ -151,6 +153,9 @@ pub struct Merging {
     pub timeout: Duration,
     /// How many tasks are merged and verified together, at most; at least 1.
     pub batch: usize,
+    /// The agent that resolves conflicts, one of [`ValidPlan::agents`]; there where a task has
+    /// [`OnConflict::Resolver`].
+    pub resolver: Option<AgentName>,
 }
 
 /// How an agent is called.
@@ -217,6 +222,8 @@ pub struct Task {
     pub isolation: Isolation,
     /// What it must leave behind.
     pub expects: Expects,
+    /// What happens where its work conflicts with what was merged before it.
+    pub on_conflict: OnConflict,
     /// How much of an attempt's output is kept.
     pub max_output: ByteSize,
 }

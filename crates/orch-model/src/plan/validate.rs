@@ -1,6 +1,7 @@
 //! From a [`PlanSpec`] to a [`ValidPlan`]: what serde can't see.
 
 mod agents;
+mod conflicts;
 mod cycle;
 mod locks;
 mod names;
@@ -252,7 +253,9 @@ impl<'a> Checker<'a> {
                 self.report(finding.help(format!("write `verify`, or remove `{key}`")));
             }
         }
+        self.resolver(&path);
         Merging {
+            resolver: merge.resolver.clone(),
             verify: merge.verify.clone(),
             timeout: merge.timeout.unwrap_or(DEFAULT_TIMEOUT).0,
             batch: merge.batch.map_or(1, |batch| batch.max(1) as usize),

@@ -202,6 +202,18 @@ pub enum Purpose {
         /// Which of the task's verification commands, from 0.
         index: usize,
     },
+    /// The resolution of conflicts of its work.
+    Resolve {
+        /// How often it was for this attempt, from 1.
+        round: u32,
+    },
+    /// A verification of that.
+    VerifyResolved {
+        /// As in [`Purpose::Resolve`].
+        round: u32,
+        /// Which of the task's verification commands, from 0.
+        index: usize,
+    },
     /// A verification of what merging the task, perhaps with others before it, gives.
     Candidate {
         /// Which candidate of the run, from 1.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BoxError;
 use crate::{
+    conflict::Hunk,
     event::{Delivery, Place, RunBase},
     id::{CommitId, EpicId, RunId, TaskId},
     state::Attempt,
@@ -111,6 +112,85 @@ pub trait WorktreeProvider: Debug + Send + Sync {
         base: &CommitId,
         commit: &CommitId,
     ) -> Result<bool, WorktreeError>;
+
+    /// Gives a folder in which the merge of a task's work into the results is in progress, as
+    /// [`WorktreeProvider::merge`] found it in conflict: the results are checked out, git knows that
+    /// the work is being merged, and files in conflict have markers. What was recorded with `git
+    /// rerere` is applied. `None` where nothing is in conflict any more.
+    ///
+    /// With `reuse` a folder that is there already is given again as it is; without it, it is replaced
+    /// after what is in it was kept.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    ///
+    /// # Cancel safety
+    /// A dropped call may leave the folder half-made; a repetition without `reuse` replaces it.
+    async fn open_merge(
+        &self,
+        request: MergeRequest,
+        reuse: bool,
+    ) -> Result<Option<OpenMerge>, WorktreeError> {
+        let _ = (request, reuse);
+        Err(WorktreeError::unsupported("hold a merge open"))
+    }
+
+    /// Finds out what became of an open merge, and with `commit` concludes it: what is not committed
+    /// becomes the merge commit, where no conflict is left. Nothing is resolved by this: a file with
+    /// markers, and one that git calls unmerged and that is as git left it, are in conflict.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn seal_merge(
+        &self,
+        request: &MergeRequest,
+        commit: bool,
+    ) -> Result<SealedMerge, WorktreeError> {
+        let _ = (request, commit);
+        Ok(SealedMerge::None)
+    }
+
+    /// Records the resolution of a conflict, which [`WorktreeProvider::merge`] and
+    /// [`WorktreeProvider::stack`] take in place of the work from then on, and removes the folder.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn accept_merge(
+        &self,
+        request: &MergeRequest,
+        commit: &CommitId,
+    ) -> Result<(), WorktreeError> {
+        let _ = (request, commit);
+        Err(WorktreeError::unsupported("record how a conflict was resolved"))
+    }
+
+    /// Removes the folder of an open merge, after what is in it was kept; the reference that keeps it.
+    /// Where there is none it does nothing.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn close_merge(&self, request: &MergeRequest) -> Result<Option<String>, WorktreeError> {
+        let _ = request;
+        Ok(None)
+    }
+
+    /// Where branches stand; one that is gone is left out. No file of a work tree is looked at.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn tips(&self, branches: &[String]) -> Result<Vec<MergeSide>, WorktreeError> {
+        let _ = branches;
+        Ok(Vec::new())
+    }
+
+    /// The files that two commits would conflict in if they were merged; none where they can be.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn clash(&self, one: &CommitId, other: &CommitId) -> Result<Vec<String>, WorktreeError> {
+        let _ = (one, other);
+        Ok(Vec::new())
+    }
 
     /// Takes away what is left of a task's worktree and branch after its work was merged, for an
     /// orchestrator that was killed before it could: as [`Worktree::release`] does, from the names
@@ -242,6 +322,8 @@ pub enum Stacked {
     Conflicted {
         /// The files.
         files: Vec<String>,
+        /// Where in them, as far as that is kept.
+        hunks: Vec<Hunk>,
     },
 }
 
@@ -292,7 +374,55 @@ pub enum MergeOutcome {
     Conflicted {
         /// The files in conflict, relative to the repository.
         files: Vec<String>,
+        /// Where in them, as far as that is kept.
+        hunks: Vec<Hunk>,
     },
+}
+
+/// A merge in progress, in a folder of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenMerge {
+    /// The folder.
+    pub path: PathBuf,
+    /// The results, which are checked out there.
+    pub ours: CommitId,
+    /// What is merged into them: the task's work, or an earlier resolution that has it.
+    pub theirs: CommitId,
+    /// All files in conflict, relative to the repository.
+    pub files: Vec<String>,
+    /// Where in them, as far as that is kept.
+    pub hunks: Vec<Hunk>,
+    /// Those of the files that are still to be resolved; `git rerere` may have resolved others.
+    pub unresolved: Vec<String>,
+}
+
+/// What became of an open merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SealedMerge {
+    /// There is none.
+    None,
+    /// It is not finished.
+    Open {
+        /// Its folder.
+        path: PathBuf,
+        /// What is left to do, for people.
+        reason: String,
+    },
+    /// All conflicts are resolved.
+    Resolved {
+        /// A commit that contains both sides; it survives a power cut.
+        commit: CommitId,
+    },
+}
+
+/// A branch and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeSide {
+    /// The branch, without `refs/heads/`.
+    pub branch: String,
+    /// Its tip.
+    pub commit: CommitId,
 }
 
 /// What garbage to look for.
@@ -388,6 +518,13 @@ pub enum WorktreeError {
         /// The error.
         source: BoxError,
     },
+}
+
+impl WorktreeError {
+    /// What an implementation answers that can't do this.
+    fn unsupported(what: &str) -> Self {
+        Self::Other { source: format!("this implementation can't {what}").into() }
+    }
 }
 
 /// Whether an environment variable leads git to another repository or gives it other settings there:

@@ -11,6 +11,7 @@ mod lifecycle;
 mod merging;
 mod opening;
 mod power;
+mod resolving;
 mod shared;
 mod support;
 

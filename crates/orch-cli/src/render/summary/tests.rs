@@ -19,6 +19,7 @@ fn task(id: &str, status: &str) -> TaskReport {
         class: None,
         hint: None,
         output_tail: None,
+        conflict: None,
         worktree: None,
         branch: None,
         usage: Usage::default(),
