@@ -95,7 +95,10 @@ impl Repo {
     }
 
     /// Asks for each commit and its tree.
-    async fn unreadable(&self, commits: &[CommitId]) -> Result<HashSet<CommitId>, WorktreeError> {
+    pub(crate) async fn unreadable(
+        &self,
+        commits: &[CommitId],
+    ) -> Result<HashSet<CommitId>, WorktreeError> {
         if commits.is_empty() {
             return Ok(HashSet::new());
         }
