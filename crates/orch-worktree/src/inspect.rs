@@ -54,6 +54,14 @@ pub struct FoundWorktree {
     pub attempt: Option<Attempt>,
 }
 
+impl FoundWorktree {
+    /// Whether merged results are verified in it: it is no task's.
+    #[must_use]
+    pub fn is_of_merge_queue(&self) -> bool {
+        self.path.file_name().is_some_and(|name| name == names::MERGE_QUEUE)
+    }
+}
+
 /// A branch of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundBranch {
