@@ -60,7 +60,9 @@ impl Moment {
         }
     }
 
-    const fn number(self) -> usize {
+    /// Which call it is, from 1.
+    #[must_use]
+    pub const fn number(self) -> usize {
         match self {
             Self::Before(number) | Self::After(number) => number,
         }
