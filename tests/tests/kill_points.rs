@@ -274,6 +274,64 @@ fn layers_and_plain_merges() {
     }
 }
 
+/// Kills `orch undo` at some of its calls of git, each `step`-th, and lets the next one finish it.
+fn kill_undo(is_checked_out: bool, step: usize) {
+    let repo = TestRepo::new();
+    if !is_checked_out {
+        repo.git(["checkout", "--quiet", "-b", "mine"]);
+    }
+    let began = repo.tip("main");
+    let plan = Plan::new()
+        .set("target", "main")
+        .task("a", |t| t.script("write a.txt 1; rm README.md; commit a"));
+    let outcome = repo.run(&plan);
+    outcome.assert_code(0);
+    let kept = format!("refs/orch/{}/undone/1/target", outcome.report().run_id());
+    let delivered = repo.tip("main");
+    let points = KillPoints::new(&repo);
+    let mut is_killed = true;
+    let mut number = 1;
+    while is_killed {
+        for moment in [Moment::Before(number), Moment::After(number)] {
+            points.arm(Some(moment));
+            let undo = repo.orch(["undo", "--yes"]).env("PATH", points.path()).spawn();
+            points.watch(&undo);
+            let outcome = undo.wait();
+            is_killed = outcome.signal.is_some();
+            repo.wait_until_quiet();
+            assert!([&began, &delivered].contains(&&repo.tip("main")), "{moment}\n{outcome}");
+            assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new(), "{moment}\n{outcome}");
+
+            let again = repo.orch(["undo", "--yes"]).run();
+            again.assert_code(0).assert_stdout(&["undone"]);
+            assert_eq!((repo.tip("main"), repo.tip(&kept)), (began.clone(), delivered.clone()));
+            assert_eq!(repo.git(["status", "--porcelain"]), "", "{moment}\n{outcome}{again}");
+            repo.orch(["status"]).run().assert_stdout(&["The run was undone"]);
+            assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new(), "{moment}\n{again}");
+            if is_checked_out {
+                repo.git(["merge", "--quiet", "--ff-only", &kept]);
+            } else {
+                repo.git(["update-ref", "refs/heads/main", &kept]);
+            }
+        }
+        number += step;
+    }
+    assert!(number > 20, "it was killed at {number} calls only");
+}
+
+#[test]
+fn an_undo_that_is_killed_is_finished_by_the_next() {
+    kill_undo(false, 13);
+    kill_undo(true, 13);
+}
+
+#[test]
+#[ignore = "takes some minutes"]
+fn an_undo_that_is_killed_anywhere_is_finished_by_the_next() {
+    kill_undo(false, 1);
+    kill_undo(true, 1);
+}
+
 /// Every moment of a run, with plain merges into a target that is checked out, and with verified ones.
 #[expect(clippy::print_stderr, reason = "a test that shows nothing must say so")]
 fn every_moment(kind: &'static str) {

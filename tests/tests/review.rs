@@ -65,7 +65,27 @@ fn a_difference_can_be_applied_wherever_the_work_is_by_now() {
 
 #[test]
 fn a_task_at_work_is_shown_with_what_it_has_not_committed() {
+    at_work("worktree");
+}
+
+#[test]
+fn so_is_one_in_a_worktree_of_the_pool() {
+    at_work("pool");
+}
+
+#[test]
+fn so_is_one_in_layers_where_they_work() {
+    at_work("overlay");
+}
+
+fn at_work(kind: &str) {
     let repo = TestRepo::new();
+    repo.configure(&format!("worktree_kind = \"{kind}\"\n"));
+    let found = repo.orch(["doctor", "--json"]).run().json();
+    if found["worktrees"]["kind"] != kind {
+        assert_eq!(kind, "overlay", "the others work everywhere");
+        return;
+    }
     let [there, go] = ["there", "go"].map(|name| repo.signal(name));
     let plan = Plan::new().task("busy", |t| {
         t.script(format!(
@@ -74,7 +94,10 @@ fn a_task_at_work_is_shown_with_what_it_has_not_committed() {
     });
     let mut run = repo.start(&plan);
     run.wait_for(&there);
-    let worktree = repo.worktrees().remove(0);
+    let is_shared =
+        |path: &std::path::PathBuf| path.components().any(|c| c.as_os_str() == ".overlay");
+    let worktree =
+        repo.worktrees().into_iter().find(|path| !is_shared(path)).expect("its worktree");
     let index = || {
         let admin = repo.git_in(&worktree, ["rev-parse", "--absolute-git-dir"]);
         std::fs::read(format!("{admin}/index")).unwrap()
