@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use orch_model::{
     CommitId, EventKind, Report, RunId, RunState, TaskId, TaskState,
     attempts::{AttemptRecord, Attempts},
+    event::Undone,
     ports::{StateStore as _, WorktreeError},
     report::TaskReport,
     state::Merged,
@@ -56,6 +57,9 @@ pub struct TaskReview {
     pub task: TaskReport,
     /// What it is about, where the plan says so.
     pub title: Option<String>,
+    /// Whether the run was taken back from its target, by [`Review::undo`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
     /// Its attempts, from the first on.
     pub attempts: Vec<AttemptRecord>,
     /// Where its work is; `None` where it left none, or nothing is left of it.
@@ -169,6 +173,7 @@ impl Review {
             run: run.clone(),
             title: state.header.plan.tasks[index].title.clone(),
             task: report,
+            undone: state.undone.clone(),
             attempts: attempts.into_records(),
             work,
             references: references.map(|(name, commit)| TaskReference { name, commit }).collect(),

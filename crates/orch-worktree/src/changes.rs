@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn counts_of_files_with_and_without_lines_and_renamed_ones() {
-        let files = numstat(b"3\t1\ta b\0-\t-\tlogo.png\01\t0\t\0old\tname\0new\nname\0");
+        let files = numstat(b"3\t1\ta b\0-\t-\tlogo.png\x001\t0\t\0old\tname\0new\nname\0");
         let file = |path: &str, old: Option<&str>, lines| FileChange {
             path: path.into(),
             old_path: old.map(str::to_owned),

@@ -82,10 +82,14 @@ fn tell(undone: &UndoneRun, dry_run: bool, json: bool) -> Result<Exit, CliError>
         (Some(_), true) if dry_run => format!("would be done: {}", plan(undone)),
         (Some(kept), is_moved) => {
             let already = if is_moved { "" } else { " already" };
+            let back = match (&undone.checkout, is_moved) {
+                (Some(_), _) => format!(" To bring it back: git merge --ff-only {kept}"),
+                (None, true) => format!(" To bring it back: git fetch . {kept}:{target}"),
+                (None, false) => String::new(),
+            };
             format!(
                 "{GOOD}undone{already}{GOOD:#}: {target} is at {to}, where run {run} began.\n\
-                 What the run did is kept as {STRONG}{kept}{STRONG:#}. To bring it back: \
-                 git merge --ff-only {kept}"
+                 What the run did is kept as {STRONG}{kept}{STRONG:#}.{back}"
             )
         }
     };

@@ -7,7 +7,7 @@ use orch_model::{
     attempts::AttemptRecord, event::TaskChange, outcome::ExitStatus, state::Merged, usage::Usage,
 };
 
-use super::{BAD, DIM, GOOD, STRONG, WARN, clean, count, one_line, time};
+use super::{BAD, DIM, GOOD, STRONG, WARN, clean, count, events, one_line, time};
 
 /// How many commits, and how many files, are listed.
 const LISTED: usize = 30;
@@ -31,6 +31,9 @@ pub(crate) fn task(found: &TaskReview) -> String {
     }
     if let Some(error) = task.error.as_ref().filter(|error| **error != status) {
         let _ = writeln!(out, "{}", one_line(error));
+    }
+    if let Some(undone) = &found.undone {
+        let _ = writeln!(out, "{}", events::undone(undone));
     }
     attempts(&mut out, &found.attempts);
     if let Some(work) = &found.work {
@@ -144,7 +147,10 @@ fn places(out: &mut String, found: &TaskReview) {
         if let Some(worktree) = &work.worktree {
             lines.push(("worktree", one_line(&worktree.display().to_string())));
         }
-        lines.push(("range", format!("{}..{}", work.base.short(), work.tip.short())));
+        if work.base != work.tip {
+            let range = format!("{}..{}", work.base.short(), work.tip.short());
+            lines.push(("range", range));
+        }
     }
     for reference in &found.references {
         let name = one_line(reference.name.strip_prefix("refs/heads/").unwrap_or(&reference.name));
@@ -203,11 +209,15 @@ fn hints(found: &TaskReview) -> Vec<(String, String)> {
     if !found.logs.is_empty() {
         hint(format!("orch logs {id} --run {run}"), "what it printed");
     }
-    let branch = found.task.branch.as_deref().filter(|_| found.work.is_some());
-    if let (Some(branch), "conflicted" | "failed" | "cancelled") =
-        (branch, found.task.status.as_str())
+    if let (Some(work), "conflicted" | "failed" | "cancelled") =
+        (&found.work, found.task.status.as_str())
     {
-        hint(format!("git merge {}", one_line(branch)), "takes its work by hand");
+        match &found.task.branch {
+            Some(branch) if !work.changes.uncommitted => {
+                hint(format!("git merge {}", one_line(branch)), "takes its work by hand");
+            }
+            _ => hint(format!("orch diff {id} --run {run} | git apply"), "takes its work by hand"),
+        }
         hint(format!("orch keep {id} --run {run}"), "keeps it from `orch gc`");
     }
     if let Some(text) = &found.task.hint {
