@@ -9,14 +9,15 @@
 //! cargo test -p orch-tests --test kill_points -- --ignored --nocapture
 //! ```
 //!
-//! `ORCH_KILL_SEED=N` repeats the moments of an earlier call of the plain tests, whose seed is printed.
+//! `ORCH_KILL_MOMENTS=N` is how many moments the plain tests take of each case, and `ORCH_KILL_SEED=N` repeats
+//! those of an earlier call, whose seed is printed.
 
 use std::{collections::BTreeSet, env, fmt};
 
 use orch_tests::{Checkout, KillPoints, Moment, Outcome, Plan, TestRepo, Witness};
 
 /// How many moments the plain tests take of each case.
-const MOMENTS: usize = 4;
+const MOMENTS: u64 = 4;
 /// The tasks, and what each one writes.
 const TASKS: [&str; 4] = ["alone", "again", "late", "last"];
 
@@ -226,18 +227,21 @@ fn kill(case: Case, moments: &[Moment]) {
 /// Some moments, spread over the run.
 #[expect(clippy::print_stderr, reason = "the seed is what a failure is repeated with")]
 fn sample(case: Case) {
-    let seed = env::var("ORCH_KILL_SEED")
-        .map_or_else(|_| fastrand::u64(..), |text| text.parse().expect("a number"));
+    let setting = |name: &str| env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let seed = setting("ORCH_KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let moments = setting("ORCH_KILL_MOMENTS").unwrap_or(MOMENTS).max(1);
     eprintln!("ORCH_KILL_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let all = moments_of(case);
-    for part in 0..MOMENTS {
-        let number = 1 + random.usize(part * all / MOMENTS..(part + 1) * all / MOMENTS);
+    let all = moments_of(case) as u64;
+    for part in 0..moments {
+        let within =
+            part * all / moments..((part + 1) * all / moments).max(part * all / moments + 1);
+        let number = 1 + usize::try_from(random.u64(within)).expect("a number of a call");
         let moment = if random.bool() { Moment::Before(number) } else { Moment::After(number) };
         // The recovery of every other one is killed too.
         let again = Moment::After(random.usize(1..12));
-        let moments = [moment, again];
-        kill(case, &moments[..1 + part % 2]);
+        let both = [moment, again];
+        kill(case, if part % 2 == 0 { &both[..1] } else { &both });
     }
 }
 
