@@ -59,6 +59,25 @@ pub enum Command {
         orch logs login --attempt 1   what the first one did\n  \
         orch logs login -f            what is being printed")]
     Logs(LogsArgs),
+    /// Show what a task changed, also what it has not committed yet
+    #[command(after_help = "Examples:\n  \
+        orch diff login            as a patch\n  \
+        orch diff login --stat     files and how much of them\n  \
+        orch diff login | git apply")]
+    Diff(DiffArgs),
+    /// Show what a task did: attempts, commits, files, verification, cost, where its work is
+    Show(ShowArgs),
+    /// Keep the work of a task: `orch gc` removes neither it nor its worktree any more
+    Keep(KeepArgs),
+    /// Bring the target back to where a run began, if nobody else has moved it since
+    #[command(after_help = "Nothing is lost: what is taken from the target is kept as \
+        refs/orch/<run>/undone/<n>/target.\n\
+        Where the target is checked out, that checkout is moved along, and only while nothing in it \
+        is changed.\n\n\
+        Examples:\n  \
+        orch undo --dry-run    what would be done\n  \
+        orch undo              the run that ended last")]
+    Undo(UndoArgs),
     /// Start nothing new in the run that goes on
     Pause(PauseArgs),
     /// Go on after `orch pause`, or continue a run that was stopped
@@ -257,6 +276,58 @@ pub struct LogsArgs {
     /// The attempt [default: the last]
     #[arg(long, value_name = "N")]
     pub attempt: Option<u32>,
+}
+
+/// `orch diff`
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The task
+    pub task: TaskId,
+    /// Files and how much of them was changed, not the changes
+    #[arg(long)]
+    pub stat: bool,
+    /// The run [default: the one that goes on, else the newest]
+    #[arg(long)]
+    pub run: Option<RunId>,
+}
+
+/// `orch show`
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The task
+    pub task: TaskId,
+    /// The run [default: the one that goes on, else the newest]
+    #[arg(long)]
+    pub run: Option<RunId>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch keep`
+#[derive(Debug, Args)]
+pub struct KeepArgs {
+    /// The task
+    pub task: TaskId,
+    /// The run [default: the one that goes on, else the newest]
+    #[arg(long)]
+    pub run: Option<RunId>,
+}
+
+/// `orch undo`
+#[derive(Debug, Args)]
+pub struct UndoArgs {
+    /// The run [default: the one that ended last]
+    pub run: Option<RunId>,
+    /// Say only what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// For programs; does not ask
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `orch pause`

@@ -57,7 +57,8 @@ fn exit_of(error: &EngineError) -> Exit {
             WorktreeError::NoGit { .. }
             | WorktreeError::GitTooOld { .. }
             | WorktreeError::NotARepository { .. }
-            | WorktreeError::Target { .. },
+            | WorktreeError::Target { .. }
+            | WorktreeError::Refused { .. },
         ) => Exit::Input,
         EngineError::Shared(error) => exit_of(error),
         _ => Exit::Engine,

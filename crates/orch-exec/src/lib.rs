@@ -43,6 +43,8 @@ mod reconcile;
 pub mod resources;
 #[cfg(feature = "defaults")]
 pub mod retention;
+#[cfg(feature = "defaults")]
+pub mod review;
 pub mod scheduler;
 pub mod time;
 mod unit;

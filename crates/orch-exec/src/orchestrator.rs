@@ -259,7 +259,8 @@ impl ParallelOrchestrator {
             return Err(cant("its journal is empty: nothing was started".into()));
         };
         if !state.status.may_go_on() {
-            return Err(cant("it has ended".into()));
+            let undone = if state.undone.is_some() { " and was undone" } else { "" };
+            return Err(cant(format!("it has ended{undone}")));
         }
         let plan = ValidPlan::new((*state.header.plan).clone())
             .map_err(|problems| cant(format!("its plan is not valid any more: {problems}")))?;

@@ -140,6 +140,11 @@ pub enum EventKind {
         /// How.
         status: RunStatus,
     },
+    /// After the end of the run: the target was brought back to where the run began.
+    Undone {
+        /// What was taken back, and where it is kept.
+        undone: Undone,
+    },
 }
 
 /// Something that happened to a task; the input of [`crate::transition::next`].
@@ -375,6 +380,19 @@ pub struct AgentIdentity {
     pub start_ticks: u64,
     /// Which boot the ticks count from (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
+}
+
+/// The results of a run that were taken back from the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// The branch.
+    pub target: String,
+    /// Where it stood.
+    pub from: CommitId,
+    /// Where it was brought back to.
+    pub to: CommitId,
+    /// The reference that keeps where it stood, by its whole name.
+    pub kept: String,
 }
 
 /// Where the results of a run stand at its end.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     conflict::Conflict,
-    event::Delivery,
+    event::{Delivery, Undone},
     id::{CommitId, RunId, TaskId},
     run::{RunState, TaskRun},
     state::{Attempt, Merged, RunStatus, SkipReason, TaskState},
@@ -33,6 +33,9 @@ pub struct Report {
     pub agent_seconds: f64,
     /// Where the results stand.
     pub delivery: Option<Delivery>,
+    /// What was taken back of them since, by `orch undo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
     /// What all tasks used together.
     pub usage: Usage,
     /// Its tasks, in plan order.
@@ -98,6 +101,7 @@ impl Report {
             wall_seconds: state.updated_at.since(state.started_at).as_secs_f64(),
             agent_seconds: state.tasks.iter().map(|task| task.agent_time.0.as_secs_f64()).sum(),
             delivery: state.delivery.clone(),
+            undone: state.undone.clone(),
             usage,
             tasks: state.tasks.iter().map(TaskReport::of).collect(),
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     conflict::Conflict,
-    event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange},
+    event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange, Undone},
     id::{CommitId, RunId, TaskId},
     outcome::Failure,
     plan::TaskIndex,
@@ -77,6 +77,9 @@ pub struct RunState {
     pub pid: u32,
     /// Where the results stand, once that is known.
     pub delivery: Option<Delivery>,
+    /// What was taken back of them since, by `orch undo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
     /// Its tasks, in plan order.
     pub tasks: Vec<TaskRun>,
     /// How many tasks may run at a time for now; `None`: as many as the settings say.
@@ -263,6 +266,7 @@ impl RunState {
             updated_at: event.at,
             pid: header.pid,
             delivery: None,
+            undone: None,
             tasks,
             concurrency: None,
             slowdown: None,
@@ -408,6 +412,7 @@ impl RunState {
             // It is looked at anew by whoever goes on with the run.
             EventKind::StartsHeld { .. } | EventKind::StartsResumed => {}
             EventKind::RunEnded { status } => self.status = *status,
+            EventKind::Undone { undone } => self.undone = Some(undone.clone()),
         }
         self.seq = event.seq;
         self.updated_at = event.at;

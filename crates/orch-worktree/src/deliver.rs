@@ -134,11 +134,10 @@ impl Repo {
         }))
     }
 
-    /// Fast-forwards a checkout; the reason if it can't be done without touching somebody's work.
-    async fn fast_forward(
+    /// Why a checkout can't be moved along without touching somebody's work.
+    pub(crate) async fn why_untouchable(
         &self,
         checkout: &Checkout,
-        tips: &Tips,
     ) -> Result<Option<String>, WorktreeError> {
         let path = checkout.path.display();
         if let Some(what) = in_progress(&checkout.admin) {
@@ -152,9 +151,21 @@ impl Repo {
             .run(["status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renames"])
             .await?;
         let status = parse::status(&status);
-        if status.is_dirty() {
-            return Ok(Some(format!("{path} has uncommitted changes: {}", status.summary())));
+        let reason = || format!("{path} has uncommitted changes: {}", status.summary());
+        Ok(status.is_dirty().then(reason))
+    }
+
+    /// Fast-forwards a checkout; the reason if it can't be done without touching somebody's work.
+    async fn fast_forward(
+        &self,
+        checkout: &Checkout,
+        tips: &Tips,
+    ) -> Result<Option<String>, WorktreeError> {
+        if let Some(reason) = self.why_untouchable(checkout).await? {
+            return Ok(Some(reason));
         }
+        let path = checkout.path.display();
+        let git = self.git.on_worktree(&checkout.admin, &checkout.path);
         let answer = git
             .call(["merge", "--ff-only", "--quiet", "--no-autostash", "--no-overwrite-ignore"])
             .arguments([tips.results.as_str()])

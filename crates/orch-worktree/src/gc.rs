@@ -18,7 +18,7 @@ use crate::{
     checkouts::in_progress,
     error::io_error,
     mend::set_aside,
-    names::{self, HEADS, OURS, PRESERVED, RUNS},
+    names::{self, HEADS, OURS, RUNS},
     preserve::{Site, status_of},
     repo::Repo,
 };
@@ -32,6 +32,39 @@ struct Collection<'a> {
     gone: HashSet<PathBuf>,
     /// The branches of removed worktrees are free.
     freed: HashSet<String>,
+    /// What `orch keep` keeps.
+    kept: Kept,
+}
+
+/// Runs and tasks that `orch keep` was called for: their worktrees and branches stay.
+#[derive(Debug, Default)]
+struct Kept(HashSet<(String, String)>);
+
+impl Kept {
+    async fn of(repo: &Repo) -> Result<Self, WorktreeError> {
+        let refs = repo.refs(&[names::ALL]).await?;
+        let kept = refs.keys().filter_map(|name| names::split_kept(name));
+        Ok(Self(kept.map(|(run, task)| (run.to_owned(), task.to_owned())).collect()))
+    }
+
+    fn reason(&self, run: &str, task: &str) -> Option<String> {
+        let key = (run.to_owned(), task.to_owned());
+        self.0.contains(&key).then(|| {
+            let name = format!("{}/{run}/kept/{task}", names::ALL);
+            format!("`orch keep` keeps it, until {name} is deleted")
+        })
+    }
+
+    /// The same for a worktree, whose folder and branch are known.
+    fn of_site(&self, path: &Path, branch: Option<&str>) -> Option<String> {
+        let of_branch = branch.and_then(names::split_ours);
+        if let Some(reason) = of_branch.and_then(|(run, task)| self.reason(run.as_str(), task)) {
+            return Some(reason);
+        }
+        let mut parts = path.iter().rev().filter_map(|part| part.to_str());
+        let (task, run) = (parts.next()?, parts.next()?);
+        self.reason(run, task)
+    }
 }
 
 impl Repo {
@@ -42,6 +75,7 @@ impl Repo {
             items: Vec::new(),
             gone: HashSet::new(),
             freed: HashSet::new(),
+            kept: Kept::of(self).await?,
         };
         collection.worktrees().await?;
         collection.branches().await?;
@@ -58,11 +92,14 @@ impl Repo {
     /// Where a commit is safe: branches, also of other repositories, tags, results and what was
     /// kept; not on the branches of tasks.
     async fn is_safe(&self, commit: &CommitId) -> Result<bool, WorktreeError> {
-        let places = ["refs/heads", "refs/remotes", "refs/tags", PRESERVED];
+        let places = ["refs/heads", "refs/remotes", "refs/tags", names::ALL];
         let found = self.refs_containing(commit, &places).await?;
-        Ok(found
-            .keys()
-            .any(|name| names::split_ours(name).is_none_or(|(_, last)| last == "target")))
+        // What is remembered of a run goes with it.
+        let stays = |name: &String| {
+            !name.starts_with(RUNS)
+                && names::split_ours(name).is_none_or(|(_, last)| last == "target")
+        };
+        Ok(found.keys().any(stays))
     }
 }
 
@@ -132,6 +169,9 @@ impl Collection<'_> {
         };
         let all = self.repo.checkouts.all(&self.repo.git).await?;
         let branch = all.into_iter().find(|c| c.admin == *admin).and_then(|c| c.branch);
+        if let Some(reason) = self.kept.of_site(&site.path, branch.as_deref()) {
+            return Ok((Some(reason), branch));
+        }
         let mut heads: Vec<CommitId> = Vec::new();
         if site.path.is_dir() && admin.join("index").exists() {
             if let Some(what) = in_progress(admin) {
@@ -185,6 +225,8 @@ impl Collection<'_> {
             let place = checkouts.iter().find(|c| c.holds(name));
             let kept = if let Some(place) = place.filter(|_| !self.freed.contains(name)) {
                 Some(format!("it is checked out in {}", place.path.display()))
+            } else if let Some(reason) = self.kept.reason(run.as_str(), last) {
+                Some(reason)
             } else if last == "target" {
                 let delivered = repo.refs_containing(&reference.commit, &["refs/heads"]).await?;
                 let delivered = delivered.keys().any(|name| !name.starts_with(OURS));

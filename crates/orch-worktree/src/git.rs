@@ -12,13 +12,17 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
+    io,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Output, Stdio},
     sync::Arc,
 };
 
 use orch_model::ports::{WorktreeError, redirects_git};
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{Child, Command},
+};
 
 use crate::{
     clear::named_lock,
@@ -230,14 +234,48 @@ impl Call<'_> {
     ///
     /// A dropped future does not end the process: git finishes what it began.
     pub(crate) async fn answer(mut self) -> Result<Answer, WorktreeError> {
-        let shown = self.arguments.join(OsStr::new(" ")).to_string_lossy().into_owned();
-        let failed = |source: std::io::Error| {
-            if source.kind() == std::io::ErrorKind::NotFound && self.git.folder.is_dir() {
-                WorktreeError::NoGit { source }
-            } else {
-                io_error(format!("running `git {shown}` in {}", self.git.folder.display()))(source)
+        let child = self.start().await?;
+        let output = child.wait_with_output().await.map_err(|source| self.failure(source))?;
+        Ok(self.ended(output))
+    }
+
+    /// Runs it and hands on what it prints piece by piece, so that not all of it has to fit into
+    /// memory. Where the sink takes no more, git ends by itself at its next output.
+    pub(crate) async fn stream(
+        mut self,
+        sink: &mut (dyn FnMut(&[u8]) -> io::Result<()> + Send),
+    ) -> Result<Answer, WorktreeError> {
+        let mut child = self.start().await?;
+        let mut errors = child.stderr.take();
+        let complaints = async {
+            let mut text = Vec::new();
+            if let Some(errors) = &mut errors {
+                errors.read_to_end(&mut text).await?;
             }
+            Ok::<_, io::Error>(text)
         };
+        let mut printed = child.stdout.take();
+        let pieces = async {
+            let mut buffer = vec![0; 64 * 1024];
+            if let Some(mut printed) = printed.take() {
+                loop {
+                    let read = printed.read(&mut buffer).await?;
+                    if read == 0 {
+                        break;
+                    }
+                    sink(&buffer[..read])?;
+                }
+            }
+            Ok::<_, io::Error>(())
+        };
+        let (complaints, pieces) = tokio::join!(complaints, pieces);
+        let status = child.wait().await.map_err(|source| self.failure(source))?;
+        pieces.map_err(|source| self.failure(source))?;
+        let stderr = complaints.map_err(|source| self.failure(source))?;
+        Ok(self.ended(Output { status, stdout: Vec::new(), stderr }))
+    }
+
+    async fn start(&mut self) -> Result<Child, WorktreeError> {
         let stdin = match (self.held.take(), &self.input) {
             (Some(lock), _) => Stdio::from(lock),
             (None, Some(_)) => Stdio::piped(),
@@ -245,20 +283,36 @@ impl Call<'_> {
         };
         let mut command = self.command();
         command.stdin(stdin);
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = command.spawn().map_err(|source| self.failure(source))?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), &self.input) {
             // A git that ended early says why in its exit status.
             let _ = stdin.write_all(input).await;
         }
-        let output = child.wait_with_output().await.map_err(failed)?;
-        tracing::trace!(command = %shown, status = %output.status, "git");
-        Ok(Answer {
+        Ok(child)
+    }
+
+    fn shown(&self) -> String {
+        self.arguments.join(OsStr::new(" ")).to_string_lossy().into_owned()
+    }
+
+    fn failure(&self, source: io::Error) -> WorktreeError {
+        if source.kind() == io::ErrorKind::NotFound && self.git.folder.is_dir() {
+            return WorktreeError::NoGit { source };
+        }
+        let folder = self.git.folder.display();
+        io_error(format!("running `git {}` in {folder}", self.shown()))(source)
+    }
+
+    fn ended(&self, output: Output) -> Answer {
+        let command = self.shown();
+        tracing::trace!(%command, status = %output.status, "git");
+        Answer {
             code: output.status.code(),
             stdout: output.stdout,
-            command: shown,
+            command,
             status: output.status.to_string(),
             stderr: output.stderr,
-        })
+        }
     }
 
     fn command(&self) -> Command {

@@ -38,6 +38,8 @@
 //! | `refs/heads/orch/<run>/<task>` | the work of a task, until it is merged |
 //! | `refs/heads/orch/<run>/target` | the results, until they are in the target branch |
 //! | `refs/orch/preserved/<run>/<task>/<attempt>` | the work of an attempt that was repeated |
+//! | `refs/orch/<run>/kept/<task>/<n>` | what `orch keep` keeps of a task |
+//! | `refs/orch/<run>/undone/<n>/target` | where the target stood before `orch undo`; `/<task>`: work that is no part of that |
 //! | `refs/orch/runs/<run>/candidate` | what the merge queue verifies |
 //! | `refs/orch/runs/<run>/{target,base,delivered}` | the target branch (symbolic), where it stood, and what was delivered to it; forgotten by `gc` |
 //! | `<common git folder>/worktrees/<n>/orch-place` | under which path a worktree of the pool is lent |
@@ -55,6 +57,7 @@
 
 mod acquire;
 mod begin;
+mod changes;
 mod checkouts;
 mod choose;
 mod clear;
@@ -68,6 +71,7 @@ mod furnish;
 mod gc;
 mod git;
 mod inspect;
+mod keep;
 mod kind;
 mod lock;
 mod locks;
@@ -86,12 +90,18 @@ mod slot;
 mod stack;
 mod tidy;
 mod trash;
+mod undo;
+mod work;
 
+pub use changes::{Changes, DiffFormat, FileChange, WorkCommit};
 pub use choose::TreeChoice;
 pub use config::{GitWorktreesConfig, PoolConfig, TreeConfig};
 pub use furnish::include::{Include, IncludeMode};
 pub use inspect::{FoundBranch, FoundWorktree, Inspection};
+pub use keep::Kept;
 pub use kind::TreeKind;
 pub use locks::GitLock;
 pub use names::resolution_folder;
 pub use provider::GitWorktrees;
+pub use undo::{Undo, UndoRequest};
+pub use work::{Work, WorkQuery, WorkSource};

@@ -70,6 +70,38 @@ pub(crate) fn preserved(run: &RunId, task: &TaskId, attempt: Attempt) -> String 
     format!("{}/{attempt}", all_preserved(run, task))
 }
 
+/// All that is kept for good of runs: their results that were undone, and what a person wanted kept.
+pub(crate) const ALL: &str = "refs/orch";
+
+/// Where what `orch keep` keeps of a task is, numbered.
+pub(crate) fn all_kept(run: &RunId, task: &TaskId) -> String {
+    format!("{ALL}/{run}/kept/{task}")
+}
+
+/// The run and the task of something below [`all_kept`].
+pub(crate) fn split_kept(name: &str) -> Option<(&str, &str)> {
+    let mut parts = name.strip_prefix(ALL)?.strip_prefix('/')?.split('/');
+    let run = parts.next()?;
+    let task = (parts.next()? == "kept").then(|| parts.next())??;
+    Some((run, task))
+}
+
+/// Where results of a run are kept that were taken back from the target, numbered. The tip of the
+/// target is `target` there; no task can have this name.
+pub(crate) fn all_undone(run: &RunId) -> String {
+    format!("{ALL}/{run}/undone")
+}
+
+/// The number of something below [`all_kept`] or [`all_undone`], which are `folder`.
+pub(crate) fn number_below(folder: &str, name: &str) -> Option<u32> {
+    name.strip_prefix(folder)?.strip_prefix('/')?.split('/').next()?.parse().ok()
+}
+
+/// The task that a [`lock_reason`] names, if it is of this run.
+pub(crate) fn is_locked_for(reason: &str, run: &RunId, task: &TaskId) -> bool {
+    reason.starts_with(&format!("orch run {run} task {task} attempt "))
+}
+
 /// Orders the names of [`preserved`] by age.
 pub(crate) fn preserved_order(name: &str) -> (Attempt, u32) {
     let last = name.rsplit_once('/').map_or(name, |(_, last)| last);

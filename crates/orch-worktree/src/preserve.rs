@@ -240,7 +240,7 @@ impl Repo {
 
 /// Copies an index with its time: git reads files again that were changed at the moment at which the
 /// index was written, or later.
-fn copy_index(index: &Path, copy: &Path) -> io::Result<()> {
+pub(crate) fn copy_index(index: &Path, copy: &Path) -> io::Result<()> {
     let time = fs::metadata(index)?.modified()?;
     fs::copy(index, copy)?;
     File::options().write(true).open(copy)?.set_modified(time)

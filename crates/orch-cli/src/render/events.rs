@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use orch_model::{
     Event, EventKind, Hunk, TaskChange, TaskId, Timestamp, ValidPlan,
-    event::Delivery,
+    event::{Delivery, Undone},
     outcome::Failure,
     state::{Attempt, Merged, RunStatus, SkipReason},
 };
@@ -231,6 +231,16 @@ impl Lines {
         }
         text
     }
+}
+
+/// That results were taken back, with what to type to have them again.
+pub(crate) fn undone(undone: &Undone) -> String {
+    format!(
+        "{WARN}The run was undone{WARN:#}: {} is back at {}. What it did is kept as {}.",
+        one_line(&undone.target),
+        undone.to.short(),
+        one_line(&undone.kept)
+    )
 }
 
 /// Where the results stand, with what to type where they wait.

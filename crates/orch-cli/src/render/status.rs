@@ -137,7 +137,9 @@ pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all:
     );
     let tasks = state.tasks.iter().filter(|task| task.state.is_terminal());
     ended(&mut out, tasks, limit, width);
-    if let Some(text) = state.delivery.as_ref().and_then(events::delivery) {
+    if let Some(undone) = &state.undone {
+        let _ = writeln!(out, "\n{}", events::undone(undone));
+    } else if let Some(text) = state.delivery.as_ref().and_then(events::delivery) {
         let _ = writeln!(out, "\n{text}");
     }
     out.truncate(out.trim_end().len());

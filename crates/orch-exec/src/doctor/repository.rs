@@ -203,6 +203,12 @@ fn check_worktrees(runs: &Runs, found: &Inspection, findings: &mut Vec<Finding>)
                 continue;
             }
             match tasks {
+                // Made with the first merge that is verified, and removed at the end.
+                None if worktree.is_of_merge_queue() && known.may_go_on() => {}
+                None if worktree.is_of_merge_queue() => findings.push(
+                    finding("the folder in which merged results were verified is still there")
+                        .cure("orch gc"),
+                ),
                 // Moved there from the place of a worktree, with a warning; a person looks at it.
                 None if name.contains(".found-") => {}
                 None => findings

@@ -496,6 +496,13 @@ pub enum WorktreeError {
         /// What it printed, shortened.
         stderr: String,
     },
+    /// What was asked for would touch what is not its to touch, or there is nothing to do it to. Nothing
+    /// was changed.
+    #[error("{message}")]
+    Refused {
+        /// Why, and the cure.
+        message: String,
+    },
     /// Going on would lose work.
     #[error("{path} is kept: {reason}")]
     WouldLoseWork {

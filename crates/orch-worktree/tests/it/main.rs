@@ -14,5 +14,6 @@ mod power;
 mod resolving;
 mod shared;
 mod support;
+mod undoing;
 
 const KIND: orch_worktree::TreeKind = orch_worktree::TreeKind::Worktree;

@@ -35,6 +35,7 @@ fn report(status: RunStatus, delivery: Delivery, tasks: Vec<TaskReport>) -> Repo
         wall_seconds: 75.0,
         agent_seconds: 0.0,
         delivery: Some(delivery),
+        undone: None,
         usage: Usage::default(),
         tasks,
     }
