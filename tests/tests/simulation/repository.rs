@@ -205,7 +205,7 @@ impl Repository {
                 let merge = self.commit(vec![top, commit], files, Some(task.clone()));
                 Stacked::Merged { merge_commit: commit_id(merge) }
             }
-            Err(files) => Stacked::Conflicted { files },
+            Err(files) => Stacked::Conflicted { files, hunks: Vec::new() },
         }
     }
 
@@ -372,7 +372,7 @@ impl WorktreeProvider for Part {
                     MergeOutcome::Merged { merge_commit }
                 }
                 Stacked::Contained { merge_commit } => MergeOutcome::Merged { merge_commit },
-                Stacked::Conflicted { files } => MergeOutcome::Conflicted { files },
+                Stacked::Conflicted { files, hunks } => MergeOutcome::Conflicted { files, hunks },
                 other => unreachable!("{other:?}"),
             })
         })
