@@ -510,6 +510,7 @@ impl Dispatcher {
             attempt,
             grace: settings.grace.0,
             max_total_output: settings.max_total_output,
+            foundations: self.scheduler.foundations(task),
             previous: self.scheduler.state().task(task).last_failure.clone(),
             inherited: BTreeMap::new(),
             reporter: Reporter { task, messages: self.messages.clone() },

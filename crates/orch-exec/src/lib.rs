@@ -36,6 +36,7 @@ mod error;
 mod events;
 pub mod internal;
 mod merge_queue;
+mod message;
 mod orchestrator;
 mod reconcile;
 pub mod resources;

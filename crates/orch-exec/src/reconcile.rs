@@ -6,10 +6,13 @@ use orch_model::{
     Event, EventKind, RunState, TaskState, Timestamp, ValidPlan,
     event::TaskChange,
     outcome::{Failure, StopReason},
-    plan::{TaskIndex, spec::Isolation},
+    plan::{
+        TaskIndex,
+        spec::{Isolation, Strategy},
+    },
     ports::{
-        AdoptRequest, Adopted, CommitMessage, MergeOutcome, MergeRequest, Purpose, Release,
-        RunningAgent, Stacked, WorktreeError, WorktreeRequest,
+        AdoptRequest, Adopted, MergeOutcome, MergeRequest, Purpose, RunningAgent, Stacked,
+        WorktreeError, WorktreeRequest,
     },
     run::Candidate,
     state::Merged,
@@ -17,8 +20,9 @@ use orch_model::{
 
 use crate::{
     error::EngineError,
+    message,
     orchestrator::Ports,
-    unit::{Adoption, Entry, Workplace, merge_subject, shared_by},
+    unit::{Adoption, Entry, Workplace, release_of, shared_by},
 };
 
 /// What was found.
@@ -63,9 +67,7 @@ pub(crate) async fn reconcile(
             let kind = EventKind::Task { task: task.clone(), change };
             record(state, ports, &mut found, kind)?;
         }
-        if matches!(state.task(index).state, TaskState::Merged { .. })
-            && let Err(error) = tidy(state, plan, index, ports).await
-        {
+        if let Err(error) = tidy(state, plan, index, ports).await {
             let kind = EventKind::Warning { task: Some(task), message: error.to_string() };
             record(state, ports, &mut found, kind)?;
         }
@@ -121,17 +123,15 @@ async fn tidy(
     ports: &Ports,
 ) -> Result<(), WorktreeError> {
     let task = plan.task(index);
-    let (Some(worktrees), Some(attempt)) = (&ports.worktrees, state.task(index).state.attempt())
-    else {
-        return Ok(());
-    };
+    let TaskState::Merged { attempt, result } = &state.task(index).state else { return Ok(()) };
+    let Some(worktrees) = &ports.worktrees else { return Ok(()) };
     if task.isolation == Isolation::None {
         return Ok(());
     }
     let shared_by = shared_by(plan, index);
     let (run, id) = (state.run().clone(), task.id.clone());
-    let release = if task.verify.is_empty() { Release::Done } else { Release::Verified };
-    worktrees.tidy(WorktreeRequest { run, task: id, attempt, shared_by }, release).await
+    let request = WorktreeRequest { run, task: id, attempt: *attempt, shared_by };
+    worktrees.tidy(request, release_of(result, task)).await
 }
 
 async fn fate(
@@ -261,16 +261,16 @@ async fn merging(
     let Some(place) = &task.place else {
         return Ok(again("the place of its work is not recorded"));
     };
-    let request = MergeRequest {
-        commit: commit.clone(),
-        branch: place.branch.clone(),
-        message: CommitMessage {
-            subject: merge_subject(plan.task(index)),
-            run: state.run().clone(),
-            task: task.id.clone(),
-            attempt: *attempt,
-        },
-    };
+    let strategy = plan.merging().strategy;
+    if strategy == Strategy::None {
+        let result = Merged::Kept { commit: commit.clone(), branch: place.branch.clone() };
+        return Ok(Fate::Becomes(TaskChange::Merged { result }));
+    }
+    let attempt = (state.run(), *attempt);
+    let work = (&place.base, commit);
+    let message = message::of_merge((plan, index), ports, attempt, work).await?;
+    let (commit, branch) = (commit.clone(), place.branch.clone());
+    let request = MergeRequest { commit: commit.clone(), branch, message, strategy };
     let merged = |merge_commit| {
         let commit = commit.clone();
         Fate::Becomes(TaskChange::Merged { result: Merged::Commit { commit, merge_commit } })

@@ -10,7 +10,7 @@ use orch_model::{
     outcome::{AgentExit, Failure, StopReason},
     plan::{
         Task, TaskIndex, ValidPlan, Work,
-        spec::{Expects, Isolation},
+        spec::{Expects, Isolation, Strategy},
     },
     ports::{
         Acquired, AgentRequest, CommitMessage, Lease, LockHolder, LockRequest, MergeOutcome,
@@ -29,6 +29,7 @@ use crate::{
     dispatcher::Reporter,
     internal::{UnitEnd, UnitReport},
     merge_queue::{self, MergeQueue},
+    message,
     orchestrator::Ports,
 };
 
@@ -54,6 +55,8 @@ pub(crate) struct Unit {
     pub(crate) run: RunId,
     pub(crate) index: TaskIndex,
     pub(crate) attempt: Attempt,
+    /// The commits that brought in the work of the tasks that it needs.
+    pub(crate) foundations: Vec<CommitId>,
     /// How the attempt before this one failed.
     pub(crate) previous: Option<LastFailure>,
     pub(crate) grace: Duration,
@@ -183,9 +186,9 @@ impl Unit {
         self.inherit().await;
         let result = self.work(&place, entry).await;
         let (end, release) = match result {
-            Ok(end @ UnitEnd::Merged(_)) => {
-                let verified = !self.task().verify.is_empty();
-                (end, if verified { Release::Verified } else { Release::Done })
+            Ok(UnitEnd::Merged(result)) => {
+                let release = release_of(&result, self.task());
+                (UnitEnd::Merged(result), release)
             }
             Ok(end) => (end, Release::Keep),
             Err(Exit::Stopped(StopReason::Interrupted)) => {
@@ -217,7 +220,16 @@ impl Unit {
             attempt: self.attempt,
             shared_by,
         };
-        let worktree = self.ports.worktrees()?.acquire(request).await?;
+        let worktrees = self.ports.worktrees()?;
+        let worktree = worktrees.acquire(request).await?;
+        if let Some(lacking) = worktrees.lacks(worktree.base(), &self.foundations).await? {
+            worktree.release(Release::Done).await?;
+            let message = format!(
+                "the results do not contain {}, which brought in the work of a task that this one needs; somebody moved their branch",
+                lacking.short()
+            );
+            return Err(Exit::Failed(Failure::Infrastructure { message }));
+        }
         // Whoever finds the agent without this orchestrator must know where it works.
         let place = Place {
             path: worktree.path().to_owned(),
@@ -282,7 +294,9 @@ impl Unit {
 
     async fn seal(&self, place: &Workplace) -> Result<Option<CommitId>, Exit> {
         let Workplace::Worktree(worktree) = place else { return Ok(None) };
-        let message = self.message(commit_subject(self.task()));
+        let task = self.task();
+        let subject = message::commit_subject(task);
+        let message = CommitMessage::new(subject, self.run.clone(), task.id.clone(), self.attempt);
         let Sealed { tip, .. } = worktree.seal(&message).await?;
         Ok(tip)
     }
@@ -317,11 +331,15 @@ impl Unit {
             return Ok(UnitEnd::Merged(Merged::Nothing));
         };
         let branch = worktree.branch().to_owned();
-        let request = MergeRequest {
-            commit: commit.clone(),
-            branch: branch.clone(),
-            message: self.message(merge_subject(self.task())),
-        };
+        let strategy = self.plan.merging().strategy;
+        if strategy == Strategy::None {
+            return Ok(UnitEnd::Merged(Merged::Kept { commit, branch }));
+        }
+        let (task, attempt) = ((&*self.plan, self.index), (&self.run, self.attempt));
+        let work = (worktree.base(), &commit);
+        let message = message::of_merge(task, &self.ports, attempt, work).await?;
+        let request =
+            MergeRequest { commit: commit.clone(), branch: branch.clone(), message, strategy };
         let outcome = match &self.queue {
             Some(queue) => self.merge_verified(queue, place, request).await?,
             None => self.ports.worktrees()?.merge(request).await?,
@@ -355,15 +373,6 @@ impl Unit {
             reply,
         });
         answer.await.unwrap_or(Err(Exit::Stopped(StopReason::Interrupted)))
-    }
-
-    fn message(&self, subject: String) -> CommitMessage {
-        CommitMessage {
-            subject,
-            run: self.run.clone(),
-            task: self.task().id.clone(),
-            attempt: self.attempt,
-        }
     }
 
     fn request(&self, place: &Workplace, work: Work, purpose: Purpose) -> AgentRequest {
@@ -534,6 +543,16 @@ pub(crate) enum Entry {
     },
 }
 
+/// What becomes of the worktree of a task that has succeeded.
+pub(crate) fn release_of(result: &Merged, task: &Task) -> Release {
+    let verified = !task.verify.is_empty();
+    match result {
+        Merged::Kept { .. } => Release::Shelve { verified },
+        _ if verified => Release::Verified,
+        _ => Release::Done,
+    }
+}
+
 /// The epic whose tasks share the worktree of a task.
 pub(crate) fn shared_by(plan: &ValidPlan, index: TaskIndex) -> Option<EpicId> {
     let task = plan.task(index);
@@ -547,22 +566,6 @@ impl Exit {
             Self::Failed(failure) => UnitEnd::Failed(failure),
             Self::Stopped(reason) => UnitEnd::Stopped(reason),
         }
-    }
-}
-
-/// The first line of the commit that merges a task's work.
-pub(crate) fn merge_subject(task: &Task) -> String {
-    match &task.title {
-        Some(title) => format!("Merge {}: {title}", task.id),
-        None => format!("Merge {}", task.id),
-    }
-}
-
-/// The first line of the commit of what a task left uncommitted.
-fn commit_subject(task: &Task) -> String {
-    match &task.title {
-        Some(title) => format!("{}: {title}", task.id),
-        None => format!("{}: work of the task", task.id),
     }
 }
 

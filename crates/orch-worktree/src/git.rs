@@ -2,7 +2,8 @@
 //!
 //! Every call is hardened in the same way: no input unless it is given, messages in English, none
 //! of the variables that would redirect git to another repository, and none of the programs that
-//! a repository's configuration can name (hooks, file system monitor, signing, editors). What is
+//! a repository's configuration can name (hooks, file system monitor, editors; to sign, only what the
+//! user's own configuration names, see [`signing`](crate::signing)). What is
 //! left to the configuration are the filters and merge drivers that the attributes of a file ask
 //! for: without them the content of files would be wrong (LFS).
 //!
@@ -106,6 +107,7 @@ impl Git {
         "advice.detachedHead=false",
         "advice.addEmbeddedRepo=false",
         "commit.gpgSign=false",
+        "i18n.commitEncoding=UTF-8",
         "submodule.recurse=false",
         "worktree.useRelativePaths=false",
     ];
@@ -149,6 +151,8 @@ impl Git {
             input: None,
             held: None,
             durable: false,
+            settings: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -187,6 +191,8 @@ pub(crate) struct Call<'a> {
     input: Option<Vec<u8>>,
     held: Option<File>,
     durable: bool,
+    settings: Vec<String>,
+    environment: Vec<(OsString, OsString)>,
 }
 
 impl Call<'_> {
@@ -199,6 +205,18 @@ impl Call<'_> {
     /// Adds arguments.
     pub(crate) fn arguments<A: AsRef<OsStr>>(mut self, more: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(more.into_iter().map(|a| a.as_ref().to_os_string()));
+        self
+    }
+
+    /// Has it under further settings, `key=value`.
+    pub(crate) fn settings(mut self, settings: &[String]) -> Self {
+        self.settings.extend_from_slice(settings);
+        self
+    }
+
+    /// Gives it further variables.
+    pub(crate) fn environment(mut self, more: Vec<(OsString, OsString)>) -> Self {
+        self.environment.extend(more);
         self
     }
 
@@ -274,11 +292,12 @@ impl Call<'_> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_EDITOR", "true")
-            .envs(self.git.environment.iter().map(|(k, v)| (k, v)));
+            .envs(self.git.environment.iter().chain(&self.environment).map(|(k, v)| (k, v)));
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
         }
-        for setting in Git::HARDENING {
+        let settings = self.settings.iter().map(String::as_str);
+        for setting in Git::HARDENING.iter().copied().chain(settings) {
             command.args(["-c", setting]);
         }
         if self.durable {

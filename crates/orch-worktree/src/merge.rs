@@ -7,6 +7,7 @@ use orch_model::{
 };
 
 use crate::{
+    commit::NewCommit,
     error::target_error,
     names,
     parse::{self, Reference},
@@ -33,7 +34,7 @@ pub(crate) struct Tips {
 
 /// What a merge of two commits gives.
 #[derive(Debug)]
-enum Tree {
+pub(crate) enum Tree {
     Clean(String),
     Conflict(Vec<String>),
 }
@@ -120,7 +121,14 @@ impl Repo {
                             run.target,
                             names::results_branch(&run.id)
                         );
-                        self.commit_tree(&tree, &[&tips.results, &target], &message).await?
+                        self.commit(NewCommit {
+                            tree: &tree,
+                            parents: &[&tips.results, &target],
+                            message: &message,
+                            author: None,
+                            signed: true,
+                        })
+                        .await?
                     }
                     Tree::Conflict(files) => {
                         tracing::warn!(target = %run.target, ?files, "the target's new commits conflict with the results");
@@ -144,28 +152,41 @@ impl Repo {
         let mut retries = Retries::default();
         loop {
             let tips = self.settle_alone(&run, None).await?;
-            let merge_commit = match self.join(&tips.results, &tips.tree, &request).await? {
+            let joined = self.join(&run, &tips.results, &tips.tree, &request).await?;
+            let merge_commit = match joined {
                 Joined::Merged { merge_commit, .. } => merge_commit,
                 Joined::Contained { merge_commit } => {
                     return Ok(MergeOutcome::Merged { merge_commit });
                 }
                 Joined::Conflicted { files } => return Ok(MergeOutcome::Conflicted { files }),
             };
-            match self.advance(&run, &tips, &merge_commit, &request.message.subject).await? {
+            let records = if request.strategy.rewrites() {
+                self.records(&run, &tips.results, &merge_commit).await?
+            } else {
+                Vec::new()
+            };
+            let why = &request.message.subject;
+            match self.advance(&run, &tips, &merge_commit, records, why).await? {
                 Ok(()) => return Ok(MergeOutcome::Merged { merge_commit }),
                 Err(error) => retries.again(&tips, error)?,
             }
         }
     }
 
-    /// Makes the merge of a commit on top of another one, whose tree is known.
+    /// Brings work in on top of a commit, whose tree is known.
     pub(crate) async fn join(
         &self,
+        run: &Run,
         top: &CommitId,
         top_tree: &str,
         request: &MergeRequest,
     ) -> Result<Joined, WorktreeError> {
         let commit = &request.commit;
+        if request.strategy.rewrites()
+            && let Some(merge_commit) = self.recorded(run, top, request).await?
+        {
+            return Ok(Joined::Contained { merge_commit });
+        }
         let tree = match self.merge_tree(top, commit).await? {
             Tree::Clean(tree) => tree,
             Tree::Conflict(files) => return Ok(Joined::Conflicted { files }),
@@ -175,20 +196,22 @@ impl Repo {
             let merge_commit = self.brought_in_by(commit, top).await?;
             return Ok(Joined::Contained { merge_commit });
         }
-        let message = request.message.to_string();
-        let merge_commit = self.commit_tree(&tree, &[top, commit], &message).await?;
+        let merge_commit = self.shape((top, top_tree), &tree, request).await?;
         Ok(Joined::Merged { merge_commit, tree })
     }
 
-    /// Moves the results, and the target with them if that is checked out nowhere.
+    /// Moves the results, and the target with them if that is checked out nowhere; `more` lines of the
+    /// same transaction.
     pub(crate) async fn advance(
         &self,
         run: &Run,
         tips: &Tips,
         new: &CommitId,
+        more: Vec<String>,
         why: &str,
     ) -> Result<Result<(), WorktreeError>, WorktreeError> {
         let mut lines = vec![format!("update {} {new} {}", run.results_ref(), tips.results)];
+        lines.extend(more);
         let refused = run.refused(tips.target.as_ref()).is_some();
         if let Some(target) = tips.target.as_ref().filter(|_| !refused) {
             let name = run.target_ref();
@@ -199,7 +222,11 @@ impl Repo {
         self.transact(why, &lines).await
     }
 
-    async fn merge_tree(&self, ours: &CommitId, theirs: &CommitId) -> Result<Tree, WorktreeError> {
+    pub(crate) async fn merge_tree(
+        &self,
+        ours: &CommitId,
+        theirs: &CommitId,
+    ) -> Result<Tree, WorktreeError> {
         let arguments = ["merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"];
         let answer = self
             .git

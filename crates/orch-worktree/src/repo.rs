@@ -20,6 +20,7 @@ use crate::{
     overlay::Overlay,
     parse::{self, Reference, Version},
     pool::Pool,
+    signing::Signing,
     trash::Trash,
 };
 
@@ -56,6 +57,8 @@ pub(crate) struct Repo {
     pub(crate) overlay: Overlay,
     /// Worktrees that are used again.
     pub(crate) pool: Arc<Pool>,
+    /// How the engine's commits are signed; `None`: they are not.
+    pub(crate) signing: Option<Signing>,
     /// Packs whose content survives a power cut.
     pub(crate) packs: Mutex<HashSet<PathBuf>>,
     runs: Mutex<HashMap<RunId, Arc<Run>>>,
@@ -127,6 +130,7 @@ impl Repo {
         }
         let (top, top_admin, common) = locate(&git, &folder).await?;
         let git = with_identity(git.on_repository(&common)).await?;
+        let signing = Signing::read(&git).await?;
         let main = main_checkout(&git, &top, &top_admin, &common).await?;
         let root = match config.root {
             Some(root) => top.join(root),
@@ -162,6 +166,7 @@ impl Repo {
             trash,
             places: PlaceLocks::default(),
             merging: tokio::sync::Mutex::default(),
+            signing,
             packs: Mutex::default(),
             runs: Mutex::default(),
         })
@@ -233,20 +238,24 @@ impl Repo {
         }
     }
 
-    /// Makes a commit of a tree.
-    pub(crate) async fn commit_tree(
+    /// The first of these commits that is not part of another one's history.
+    pub(crate) async fn lacks(
         &self,
-        tree: &str,
-        parents: &[&CommitId],
-        message: &str,
-    ) -> Result<CommitId, WorktreeError> {
-        let mut arguments = vec!["commit-tree", "--no-gpg-sign", "-m", message];
-        for parent in parents {
-            arguments.extend(["-p", parent.as_str()]);
+        tip: &CommitId,
+        commits: &[CommitId],
+    ) -> Result<Option<CommitId>, WorktreeError> {
+        let mut input = format!("^{tip}\n");
+        commits.iter().for_each(|commit| input.push_str(&format!("{commit}\n")));
+        let list = self.git.call(["rev-list", "--max-count=1", "--stdin"]).input(input);
+        if commits.is_empty() || list.answer().await?.success()?.is_empty() {
+            return Ok(None);
         }
-        arguments.push(tree);
-        let out = self.git.call(arguments).durable().answer().await?.success()?;
-        Ok(CommitId::new(String::from_utf8_lossy(&out).trim_end()))
+        for commit in commits {
+            if !self.is_ancestor(commit, tip).await? {
+                return Ok(Some(commit.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Remembers a run.
@@ -329,19 +338,24 @@ async fn locate(git: &Git, folder: &Path) -> Result<(PathBuf, PathBuf, PathBuf),
     Ok((path()?, path()?, path()?))
 }
 
-/// Gives commits of the engine an author where the machine names none.
+/// Settles who makes the engine's commits: whom the configuration names now, or, where it names nobody,
+/// the engine itself. What an agent writes to the configuration later does not matter.
 async fn with_identity(git: Git) -> Result<Git, WorktreeError> {
-    for who in ["GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"] {
-        if git.call(["var", who]).answer().await?.code != Some(0) {
-            let names = ["GIT_AUTHOR", "GIT_COMMITTER"];
-            let fallback = names.into_iter().flat_map(|name| {
-                [(format!("{name}_NAME"), "orch"), (format!("{name}_EMAIL"), "orch@localhost")]
-            });
-            let fallback = fallback.map(|(name, value)| (name.into(), value.into())).collect();
-            return Ok(git.with_environment(fallback));
-        }
+    let mut found = Vec::new();
+    for who in ["GIT_AUTHOR", "GIT_COMMITTER"] {
+        let answer = git.call(["var", &format!("{who}_IDENT")]).answer().await?;
+        let text = answer.success().ok().map(|out| String::from_utf8_lossy(&out).into_owned());
+        let person = text.as_deref().and_then(parse::identity);
+        found.push(person.map(|(name, email)| (who, name.to_owned(), email.to_owned())));
     }
-    Ok(git)
+    let people = found.into_iter().collect::<Option<Vec<_>>>().unwrap_or_else(|| {
+        let engine = |who| (who, "orch".to_owned(), "orch@localhost".to_owned());
+        ["GIT_AUTHOR", "GIT_COMMITTER"].map(engine).into()
+    });
+    let variables = people.into_iter().flat_map(|(who, name, email)| {
+        [(format!("{who}_NAME").into(), name.into()), (format!("{who}_EMAIL").into(), email.into())]
+    });
+    Ok(git.with_environment(variables.collect()))
 }
 
 /// The main checkout of the repository, unless it is bare.

@@ -12,6 +12,8 @@ mod merging;
 mod opening;
 mod power;
 mod shared;
+mod signing;
+mod strategies;
 mod support;
 
 const KIND: orch_worktree::TreeKind = orch_worktree::TreeKind::Worktree;
