@@ -186,7 +186,9 @@ impl Collection<'_> {
             let kept = if let Some(place) = place.filter(|_| !self.freed.contains(name)) {
                 Some(format!("it is checked out in {}", place.path.display()))
             } else if last == "target" {
-                let delivered = repo.refs_containing(&reference.commit, &["refs/heads"]).await?;
+                let delivered = repo
+                    .refs_containing(&reference.commit, &["refs/heads", "refs/remotes"])
+                    .await?;
                 let delivered = delivered.keys().any(|name| !name.starts_with(OURS));
                 (!delivered).then(|| {
                     let branch = name.strip_prefix(HEADS).unwrap_or(name);

@@ -16,10 +16,11 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
+    time::Duration,
 };
 
 use orch_model::ports::{WorktreeError, redirects_git};
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 use crate::{
     clear::named_lock,
@@ -153,6 +154,7 @@ impl Git {
             durable: false,
             settings: Vec::new(),
             environment: Vec::new(),
+            limit: None,
         }
     }
 
@@ -193,6 +195,7 @@ pub(crate) struct Call<'a> {
     durable: bool,
     settings: Vec<String>,
     environment: Vec<(OsString, OsString)>,
+    limit: Option<Duration>,
 }
 
 impl Call<'_> {
@@ -217,6 +220,12 @@ impl Call<'_> {
     /// Gives it further variables.
     pub(crate) fn environment(mut self, more: Vec<(OsString, OsString)>) -> Self {
         self.environment.extend(more);
+        self
+    }
+
+    /// Ends it after this time. Only for what may be stopped half way.
+    pub(crate) fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
         self
     }
 
@@ -246,7 +255,7 @@ impl Call<'_> {
 
     /// Runs it; how it ends is data.
     ///
-    /// A dropped future does not end the process: git finishes what it began.
+    /// A dropped future does not end the process, unless that has a limit: git finishes what it began.
     pub(crate) async fn answer(mut self) -> Result<Answer, WorktreeError> {
         let shown = self.arguments.join(OsStr::new(" ")).to_string_lossy().into_owned();
         let failed = |source: std::io::Error| {
@@ -268,7 +277,16 @@ impl Call<'_> {
             // A git that ended early says why in its exit status.
             let _ = stdin.write_all(input).await;
         }
-        let output = child.wait_with_output().await.map_err(failed)?;
+        let ended = child.wait_with_output();
+        let output = match self.limit {
+            None => ended.await,
+            // A dropped child that has a limit is killed.
+            Some(limit) => timeout(limit, ended).await.unwrap_or_else(|_| {
+                let message = format!("not done after {} s", limit.as_secs());
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
+            }),
+        };
+        let output = output.map_err(failed)?;
         tracing::trace!(command = %shown, status = %output.status, "git");
         Ok(Answer {
             code: output.status.code(),
@@ -314,7 +332,7 @@ impl Call<'_> {
             .current_dir(&self.git.folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(false);
+            .kill_on_drop(self.limit.is_some());
         command
     }
 }

@@ -40,7 +40,7 @@
 //! | `refs/orch/preserved/<run>/<task>/<attempt>` | the work of an attempt that was repeated |
 //! | `refs/orch/preserved/<run>/<task>/merged` | the work of a task that is in the results as other commits |
 //! | `refs/orch/runs/<run>/candidate` | what the merge queue verifies |
-//! | `refs/orch/runs/<run>/{target,base,delivered}` | the target branch (symbolic), where it stood, and what was delivered to it; forgotten by `gc` |
+//! | `refs/orch/runs/<run>/{target,base,delivered}` | the target branch, or the remote-tracking one (symbolic), where it stood, and what was delivered to it; forgotten by `gc` |
 //! | `<common git folder>/worktrees/<n>/orch-place` | under which path a worktree of the pool is lent |
 //! | `<common git folder>/worktrees/<n>/orch-overlay` | the layers that a worktree is made of |
 //! | `<common git folder>/orch-worktree.lock` | serialises the making and removing of worktrees |
@@ -81,12 +81,15 @@ mod parse;
 mod pool;
 mod preserve;
 mod provider;
+mod remote;
 mod remove;
 mod repo;
+mod settings;
 mod shape;
 mod signing;
 mod slot;
 mod stack;
+mod target;
 mod tidy;
 mod trash;
 

@@ -12,6 +12,7 @@ use crate::{
     names,
     parse::{self, Reference},
     repo::{Repo, Run, Seen},
+    target::Target,
 };
 
 /// How often a merge is made again because somebody moved a branch meanwhile.
@@ -116,9 +117,13 @@ impl Repo {
             } else {
                 match self.merge_tree(&tips.results, &target).await? {
                     Tree::Clean(tree) => {
+                        let kind = match &run.target {
+                            Target::Branch(_) => "branch",
+                            Target::Remote { .. } => "remote-tracking branch",
+                        };
                         let message = format!(
-                            "Merge branch '{}' into {}\n",
-                            run.target,
+                            "Merge {kind} '{}' into {}\n",
+                            run.target.name(),
                             names::results_branch(&run.id)
                         );
                         self.commit(NewCommit {
@@ -131,7 +136,7 @@ impl Repo {
                         .await?
                     }
                     Tree::Conflict(files) => {
-                        tracing::warn!(target = %run.target, ?files, "the target's new commits conflict with the results");
+                        tracing::warn!(target = %run.target.name(), ?files, "the target's new commits conflict with the results");
                         run.seen().refused = Some((target, files));
                         continue;
                     }
@@ -213,7 +218,8 @@ impl Repo {
         let mut lines = vec![format!("update {} {new} {}", run.results_ref(), tips.results)];
         lines.extend(more);
         let refused = run.refused(tips.target.as_ref()).is_some();
-        if let Some(target) = tips.target.as_ref().filter(|_| !refused) {
+        let is_here = matches!(run.target, Target::Branch(_));
+        if let Some(target) = tips.target.as_ref().filter(|_| is_here && !refused) {
             let name = run.target_ref();
             if !self.checkouts.all(&self.git).await?.iter().any(|c| c.holds(&name)) {
                 lines.push(format!("update {name} {new} {target}"));

@@ -16,11 +16,13 @@ use crate::{
     furnish::include::IncludeMode,
     git::Git,
     lock::{PlaceLocks, RepositoryLock},
-    names::{self, HEADS},
+    names,
     overlay::Overlay,
     parse::{self, Reference, Version},
     pool::Pool,
+    settings::Settings,
     signing::Signing,
+    target::Target,
     trash::Trash,
 };
 
@@ -57,6 +59,8 @@ pub(crate) struct Repo {
     pub(crate) overlay: Overlay,
     /// Worktrees that are used again.
     pub(crate) pool: Arc<Pool>,
+    /// What the configuration said when this process looked first.
+    pub(crate) settings: Settings,
     /// How the engine's commits are signed; `None`: they are not.
     pub(crate) signing: Option<Signing>,
     /// Packs whose content survives a power cut.
@@ -68,10 +72,12 @@ pub(crate) struct Repo {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) id: RunId,
-    /// The target branch, without `refs/heads/`.
-    pub(crate) target: String,
+    /// Where its results go.
+    pub(crate) target: Target,
     /// Where the target stood when the run began.
     pub(crate) base: CommitId,
+    /// Whether a target that is missing at the end may be made.
+    pub(crate) makes_target: bool,
     /// What was found out about the target's tip.
     pub(crate) seen: Mutex<Seen>,
 }
@@ -86,14 +92,14 @@ pub(crate) struct Seen {
 }
 
 impl Run {
-    pub(crate) fn new(id: RunId, target: String, base: CommitId) -> Self {
+    pub(crate) fn new(id: RunId, target: Target, base: CommitId) -> Self {
         let seen = Seen { contained: Some(base.clone()), refused: None };
-        Self { id, target, base, seen: Mutex::new(seen) }
+        Self { id, target, base, makes_target: false, seen: Mutex::new(seen) }
     }
 
     /// The target by its whole name.
     pub(crate) fn target_ref(&self) -> String {
-        names::head(&self.target)
+        self.target.reference()
     }
 
     /// The results by their whole name.
@@ -130,7 +136,8 @@ impl Repo {
         }
         let (top, top_admin, common) = locate(&git, &folder).await?;
         let git = with_identity(git.on_repository(&common)).await?;
-        let signing = Signing::read(&git).await?;
+        let settings = Settings::read(&git).await?;
+        let signing = Signing::of(&settings);
         let main = main_checkout(&git, &top, &top_admin, &common).await?;
         let root = match config.root {
             Some(root) => top.join(root),
@@ -166,6 +173,7 @@ impl Repo {
             trash,
             places: PlaceLocks::default(),
             merging: tokio::sync::Mutex::default(),
+            settings,
             signing,
             packs: Mutex::default(),
             runs: Mutex::default(),
@@ -298,7 +306,7 @@ impl Repo {
             return Ok(None);
         }
         let target = String::from_utf8_lossy(&answer.success()?).trim_end().to_owned();
-        let target = target.strip_prefix(HEADS).unwrap_or(&target).to_owned();
+        let target = self.target_of(&target).await?;
         Ok(Some(Run::new(id.clone(), target, base.commit.clone())))
     }
 }

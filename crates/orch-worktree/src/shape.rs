@@ -219,6 +219,7 @@ mod tests {
     use orch_model::RunId;
 
     use super::*;
+    use crate::target::Target;
 
     fn known(author: (&str, &str), message: &str) -> Known {
         let (name, email) = (author.0.to_owned(), author.1.to_owned());
@@ -242,8 +243,11 @@ mod tests {
             text,
             "Work\n\nCo-authored-by: B <b@x>\nOrch-Run: r\nOrch-Task: a\nOrch-Attempt: 2\nOrch-Commit: original\n"
         );
-        let run = Run::new(RunId::new("r").unwrap(), "main".into(), CommitId::new("base"));
-        let other = Run::new(RunId::new("s").unwrap(), "main".into(), CommitId::new("base"));
+        let begun = |run: &str| {
+            let target = Target::Branch("main".into());
+            Run::new(RunId::new(run).unwrap(), target, CommitId::new("base"))
+        };
+        let (run, other) = (begun("r"), begun("s"));
         let history = [known(("A", "a@x"), &text), known(("A", "a@x"), "Nothing\n\nof: ours\n")];
         let (task, tip) = (TaskId::new("a").unwrap(), CommitId::new("original"));
         assert_eq!(brought(&run, &history), [Brought { task, tip, by: CommitId::new("copy") }]);

@@ -5,11 +5,7 @@
 //! else matters is read once, and given to each call that signs, so that what is written to the
 //! repository's configuration later has no effect.
 
-use std::collections::HashMap;
-
-use orch_model::ports::WorktreeError;
-
-use crate::git::Git;
+use crate::settings::Settings;
 
 /// Settings that name programs, and what git runs where there is none.
 const PROGRAMS: [(&str, &str); 4] = [
@@ -34,39 +30,20 @@ impl Signing {
     }
 
     /// What the configuration says; `None` where commits are not signed.
-    pub(crate) async fn read(git: &Git) -> Result<Option<Self>, WorktreeError> {
-        Ok(Self::of(&git.run(["config", "--list", "--show-scope", "-z"]).await?))
-    }
-
-    fn of(list: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(list);
-        let mut all: HashMap<&str, Option<&str>> = HashMap::new();
-        let mut fields = text.split('\0');
-        while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
-            let (key, value) = match entry.split_once('\n') {
-                Some((key, value)) => (key, Some(value)),
-                None => (entry, None),
-            };
-            let is_program = key == OPENPGP || PROGRAMS.iter().any(|(program, _)| *program == key);
-            match scope {
-                // What the engine itself says.
-                "command" => {}
-                "local" | "worktree" if is_program => {}
-                _ => drop(all.insert(key, value)),
-            }
-        }
-        if !all.get("commit.gpgsign").is_some_and(|value| is_true(*value)) {
+    pub(crate) fn of(settings: &Settings) -> Option<Self> {
+        if !settings.get("commit.gpgsign").is_some_and(is_true) {
             return None;
         }
-        let given = |key: &str| all.get(key).copied().flatten().filter(|value| !value.is_empty());
-        let mut settings = vec![format!("gpg.format={}", given("gpg.format").unwrap_or("openpgp"))];
+        let given = |key: &str| settings.get(key).flatten().filter(|value| !value.is_empty());
+        let program = |key: &str| settings.get_trusted(key).filter(|value| !value.is_empty());
+        let mut all = vec![format!("gpg.format={}", given("gpg.format").unwrap_or("openpgp"))];
         for (key, default) in PROGRAMS {
-            settings.push(format!("{key}={}", given(key).unwrap_or(default)));
+            all.push(format!("{key}={}", program(key).unwrap_or(default)));
         }
-        let openpgp = given(OPENPGP).or_else(|| given("gpg.program")).unwrap_or("gpg");
-        settings.push(format!("{OPENPGP}={openpgp}"));
-        settings.extend(given("user.signingkey").map(|key| format!("user.signingkey={key}")));
-        Some(Self(settings))
+        let openpgp = program(OPENPGP).or_else(|| program("gpg.program")).unwrap_or("gpg");
+        all.push(format!("{OPENPGP}={openpgp}"));
+        all.extend(given("user.signingkey").map(|key| format!("user.signingkey={key}")));
+        Some(Self(all))
     }
 }
 
@@ -84,7 +61,7 @@ mod tests {
     fn signing(entries: &[(&str, &str)]) -> Option<Signing> {
         let list: String =
             entries.iter().map(|(scope, entry)| format!("{scope}\0{entry}\0")).collect();
-        Signing::of(list.as_bytes())
+        Signing::of(&Settings::of(list.as_bytes()))
     }
 
     #[test]

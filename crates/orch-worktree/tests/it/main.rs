@@ -11,6 +11,7 @@ mod lifecycle;
 mod merging;
 mod opening;
 mod power;
+mod remotes;
 mod shared;
 mod signing;
 mod strategies;
