@@ -77,6 +77,11 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
+    #[cfg(test)]
+    pub(crate) const fn new(task: TaskIndex, messages: mpsc::UnboundedSender<Message>) -> Self {
+        Self { task, messages }
+    }
+
     pub(crate) fn tell(&self, report: UnitReport) {
         // Where the dispatcher is gone, nobody is left to be told.
         let _ = self.messages.send(Message::Input(Input::Unit { task: self.task, report }, None));
