@@ -139,7 +139,7 @@ fn no_such_branch(target: &str, branches: &[&str]) -> WorktreeError {
     let similar: Vec<&str> = similar.into_iter().map(|(_, name)| name).take(3).collect();
     let cure = if similar.is_empty() {
         format!(
-            "to have it made, give the run a `base`, such as `HEAD`, or name one of {}",
+            "make it with `git branch -- {target}`, or give the run a `base`, such as `HEAD`, to have it made, or name one of {}",
             listed(branches)
         )
     } else {
