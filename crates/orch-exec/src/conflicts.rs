@@ -2,13 +2,15 @@
 
 use orch_model::{
     CommitId, RunId, RunState, TaskId, TaskState, ValidPlan,
+    event::Place,
     plan::{TaskIndex, spec::OnConflict},
-    ports::{CommitMessage, MergeRequest, OpenMerge, SealedMerge, Stacked, WorktreeProvider},
+    ports::{MergeRequest, OpenMerge, SealedMerge, Stacked, WorktreeError, WorktreeProvider},
 };
 
 use crate::{
-    error::EngineError, orchestrator::ParallelOrchestrator, orchestrator::Ports,
-    unit::merge_subject,
+    error::EngineError,
+    message,
+    orchestrator::{ParallelOrchestrator, Ports},
 };
 
 impl ParallelOrchestrator {
@@ -89,24 +91,25 @@ impl ParallelOrchestrator {
                 return Err(cant(format!("{why}; merge it with `git merge {branch}`")));
             }
         }
-        request(&state, &plan, index).ok_or_else(|| cant("it has no work to merge".into()))
+        let request = request(&state, &plan, index, self.ports()).await?;
+        request.ok_or_else(|| cant("it has no work to merge".into()))
     }
 }
 
 /// The merge of a task that conflicted.
-fn request(state: &RunState, plan: &ValidPlan, index: TaskIndex) -> Option<MergeRequest> {
+async fn request(
+    state: &RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+) -> Result<Option<MergeRequest>, WorktreeError> {
     let task = state.task(index);
-    let TaskState::Conflicted { attempt, commit, branch, .. } = &task.state else { return None };
-    Some(MergeRequest {
-        commit: commit.clone(),
-        branch: branch.clone(),
-        message: CommitMessage {
-            subject: merge_subject(plan.task(index)),
-            run: state.run().clone(),
-            task: task.id.clone(),
-            attempt: *attempt,
-        },
-    })
+    let (TaskState::Conflicted { attempt, commit, .. }, Some(place)) = (&task.state, &task.place)
+    else {
+        return Ok(None);
+    };
+    let (attempt, from) = ((state.run(), *attempt), (place.branch.as_str(), &place.base));
+    message::merge_request((plan, index), ports, attempt, from, commit).await.map(Some)
 }
 
 /// What became of a conflict that waited for a person.
@@ -114,8 +117,8 @@ fn request(state: &RunState, plan: &ValidPlan, index: TaskIndex) -> Option<Merge
 pub(crate) enum Waited {
     /// Its merge can be made now.
     Resolved {
-        /// The branch of its work.
-        branch: String,
+        /// Where its work was made.
+        place: Place,
     },
     /// It waits still.
     Unresolved {
@@ -135,10 +138,11 @@ pub(crate) async fn waited(
     index: TaskIndex,
     ports: &Ports,
 ) -> Result<Option<Waited>, EngineError> {
-    let Some(request) = request(state, plan, index) else { return Ok(None) };
     if plan.task(index).on_conflict != OnConflict::Manual {
         return Ok(None);
     }
+    let Some(request) = request(state, plan, index, ports).await? else { return Ok(None) };
+    let Some(place) = state.task(index).place.clone() else { return Ok(None) };
     let worktrees: &dyn WorktreeProvider = ports.worktrees()?;
     let task = &request.message.task;
     match worktrees.seal_merge(&request, false).await? {
@@ -150,11 +154,10 @@ pub(crate) async fn waited(
         }
         _ => {}
     }
-    let branch = request.branch.clone();
     let reason = format!("see `orch conflicts`, then `orch resolve {task}`");
     let stack = worktrees.stack(state.run(), &[request]).await?;
     Ok(Some(match stack.merges.first() {
-        Some(Stacked::Merged { .. } | Stacked::Contained { .. }) => Waited::Resolved { branch },
+        Some(Stacked::Merged { .. } | Stacked::Contained { .. }) => Waited::Resolved { place },
         _ => Waited::Unresolved { reason },
     }))
 }

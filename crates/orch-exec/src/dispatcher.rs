@@ -81,6 +81,11 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
+    #[cfg(test)]
+    pub(crate) const fn new(task: TaskIndex, messages: mpsc::UnboundedSender<Message>) -> Self {
+        Self { task, messages }
+    }
+
     pub(crate) fn tell(&self, report: UnitReport) {
         // Where the dispatcher is gone, nobody is left to be told.
         let _ = self.messages.send(Message::Input(Input::Unit { task: self.task, report }, None));
@@ -582,6 +587,7 @@ impl Dispatcher {
             attempt,
             grace: settings.grace.0,
             max_total_output: settings.max_total_output,
+            foundations: self.scheduler.foundations(task),
             previous: self.scheduler.state().task(task).last_failure.clone(),
             inherited: BTreeMap::new(),
             reporter: Reporter { task, messages: self.messages.clone() },

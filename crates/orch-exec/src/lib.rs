@@ -38,6 +38,7 @@ mod events;
 mod foresight;
 pub mod internal;
 mod merge_queue;
+mod message;
 mod orchestrator;
 mod reconcile;
 pub mod resources;

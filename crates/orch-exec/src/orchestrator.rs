@@ -297,7 +297,8 @@ impl ParallelOrchestrator {
         if plan.tasks().iter().all(|task| task.isolation == Isolation::None) {
             return Ok(None);
         }
-        let request = BeginRun { run: run.clone(), target };
+        let base = plan.run().base.clone();
+        let request = BeginRun { run: run.clone(), target, base };
         Ok(Some(self.ports.worktrees()?.begin(request).await?))
     }
 

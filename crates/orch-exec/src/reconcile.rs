@@ -8,11 +8,11 @@ use orch_model::{
     outcome::{Failure, StopReason},
     plan::{
         TaskIndex,
-        spec::{Isolation, OnConflict},
+        spec::{Isolation, OnConflict, Strategy},
     },
     ports::{
-        AdoptRequest, Adopted, CommitMessage, MergeOutcome, MergeRequest, Purpose, Release,
-        RunningAgent, Stacked, WorktreeError, WorktreeRequest,
+        AdoptRequest, Adopted, MergeOutcome, Purpose, RunningAgent, Stacked, WorktreeError,
+        WorktreeRequest,
     },
     run::Candidate,
     state::Merged,
@@ -21,8 +21,9 @@ use orch_model::{
 use crate::{
     conflicts::{self, Waited},
     error::EngineError,
+    message,
     orchestrator::Ports,
-    unit::{Adoption, Entry, Workplace, merge_subject, resolve::ROUNDS, shared_by},
+    unit::{Adoption, Entry, Workplace, release_of, resolve::ROUNDS, shared_by},
 };
 
 /// What was found.
@@ -70,9 +71,7 @@ pub(crate) async fn reconcile(
             let kind = EventKind::Task { task: task.clone(), change };
             record(state, ports, &mut found, kind)?;
         }
-        if matches!(state.task(index).state, TaskState::Merged { .. })
-            && let Err(error) = tidy(state, plan, index, ports).await
-        {
+        if let Err(error) = tidy(state, plan, index, ports).await {
             let kind = EventKind::Warning { task: Some(task), message: error.to_string() };
             record(state, ports, &mut found, kind)?;
         }
@@ -111,13 +110,13 @@ async fn take_up_conflict(
             let message = format!("its conflicts are not resolved yet: {reason}");
             record(state, ports, found, EventKind::Warning { task: Some(task), message })?;
         }
-        Some(Waited::Resolved { branch }) => {
+        Some(Waited::Resolved { place }) => {
             let kind = EventKind::Task { task, change: TaskChange::Resolved };
             record(state, ports, found, kind)?;
             if let TaskState::Merging { commit: Some(commit), .. } = &state.task(index).state {
                 let entry = Entry::Merge { commit: commit.clone() };
-                let place = workplace(state, plan, index, ports).await?;
-                let place = place.unwrap_or(Workplace::Branch(branch));
+                let there = workplace(state, plan, index, ports).await?;
+                let place = there.unwrap_or(Workplace::Gone(place));
                 found.adoptions.insert(index, Adoption { place, entry });
             }
         }
@@ -157,17 +156,15 @@ async fn tidy(
     ports: &Ports,
 ) -> Result<(), WorktreeError> {
     let task = plan.task(index);
-    let (Some(worktrees), Some(attempt)) = (&ports.worktrees, state.task(index).state.attempt())
-    else {
-        return Ok(());
-    };
+    let TaskState::Merged { attempt, result } = &state.task(index).state else { return Ok(()) };
+    let Some(worktrees) = &ports.worktrees else { return Ok(()) };
     if task.isolation == Isolation::None {
         return Ok(());
     }
     let shared_by = shared_by(plan, index);
     let (run, id) = (state.run().clone(), task.id.clone());
-    let release = if task.verify.is_empty() { Release::Done } else { Release::Verified };
-    worktrees.tidy(WorktreeRequest { run, task: id, attempt, shared_by }, release).await
+    let request = WorktreeRequest { run, task: id, attempt: *attempt, shared_by };
+    worktrees.tidy(request, release_of(result, task)).await
 }
 
 async fn fate(
@@ -300,16 +297,13 @@ async fn merging(
     let Some(place) = &task.place else {
         return Ok(again("the place of its work is not recorded"));
     };
-    let request = MergeRequest {
-        commit: commit.clone(),
-        branch: place.branch.clone(),
-        message: CommitMessage {
-            subject: merge_subject(plan.task(index)),
-            run: state.run().clone(),
-            task: task.id.clone(),
-            attempt: *attempt,
-        },
-    };
+    if plan.merging().strategy == Strategy::None {
+        let result = Merged::Kept { commit: commit.clone(), branch: place.branch.clone() };
+        return Ok(Fate::Becomes(TaskChange::Merged { result }));
+    }
+    let attempt = (state.run(), *attempt);
+    let from = (place.branch.as_str(), &place.base);
+    let request = message::merge_request((plan, index), ports, attempt, from, commit).await?;
     let merged = |merge_commit| {
         let commit = commit.clone();
         Fate::Becomes(TaskChange::Merged { result: Merged::Commit { commit, merge_commit } })
@@ -325,8 +319,8 @@ async fn merging(
             return Ok(Fate::Becomes(TaskChange::Conflicted { commit, branch, files, hunks }));
         }
         // What follows from it is the unit's business, which finds it in conflict again.
-        let place = workplace(state, plan, index, ports).await?;
-        Ok::<_, EngineError>(goes_on(place.unwrap_or(Workplace::Branch(branch))))
+        let there = workplace(state, plan, index, ports).await?;
+        Ok::<_, EngineError>(goes_on(there.unwrap_or_else(|| Workplace::Gone(place.clone()))))
     };
     if plan.merging().verify.is_empty() {
         return Ok(match ports.worktrees()?.merge(request.clone()).await? {

@@ -10,7 +10,7 @@ use std::{
 
 use orch_deps::{Ended, Frontier, Graph, Rank, Ranks, Waves};
 use orch_model::{
-    Event, EventKind, RunState, RunStatus, TaskChange, TaskState, Timestamp, ValidPlan,
+    CommitId, Event, EventKind, RunState, RunStatus, TaskChange, TaskState, Timestamp, ValidPlan,
     event::{Delivery, RunSettings},
     outcome::{Failure, StopReason},
     plan::{
@@ -122,6 +122,18 @@ impl Scheduler {
     #[must_use]
     pub const fn state(&self) -> &RunState {
         &self.state
+    }
+
+    /// The commits that brought in the work of the tasks that one needs.
+    #[must_use]
+    pub fn foundations(&self, task: TaskIndex) -> Vec<CommitId> {
+        let merged = |needed: TaskIndex| match &self.state.task(needed).state {
+            TaskState::Merged { result: Merged::Commit { merge_commit, .. }, .. } => {
+                Some(merge_commit.clone())
+            }
+            _ => None,
+        };
+        self.graph.needs(task).into_iter().filter_map(merged).collect()
     }
 
     /// Takes a message in and decides. Every change of the state is among the events.
@@ -575,9 +587,10 @@ impl Scheduler {
             return;
         }
         let how = match self.state.task(task).state {
-            TaskState::Merged { result: Merged::Nothing | Merged::Commit { .. }, .. } => {
-                Ended::Succeeded
-            }
+            TaskState::Merged {
+                result: Merged::Nothing | Merged::Commit { .. } | Merged::Kept { .. },
+                ..
+            } => Ended::Succeeded,
             _ => Ended::Failed,
         };
         let resolved = self.frontier.resolve(task, how);

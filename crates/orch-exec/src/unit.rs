@@ -10,7 +10,7 @@ use orch_model::{
     outcome::{AgentExit, Failure, StopReason},
     plan::{
         Task, TaskIndex, ValidPlan, Work,
-        spec::{Expects, Isolation, OnConflict},
+        spec::{Expects, Isolation, OnConflict, Strategy},
     },
     ports::{
         Acquired, AgentRequest, CommitMessage, Lease, LockHolder, LockRequest, MergeOutcome,
@@ -29,6 +29,7 @@ use crate::{
     dispatcher::Reporter,
     internal::{UnitEnd, UnitReport},
     merge_queue::{self, MergeQueue},
+    message,
     orchestrator::Ports,
 };
 
@@ -55,6 +56,8 @@ pub(crate) struct Unit {
     pub(crate) run: RunId,
     pub(crate) index: TaskIndex,
     pub(crate) attempt: Attempt,
+    /// The commits that brought in the work of the tasks that it needs.
+    pub(crate) foundations: Vec<CommitId>,
     /// How the attempt before this one failed.
     pub(crate) previous: Option<LastFailure>,
     pub(crate) grace: Duration,
@@ -107,7 +110,7 @@ pub(crate) enum Workplace {
     /// The folder of a merge in progress.
     Folder(PathBuf),
     /// Nowhere any more: of its work only the branch is left.
-    Branch(String),
+    Gone(Place),
 }
 
 impl Unit {
@@ -191,9 +194,9 @@ impl Unit {
         self.inherit().await;
         let result = self.work(&place, entry).await;
         let (end, release) = match result {
-            Ok(end @ UnitEnd::Merged(_)) => {
-                let verified = !self.task().verify.is_empty();
-                (end, if verified { Release::Verified } else { Release::Done })
+            Ok(UnitEnd::Merged(result)) => {
+                let release = release_of(&result, self.task());
+                (UnitEnd::Merged(result), release)
             }
             Ok(UnitEnd::Conflicted { commit, branch, files, hunks }) => {
                 let (of, at) = (files.clone(), hunks.clone());
@@ -216,7 +219,7 @@ impl Unit {
         };
         let released = match (place, &self.ports.worktrees) {
             (Workplace::Worktree(worktree), _) => worktree.release(release).await,
-            (Workplace::Branch(_), Some(worktrees)) if matches!(end, UnitEnd::Merged(_)) => {
+            (Workplace::Gone(_), Some(worktrees)) if matches!(end, UnitEnd::Merged(_)) => {
                 worktrees.tidy(self.worktree_request(), release).await
             }
             _ => Ok(()),
@@ -241,8 +244,16 @@ impl Unit {
         if task.isolation == Isolation::None {
             return Ok(Workplace::Repository);
         }
-        let request = self.worktree_request();
-        let worktree = self.ports.worktrees()?.acquire(request).await?;
+        let worktrees = self.ports.worktrees()?;
+        let worktree = worktrees.acquire(self.worktree_request()).await?;
+        if let Some(lacking) = worktrees.lacks(worktree.base(), &self.foundations).await? {
+            worktree.release(Release::Done).await?;
+            let message = format!(
+                "the results do not contain {}, which brought in the work of a task that this one needs; somebody moved their branch",
+                lacking.short()
+            );
+            return Err(Exit::Failed(Failure::Infrastructure { message }));
+        }
         // Whoever finds the agent without this orchestrator must know where it works.
         let place = Place {
             path: worktree.path().to_owned(),
@@ -314,7 +325,9 @@ impl Unit {
 
     async fn seal(&self, place: &Workplace) -> Result<Option<CommitId>, Exit> {
         let Workplace::Worktree(worktree) = place else { return Ok(None) };
-        let message = self.message(commit_subject(self.task()));
+        let task = self.task();
+        let subject = message::commit_subject(task);
+        let message = CommitMessage::new(subject, self.run.clone(), task.id.clone(), self.attempt);
         let Sealed { tip, .. } = worktree.seal(&message).await?;
         Ok(tip)
     }
@@ -353,19 +366,22 @@ impl Unit {
         place: &Workplace,
         commit: Option<CommitId>,
     ) -> Result<UnitEnd, Exit> {
-        let branch = match place {
-            Workplace::Worktree(worktree) => Some(worktree.branch().to_owned()),
-            Workplace::Branch(branch) => Some(branch.clone()),
+        let from = match place {
+            Workplace::Worktree(worktree) => {
+                Some((worktree.branch().to_owned(), worktree.base().clone()))
+            }
+            Workplace::Gone(place) => Some((place.branch.clone(), place.base.clone())),
             Workplace::Repository | Workplace::Folder(_) => None,
         };
-        let (Some(branch), Some(commit)) = (branch, commit) else {
+        let (Some((branch, base)), Some(commit)) = (from, commit) else {
             return Ok(UnitEnd::Merged(Merged::Nothing));
         };
-        let request = MergeRequest {
-            commit: commit.clone(),
-            branch: branch.clone(),
-            message: self.message(merge_subject(self.task())),
-        };
+        if self.plan.merging().strategy == Strategy::None {
+            return Ok(UnitEnd::Merged(Merged::Kept { commit, branch }));
+        }
+        let (task, attempt) = ((&*self.plan, self.index), (&self.run, self.attempt));
+        let request =
+            message::merge_request(task, &self.ports, attempt, (&branch, &base), &commit).await?;
         self.is_merging = true;
         let may_resolve = self.task().on_conflict == OnConflict::Resolver;
         let mut rounds = 1..=if may_resolve { resolve::ROUNDS } else { 0 };
@@ -414,20 +430,11 @@ impl Unit {
         answer.await.unwrap_or(Err(Exit::Stopped(StopReason::Interrupted)))
     }
 
-    fn message(&self, subject: String) -> CommitMessage {
-        CommitMessage {
-            subject,
-            run: self.run.clone(),
-            task: self.task().id.clone(),
-            attempt: self.attempt,
-        }
-    }
-
     fn request(&self, place: &Workplace, work: Work, purpose: Purpose) -> AgentRequest {
         let task = self.task();
         let repository = self.ports.workspace.clone();
         let directory = match place {
-            Workplace::Repository | Workplace::Branch(_) => repository.clone(),
+            Workplace::Repository | Workplace::Gone(_) => repository.clone(),
             Workplace::Worktree(worktree) => worktree.path().to_owned(),
             Workplace::Folder(path) => path.clone(),
         };
@@ -595,6 +602,16 @@ pub(crate) enum Entry {
     },
 }
 
+/// What becomes of the worktree of a task that has succeeded.
+pub(crate) fn release_of(result: &Merged, task: &Task) -> Release {
+    let verified = !task.verify.is_empty();
+    match result {
+        Merged::Kept { .. } => Release::Shelve { verified },
+        _ if verified => Release::Verified,
+        _ => Release::Done,
+    }
+}
+
 /// The epic whose tasks share the worktree of a task.
 pub(crate) fn shared_by(plan: &ValidPlan, index: TaskIndex) -> Option<EpicId> {
     let task = plan.task(index);
@@ -608,22 +625,6 @@ impl Exit {
             Self::Failed(failure) => UnitEnd::Failed(failure),
             Self::Stopped(reason) => UnitEnd::Stopped(reason),
         }
-    }
-}
-
-/// The first line of the commit that merges a task's work.
-pub(crate) fn merge_subject(task: &Task) -> String {
-    match &task.title {
-        Some(title) => format!("Merge {}: {title}", task.id),
-        None => format!("Merge {}", task.id),
-    }
-}
-
-/// The first line of the commit of what a task left uncommitted.
-fn commit_subject(task: &Task) -> String {
-    match &task.title {
-        Some(title) => format!("{}: {title}", task.id),
-        None => format!("{}: work of the task", task.id),
     }
 }
 

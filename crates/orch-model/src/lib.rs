@@ -18,6 +18,7 @@ pub mod run;
 pub mod size;
 pub mod state;
 pub mod time;
+pub mod trailers;
 pub mod transition;
 pub mod usage;
 

@@ -136,6 +136,11 @@ impl TaskReport {
                 report.merge_commit = Some(merge_commit.clone());
                 false
             }
+            TaskState::Merged { result: Merged::Kept { commit, branch }, .. } => {
+                report.commit = Some(commit.clone());
+                report.branch = Some(branch.clone());
+                false
+            }
             TaskState::Failed { failure, .. } => {
                 let tail = failure.output_tail();
                 report.output_tail = (!tail.is_empty()).then(|| tail.to_owned());

@@ -232,6 +232,13 @@ pub enum Merged {
         /// The commit that brought it into the target.
         merge_commit: CommitId,
     },
+    /// It is verified and stays on its branch: the plan says that nothing is merged.
+    Kept {
+        /// The tip of its work.
+        commit: CommitId,
+        /// The branch, without `refs/heads/`.
+        branch: String,
+    },
 }
 
 /// Why a task was never run.

@@ -228,7 +228,9 @@ impl Collection<'_> {
             } else if let Some(reason) = self.kept.reason(run.as_str(), last) {
                 Some(reason)
             } else if last == "target" {
-                let delivered = repo.refs_containing(&reference.commit, &["refs/heads"]).await?;
+                let delivered = repo
+                    .refs_containing(&reference.commit, &["refs/heads", "refs/remotes"])
+                    .await?;
                 let delivered = delivered.keys().any(|name| !name.starts_with(OURS));
                 (!delivered).then(|| {
                     let branch = name.strip_prefix(HEADS).unwrap_or(name);

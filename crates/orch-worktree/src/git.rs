@@ -2,7 +2,8 @@
 //!
 //! Every call is hardened in the same way: no input unless it is given, messages in English, none
 //! of the variables that would redirect git to another repository, and none of the programs that
-//! a repository's configuration can name (hooks, file system monitor, signing, editors). What is
+//! a repository's configuration can name (hooks, file system monitor, editors; to sign, only what the
+//! user's own configuration names, see [`signing`](crate::signing)). What is
 //! left to the configuration are the filters and merge drivers that the attributes of a file ask
 //! for: without them the content of files would be wrong (LFS).
 //!
@@ -16,12 +17,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use orch_model::ports::{WorktreeError, redirects_git};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
+    time::timeout,
 };
 
 use crate::{
@@ -110,6 +113,7 @@ impl Git {
         "advice.detachedHead=false",
         "advice.addEmbeddedRepo=false",
         "commit.gpgSign=false",
+        "i18n.commitEncoding=UTF-8",
         "submodule.recurse=false",
         "worktree.useRelativePaths=false",
     ];
@@ -153,6 +157,9 @@ impl Git {
             input: None,
             held: None,
             durable: false,
+            settings: Vec::new(),
+            environment: Vec::new(),
+            limit: None,
         }
     }
 
@@ -191,6 +198,9 @@ pub(crate) struct Call<'a> {
     input: Option<Vec<u8>>,
     held: Option<File>,
     durable: bool,
+    settings: Vec<String>,
+    environment: Vec<(OsString, OsString)>,
+    limit: Option<Duration>,
 }
 
 impl Call<'_> {
@@ -203,6 +213,24 @@ impl Call<'_> {
     /// Adds arguments.
     pub(crate) fn arguments<A: AsRef<OsStr>>(mut self, more: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(more.into_iter().map(|a| a.as_ref().to_os_string()));
+        self
+    }
+
+    /// Has it under further settings, `key=value`.
+    pub(crate) fn settings(mut self, settings: &[String]) -> Self {
+        self.settings.extend_from_slice(settings);
+        self
+    }
+
+    /// Gives it further variables.
+    pub(crate) fn environment(mut self, more: Vec<(OsString, OsString)>) -> Self {
+        self.environment.extend(more);
+        self
+    }
+
+    /// Ends it after this time. Only for what may be stopped half way.
+    pub(crate) fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
         self
     }
 
@@ -232,10 +260,19 @@ impl Call<'_> {
 
     /// Runs it; how it ends is data.
     ///
-    /// A dropped future does not end the process: git finishes what it began.
+    /// A dropped future does not end the process, unless that has a limit: git finishes what it began.
     pub(crate) async fn answer(mut self) -> Result<Answer, WorktreeError> {
         let child = self.start().await?;
-        let output = child.wait_with_output().await.map_err(|source| self.failure(source))?;
+        let ended = child.wait_with_output();
+        let output = match self.limit {
+            None => ended.await,
+            // A dropped child that has a limit is killed.
+            Some(limit) => timeout(limit, ended).await.unwrap_or_else(|_| {
+                let message = format!("not done after {} s", limit.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, message))
+            }),
+        };
+        let output = output.map_err(|source| self.failure(source))?;
         Ok(self.ended(output))
     }
 
@@ -328,11 +365,12 @@ impl Call<'_> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_EDITOR", "true")
-            .envs(self.git.environment.iter().map(|(k, v)| (k, v)));
+            .envs(self.git.environment.iter().chain(&self.environment).map(|(k, v)| (k, v)));
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
         }
-        for setting in Git::HARDENING {
+        let settings = self.settings.iter().map(String::as_str);
+        for setting in Git::HARDENING.iter().copied().chain(settings) {
             command.args(["-c", setting]);
         }
         if self.durable {
@@ -349,7 +387,7 @@ impl Call<'_> {
             .current_dir(&self.git.folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(false);
+            .kill_on_drop(self.limit.is_some());
         command
     }
 }

@@ -80,7 +80,7 @@ impl Repo {
         let kept = self.refs(&[names::all_kept(&query.run, &query.task)]).await?;
         for reference in kept.into_values().filter(|reference| reference.tree == tree) {
             let name = format!("{}^1", reference.commit);
-            if self.commit(&name).await?.as_ref() == Some(parent) {
+            if self.commit_at(&name).await?.as_ref() == Some(parent) {
                 return Ok(Some(reference.commit));
             }
         }

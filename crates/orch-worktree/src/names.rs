@@ -65,6 +65,11 @@ pub(crate) fn all_preserved(run: &RunId, task: &TaskId) -> String {
     format!("{PRESERVED}{run}/{task}")
 }
 
+/// Where the work of a task is kept whose commits are not part of the results as they are.
+pub(crate) fn merged(run: &RunId, task: &TaskId) -> String {
+    format!("{}/merged", all_preserved(run, task))
+}
+
 /// Where the work of an attempt is kept; `.2`, `.3` and so on are added where that name is taken.
 pub(crate) fn preserved(run: &RunId, task: &TaskId, attempt: Attempt) -> String {
     format!("{}/{attempt}", all_preserved(run, task))
@@ -135,12 +140,8 @@ pub(crate) fn attempt_of(reason: &str) -> Option<Attempt> {
 
 /// The message of a commit that keeps what an attempt left.
 pub(crate) fn left_by(run: &RunId, task: &TaskId, attempt: Attempt) -> CommitMessage {
-    CommitMessage {
-        subject: format!("orch: left by attempt {attempt} of {task}"),
-        run: run.clone(),
-        task: task.clone(),
-        attempt,
-    }
+    let subject = format!("orch: left by attempt {attempt} of {task}");
+    CommitMessage::new(subject, run.clone(), task.clone(), attempt)
 }
 
 #[cfg(test)]

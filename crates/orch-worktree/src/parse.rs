@@ -13,6 +13,13 @@ pub(crate) fn version(text: &str) -> Option<Version> {
     Some(Version(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// Name and address of `Name <address> 1690000000 +0200`, as `git var GIT_AUTHOR_IDENT` prints it.
+pub(crate) fn identity(text: &str) -> Option<(&str, &str)> {
+    let (name, rest) = text.split_once(" <")?;
+    let (email, _) = rest.rsplit_once('>')?;
+    Some((name, email))
+}
+
 /// What `git status --porcelain=v2 --branch -z --untracked-files=all` says of a worktree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Status {

@@ -196,6 +196,22 @@ impl WorktreeProvider for GitWorktrees {
         self.repo.newest_kept(run, task).await
     }
 
+    async fn lacks(
+        &self,
+        tip: &CommitId,
+        commits: &[CommitId],
+    ) -> Result<Option<CommitId>, WorktreeError> {
+        self.repo.lacks(tip, commits).await
+    }
+
+    async fn subjects(
+        &self,
+        base: &CommitId,
+        tip: &CommitId,
+    ) -> Result<Vec<String>, WorktreeError> {
+        self.repo.subjects(base, tip).await
+    }
+
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError> {
         let repo = Arc::clone(&self.repo);
         to_the_end(async move { repo.merge(request).await }).await

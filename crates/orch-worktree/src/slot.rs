@@ -17,6 +17,7 @@ use crate::{
     parse::{Status, listed},
     preserve::{Owner, Site, refuse_nested, status_of},
     repo::{Repo, Run},
+    signing::Signing,
 };
 
 /// A worktree on the branch of a task.
@@ -70,6 +71,7 @@ impl Worktree for Slot {
                 (Release::Retry, false) => self.retry().await,
                 (Release::Retry, true) => self.retry_shared().await,
                 (Release::Keep, true) => self.keep_shared().await,
+                (Release::Shelve { verified }, _) => self.shelve(verified).await,
                 // Folder and branch stay, and so does the lock that keeps `prune` away.
                 _ => Ok(()),
             }
@@ -119,8 +121,11 @@ impl Slot {
         self.repo.past_locks(add).await?.success()?;
         let text = message.to_string();
         let commit = || {
-            let quiet = ["commit", "--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=verbatim"];
-            git.call(quiet).arguments(["-m", &text])
+            let signing = self.repo.signing.as_ref();
+            let sign = if signing.is_some() { "--gpg-sign" } else { "--no-gpg-sign" };
+            let quiet =
+                ["commit", "--quiet", "--no-verify", "--cleanup=verbatim", sign, "-m", &text];
+            git.call(quiet).settings(signing.map_or(&[], Signing::settings))
         };
         let answer = self.repo.past_locks(commit).await?;
         if answer.code == Some(0) {
@@ -189,47 +194,70 @@ impl Slot {
     /// Removes the worktree of merged work. `by_products`: what is not committed came after the
     /// work was sealed, and goes with it.
     async fn done(&self, by_products: bool) -> Result<(), WorktreeError> {
-        let (repo, path) = (&self.repo, &self.site.path);
-        let mut head = None;
-        if path.is_dir() {
-            let status = status_of(&self.git()).await?;
-            if status.is_dirty() && !by_products {
-                let reason = format!("not committed: {}", status.summary());
-                return Err(would_lose(path, reason));
-            }
-            if let Some(what) = in_progress(&self.admin) {
-                return Err(would_lose(path, format!("{what} was begun and not finished")));
-            }
-            repo.refuse_private_modules(path, &self.admin).await?;
-            head = status.head;
-        }
+        let head = self.look_back(by_products).await?;
         let tip = self.prove_merged(head.as_ref()).await?;
-        if self.shared {
-            if by_products {
-                let git = self.git();
-                git.run(["reset", "--hard", "--quiet"]).await?;
-                git.run(["clean", "-d", "--force", "--quiet"]).await?;
-            }
-            if let Some(head) = head {
-                self.git().run(["update-ref", "--no-deref", "HEAD", head.as_str()]).await?;
-            }
-        } else {
-            repo.remove(&self.site).await?;
-        }
+        self.leave(head.as_ref(), by_products).await?;
         match tip {
-            Some(tip) => repo.delete_branch(&self.branch, &tip).await,
+            Some(tip) => self.repo.delete_branch(&self.branch, &tip).await,
             None => Ok(()),
         }
     }
 
-    /// Proves that HEAD and the branch are part of the results or of the target, and returns
-    /// where the branch stands.
+    /// Removes the worktree of work that stays on its branch.
+    async fn shelve(&self, by_products: bool) -> Result<(), WorktreeError> {
+        let head = self.look_back(by_products).await?;
+        if let Some(head) = &head
+            && self.repo.refs_containing(head, &[names::head(&self.branch)]).await?.is_empty()
+        {
+            let (path, short) = (&self.site.path, head.short());
+            return Err(would_lose(path, format!("commit {short} is not on its branch")));
+        }
+        self.leave(head.as_ref(), by_products).await
+    }
+
+    /// Where HEAD is, if nothing in the folder keeps it from being removed.
+    async fn look_back(&self, by_products: bool) -> Result<Option<CommitId>, WorktreeError> {
+        let path = &self.site.path;
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        let status = status_of(&self.git()).await?;
+        if status.is_dirty() && !by_products {
+            let reason = format!("not committed: {}", status.summary());
+            return Err(would_lose(path, reason));
+        }
+        if let Some(what) = in_progress(&self.admin) {
+            return Err(would_lose(path, format!("{what} was begun and not finished")));
+        }
+        self.repo.refuse_private_modules(path, &self.admin).await?;
+        Ok(status.head)
+    }
+
+    /// Removes the folder, or leaves that of an epic to its next task.
+    async fn leave(&self, head: Option<&CommitId>, by_products: bool) -> Result<(), WorktreeError> {
+        if !self.shared {
+            return self.repo.remove(&self.site).await;
+        }
+        if by_products {
+            let git = self.git();
+            git.run(["reset", "--hard", "--quiet"]).await?;
+            git.run(["clean", "-d", "--force", "--quiet"]).await?;
+        }
+        if let Some(head) = head {
+            self.git().run(["update-ref", "--no-deref", "HEAD", head.as_str()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Proves that HEAD and the branch are part of the results or of the target, or are kept as what
+    /// became part of them, and returns where the branch stands.
     async fn prove_merged(
         &self,
         head: Option<&CommitId>,
     ) -> Result<Option<CommitId>, WorktreeError> {
         let branch = names::head(&self.branch);
-        let places = [self.run.results_ref(), self.run.target_ref(), branch.clone()];
+        let merged = names::merged(&self.run.id, &self.task);
+        let places = [self.run.results_ref(), self.run.target_ref(), merged, branch.clone()];
         let mut proven: Option<CommitId> = None;
         if let Some(head) = head {
             let mut found = self.repo.refs_containing(head, &places).await?;
@@ -244,7 +272,7 @@ impl Slot {
         }
         let tip = self.repo.refs(&[&branch]).await?.remove(&branch).map(|r| r.commit);
         if let Some(tip) = tip.as_ref().filter(|tip| proven.as_ref() != Some(tip))
-            && self.repo.refs_containing(tip, &places[..2]).await?.is_empty()
+            && self.repo.refs_containing(tip, &places[..3]).await?.is_empty()
         {
             return Err(self.unmerged(tip));
         }

@@ -169,7 +169,7 @@ impl Repo {
         tip: &CommitId,
     ) -> Result<Vec<String>, WorktreeError> {
         let range = format!("{}..{tip}", request.base.commit);
-        let grown = self.history(&[&range]).await?;
+        let grown = self.grown(&[&range]).await?;
         let merges: HashSet<&str> =
             request.merged.iter().map(|(_, _, merge)| merge.as_str()).collect();
         let takes_in = format!(
@@ -204,7 +204,7 @@ impl Repo {
             let not = format!("^{}", request.base.commit);
             let works = request.merged.iter().map(|(_, work, _)| work.as_str());
             let arguments: Vec<&str> = works.chain([&*not]).collect();
-            let originals = self.history(&arguments).await?;
+            let originals = self.grown(&arguments).await?;
             let originals: HashSet<&str> =
                 originals.values().map(|commit| commit.made.as_str()).collect();
             foreign.retain(|(_, commit)| !originals.contains(commit.made.as_str()));
@@ -214,7 +214,7 @@ impl Repo {
     }
 
     /// Commits by their ids; those of `revisions` that can't be read are passed over.
-    async fn history(&self, revisions: &[&str]) -> Result<HashMap<String, Grown>, WorktreeError> {
+    async fn grown(&self, revisions: &[&str]) -> Result<HashMap<String, Grown>, WorktreeError> {
         let fixed = [
             "rev-list",
             "--ignore-missing",

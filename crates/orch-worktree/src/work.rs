@@ -107,7 +107,7 @@ impl Repo {
             }
         }
         let Some(tip) = query.merge_commit.clone() else { return Ok(None) };
-        let base = self.commit(&format!("{tip}^1")).await?;
+        let base = self.commit_at(&format!("{tip}^1")).await?;
         Ok(base.map(|base| Work { base, tip, source: WorkSource::Merge }))
     }
 
@@ -203,7 +203,7 @@ impl Repo {
     }
 
     /// The commit that a name means; `None` where there is none, or where it can't be read.
-    pub(crate) async fn commit(&self, name: &str) -> Result<Option<CommitId>, WorktreeError> {
+    pub(crate) async fn commit_at(&self, name: &str) -> Result<Option<CommitId>, WorktreeError> {
         let name = format!("{name}^{{commit}}");
         let arguments = ["rev-parse", "--verify", "-q", "--end-of-options", &name];
         let answer = self.git.call(arguments).answer().await?;

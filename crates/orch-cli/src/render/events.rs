@@ -135,6 +135,9 @@ impl Lines {
             TaskChange::Merged { result: Merged::Commit { merge_commit, .. } } => {
                 format!("{GOOD}merged{GOOD:#} {}", merge_commit.short())
             }
+            TaskChange::Merged { result: Merged::Kept { branch, .. } } => {
+                format!("{GOOD}done{GOOD:#}, on branch {}", one_line(branch))
+            }
             TaskChange::Merged { .. } => format!("{GOOD}done{GOOD:#}, nothing to merge"),
             TaskChange::Conflicted { files, hunks, .. } => {
                 let files = one_line(&files.join(", "));

@@ -258,6 +258,9 @@ fn result(task: &TaskRun) -> String {
         TaskState::Merged { result: Merged::Commit { merge_commit, .. }, .. } => {
             format!("{GOOD}merged{GOOD:#} {}", merge_commit.short())
         }
+        TaskState::Merged { result: Merged::Kept { branch, .. }, .. } => {
+            format!("{GOOD}done{GOOD:#}, on branch {}", one_line(branch))
+        }
         TaskState::Merged { .. } => format!("{GOOD}merged{GOOD:#}, nothing to merge"),
         TaskState::Failed { failure, .. } => {
             format!("{BAD}failed{BAD:#}: {}", one_line(&failure.to_string()))

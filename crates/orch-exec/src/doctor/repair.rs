@@ -6,6 +6,7 @@ use orch_model::{
     TaskState, ValidPlan,
     plan::spec::Isolation,
     ports::{Release, StateStore, WorktreeProvider, WorktreeRequest},
+    state::Merged,
 };
 
 use super::{Finding, Remedy, Repair, World};
@@ -67,8 +68,13 @@ impl World {
                 let plan = ValidPlan::new((*state.header.plan).clone())
                     .map_err(|problems| EngineError::Internal(problems.to_string()))?;
                 let Some(index) = plan.index_of(task) else { return Ok(()) };
-                let TaskState::Merged { attempt, .. } = state.task(index).state else {
+                let TaskState::Merged { attempt, result } = &state.task(index).state else {
                     return Ok(());
+                };
+                // Nothing uncommitted goes with it, whatever made it.
+                let release = match result {
+                    Merged::Kept { .. } => Release::Shelve { verified: false },
+                    _ => Release::Done,
                 };
                 let spec = plan.task(index);
                 let shared_by = spec
@@ -76,9 +82,8 @@ impl World {
                     .filter(|_| spec.isolation == Isolation::Epic)
                     .map(|epic| plan.epics()[epic.get()].id.clone());
                 let (run, task) = (run.clone(), task.clone());
-                let request = WorktreeRequest { run, task, attempt, shared_by };
-                // Nothing uncommitted goes with it, whatever made it.
-                git.tidy(request, Release::Done).await?;
+                let request = WorktreeRequest { run, task, attempt: *attempt, shared_by };
+                git.tidy(request, release).await?;
             }
         }
         Ok(())

@@ -76,7 +76,7 @@ fn check_unrecorded(recorded: &[RunId], found: &Inspection, findings: &mut Vec<F
 struct Work<'a> {
     run: &'a RunId,
     task: &'a TaskRun,
-    commits: [CommitId; 2],
+    commits: Vec<CommitId>,
 }
 
 /// The merged tasks of all runs whose results have not been handed over, and of the newest one.
@@ -91,12 +91,15 @@ fn works(runs: &Runs) -> Vec<Work<'_>> {
     let mut works = Vec::new();
     for known in runs.values().filter(is_ours) {
         for task in &known.state.tasks {
-            if let TaskState::Merged { result: Merged::Commit { commit, merge_commit }, .. } =
-                &task.state
-            {
-                let commits = [commit.clone(), merge_commit.clone()];
-                works.push(Work { run: known.state.run(), task, commits });
-            }
+            let TaskState::Merged { result, .. } = &task.state else { continue };
+            let commits = match result {
+                Merged::Commit { commit, merge_commit } => {
+                    vec![commit.clone(), merge_commit.clone()]
+                }
+                Merged::Kept { commit, .. } => vec![commit.clone()],
+                _ => continue,
+            };
+            works.push(Work { run: known.state.run(), task, commits });
         }
     }
     works
@@ -271,6 +274,10 @@ fn check_branches(runs: &Runs, found: &Inspection, findings: &mut Vec<Finding>) 
         match task {
             None => findings
                 .push(finding("no task of the run has this branch").cure("orch gc --dry-run")),
+            // It stays there until somebody takes it.
+            Some(TaskRun {
+                state: TaskState::Merged { result: Merged::Kept { .. }, .. }, ..
+            }) => {}
             Some(task) if matches!(task.state, TaskState::Merged { .. }) => {
                 // A worktree that is still there is named by itself, and goes with its branch.
                 let place = task.place.as_ref().map(|place| place.path.as_path());

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Pool;
 use super::spec::{
     AgentStdin, CommandLine, Expects, Isolation, OnConflict, OnFailure, PlanSpec, Schedule,
+    Strategy,
 };
+use super::{MessageTemplate, Pool};
 use crate::{
     id::{AgentName, EpicId, LockName, TaskId},
     size::ByteSize,
@@ -126,6 +127,8 @@ impl ValidPlan {
 pub struct RunOptions {
     /// The branch that results are merged into; `None`: the branch checked out.
     pub target: Option<String>,
+    /// What the target is made from where it doesn't exist; `None`: it has to exist.
+    pub base: Option<String>,
     /// How many tasks run at the same time, at most.
     pub max_concurrency: Option<u32>,
     /// When a task may start.
@@ -147,6 +150,10 @@ pub struct RunOptions {
 /// How the work of tasks is brought together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merging {
+    /// What a task's work becomes in the history of the target.
+    pub strategy: Strategy,
+    /// The message of the commits that bring it in; `None`: one that names the task.
+    pub message: Option<MessageTemplate>,
     /// Commands that must succeed on the merged result before the target moves.
     pub verify: Vec<CommandLine>,
     /// How long one of them may take.

@@ -13,7 +13,9 @@ use crate::{
     conflict::Hunk,
     event::{Delivery, Place, RunBase},
     id::{CommitId, EpicId, RunId, TaskId},
+    plan::spec::Strategy,
     state::Attempt,
+    trailers,
 };
 
 /// Gives tasks isolated places to work and brings their results together.
@@ -68,7 +70,33 @@ pub trait WorktreeProvider: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Merges a commit into the results.
+    /// Whether these commits are part of a commit's history: what a task needs is in what it begins
+    /// with. The first that is not.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn lacks(
+        &self,
+        _tip: &CommitId,
+        _commits: &[CommitId],
+    ) -> Result<Option<CommitId>, WorktreeError> {
+        Ok(None)
+    }
+
+    /// The first lines of the commits that were made between a base and a tip, the oldest first;
+    /// merges aside.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn subjects(
+        &self,
+        _base: &CommitId,
+        _tip: &CommitId,
+    ) -> Result<Vec<String>, WorktreeError> {
+        Ok(Vec::new())
+    }
+
+    /// Brings a commit into the results, under the strategy of the request.
     ///
     /// # Errors
     /// Where git failed; a conflict is an outcome.
@@ -260,6 +288,11 @@ pub enum Release {
     Retry,
     /// A person will look at it: folder and branch stay.
     Keep,
+    /// The work is done and is not to be merged: the folder is removed, the branch stays.
+    Shelve {
+        /// Whether commands ran in it that verified the sealed work, as for `Verified`.
+        verified: bool,
+    },
 }
 
 /// What a run begins with.
@@ -267,8 +300,11 @@ pub enum Release {
 pub struct BeginRun {
     /// The run.
     pub run: RunId,
-    /// The target branch; `None`: the branch that is checked out.
+    /// The target: a branch, or that of a remote such as `origin/main`, which is fetched first;
+    /// `None`: the branch that is checked out.
     pub target: Option<String>,
+    /// What the target is made from where it doesn't exist; `None`: it has to exist.
+    pub base: Option<String>,
 }
 
 /// What a worktree is made for.
@@ -293,6 +329,8 @@ pub struct MergeRequest {
     pub branch: String,
     /// The message of the merge commit; it names run, task and attempt.
     pub message: CommitMessage,
+    /// What it becomes in the history of the results.
+    pub strategy: Strategy,
 }
 
 /// What merging some commits into the results, one after another, would give.
@@ -310,7 +348,8 @@ pub struct Stack {
 pub enum Stacked {
     /// This merge commit.
     Merged {
-        /// Its parents are the merge before it, or the results, and the commit.
+        /// Its first parent is the merge before it, or the results; the second, where the strategy is
+        /// to merge, the commit.
         merge_commit: CommitId,
     },
     /// Nothing: it is part of the results already, by this merge commit.
@@ -332,6 +371,8 @@ pub enum Stacked {
 pub struct CommitMessage {
     /// The first line.
     pub subject: String,
+    /// What follows after an empty line; may be empty, and may end in trailers of its own.
+    pub body: String,
     /// The run.
     pub run: RunId,
     /// The task.
@@ -340,14 +381,31 @@ pub struct CommitMessage {
     pub attempt: Attempt,
 }
 
-/// Subject, blank line, trailers.
+impl CommitMessage {
+    /// A message of one line.
+    #[must_use]
+    pub fn new(subject: impl Into<String>, run: RunId, task: TaskId, attempt: Attempt) -> Self {
+        Self { subject: subject.into(), body: String::new(), run, task, attempt }
+    }
+
+    /// What names run, task and attempt at its end.
+    #[must_use]
+    pub fn trailers(&self) -> [(&'static str, String); 3] {
+        [
+            ("Orch-Run", self.run.to_string()),
+            ("Orch-Task", self.task.to_string()),
+            ("Orch-Attempt", self.attempt.to_string()),
+        ]
+    }
+}
+
+/// Subject, blank line, body, trailers; see [`trailers::append`].
 impl fmt::Display for CommitMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subject = self.subject.split_whitespace().collect::<Vec<_>>().join(" ");
-        writeln!(f, "{subject}\n")?;
-        writeln!(f, "Orch-Run: {}", self.run)?;
-        writeln!(f, "Orch-Task: {}", self.task)?;
-        writeln!(f, "Orch-Attempt: {}", self.attempt)
+        let trailers = self.trailers();
+        let trailers = trailers.each_ref().map(|(key, value)| (*key, value.as_str()));
+        f.write_str(&trailers::append(&format!("{subject}\n\n{}", self.body), &trailers))
     }
 }
 

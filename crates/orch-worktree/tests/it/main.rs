@@ -11,8 +11,11 @@ mod lifecycle;
 mod merging;
 mod opening;
 mod power;
+mod remotes;
 mod resolving;
 mod shared;
+mod signing;
+mod strategies;
 mod support;
 mod undoing;
 

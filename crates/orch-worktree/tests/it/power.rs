@@ -22,7 +22,7 @@ async fn a_run_whose_notes_were_emptied_goes_on() {
 
     let provider = fixture.open().await;
     // The journal knows the target.
-    let request = BeginRun { run: run_id(), target: Some("main".into()) };
+    let request = BeginRun { run: run_id(), target: Some("main".into()), base: None };
     let again = provider.begin(request).await.unwrap();
     assert_eq!((again.target.as_str(), again.commit.as_str()), ("main", base.trim()));
     assert!(!notes.join("target.lock").exists());

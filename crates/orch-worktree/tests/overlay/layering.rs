@@ -210,7 +210,7 @@ async fn a_base_goes_on_with_runs_and_never_under_a_tree() {
     finish(&provider).await;
     let begin = async |provider: &GitWorktrees, run: &str| {
         let run = RunId::new(run).unwrap();
-        provider.begin(BeginRun { run: run.clone(), target: None }).await.unwrap();
+        provider.begin(BeginRun { run: run.clone(), target: None, base: None }).await.unwrap();
         let mut request = request("a", 1);
         request.run = run;
         provider.acquire(request).await.unwrap()
