@@ -92,6 +92,7 @@ keys! {
     WorktreeSetup "worktree_setup" "a command that makes a worktree ready, such as npm ci",
     WorktreeSetupFiles "worktree_setup_files" "files that it depends on: while they are the same it runs once a worktree",
     WorktreeSubmodules "worktree_submodules" "whether submodules are checked out in worktrees: yes or no",
+    TrustedFilters "trusted_filters" "filters of your git configuration that orch's git may run, such as lfs",
     WorktreeFreeDisk "worktree_free_disk" "no idle worktree is kept while less of the disk is free",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
@@ -102,7 +103,7 @@ impl Key {
     const fn separator(self) -> Option<&'static str> {
         match self {
             Self::Redact => Some("\n"),
-            Self::PassEnv | Self::Pressure => Some(", "),
+            Self::PassEnv | Self::Pressure | Self::TrustedFilters => Some(", "),
             _ => None,
         }
     }
@@ -214,6 +215,7 @@ impl Config {
         trees.include = include.iter().filter_map(|name| name.parse().ok()).collect();
         trees.setup = Some(self.get(Key::WorktreeSetup).value.clone()).filter(|s| !s.is_empty());
         trees.setup_key = listed(Key::WorktreeSetupFiles);
+        trees.trusted_filters = listed(Key::TrustedFilters);
         trees.submodules = self.get(Key::WorktreeSubmodules).value == "yes";
         trees.pool.keep_ignored = self.get(Key::WorktreePoolIgnored).value == "keep";
         trees
@@ -281,6 +283,7 @@ fn built_in(key: Key) -> String {
         Key::Silence => "10m".into(),
         Key::PassEnv | Key::Redact | Key::WorktreeRoot | Key::LockDir => String::new(),
         Key::WorktreeInclude | Key::WorktreeSetup | Key::WorktreeSetupFiles => String::new(),
+        Key::TrustedFilters => String::new(),
         Key::WorktreeSubmodules => if trees.submodules { "yes" } else { "no" }.into(),
         Key::WorktreeKind => trees.kind.to_string(),
         Key::WorktreePoolSize => trees.pool.size.to_string(),
@@ -322,7 +325,7 @@ fn check(key: Key, value: &str) -> Result<(), String> {
             .split([',', ' '])
             .filter(|name| !name.is_empty())
             .try_for_each(|name| name.parse::<Include>().map(|_| ())),
-        Key::WorktreeSetup | Key::WorktreeSetupFiles => Ok(()),
+        Key::WorktreeSetup | Key::WorktreeSetupFiles | Key::TrustedFilters => Ok(()),
         Key::PassEnv | Key::WorktreeRoot | Key::LockDir => Ok(()),
     }
 }

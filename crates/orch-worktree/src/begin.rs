@@ -31,6 +31,7 @@ impl Repo {
             Some(name) => name.strip_prefix(HEADS).unwrap_or(&name).to_owned(),
             None => self.checked_out().await?,
         };
+        self.refuse_odd_name(&target).await?;
         // Where a power cut took the name of the target only, the base stays what it was.
         let base_ref = names::run_ref(&id, "base");
         let begun = self.refs(&[&base_ref]).await?.remove(&base_ref);
@@ -57,6 +58,15 @@ impl Repo {
         }
         let name = String::from_utf8_lossy(&answer.success()?).trim_end().to_owned();
         Ok(name.strip_prefix(HEADS).unwrap_or(&name).to_owned())
+    }
+
+    /// Takes no name that git would not give a branch: `-x`, `a..b`, `@{-1}`.
+    async fn refuse_odd_name(&self, target: &str) -> Result<(), WorktreeError> {
+        let answer = self.git.call(["check-ref-format", "--branch", target]).answer().await?;
+        let same = answer.code == Some(0) && answer.stdout.trim_ascii_end() == target.as_bytes();
+        same.then_some(()).ok_or_else(|| {
+            target_error(format!("`{target}` can't be the name of a branch; name another target"))
+        })
     }
 
     async fn tip_of_target(&self, target: &str) -> Result<CommitId, WorktreeError> {

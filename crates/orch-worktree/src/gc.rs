@@ -50,6 +50,9 @@ impl Repo {
             self.pool.keep_limits().await?;
             self.overlay.keep_limits().await?;
             self.trash.settle().await;
+            if let Some(view) = self.git.view().filter(|_| request.live.is_empty()) {
+                view.forget_others();
+            }
             let _ = fs::remove_dir(&self.root);
         }
         Ok(collection.items)
@@ -132,6 +135,9 @@ impl Collection<'_> {
         };
         let all = self.repo.checkouts.all(&self.repo.git).await?;
         let branch = all.into_iter().find(|c| c.admin == *admin).and_then(|c| c.branch);
+        if let Some(change) = self.repo.misled(&site.path, admin).into_iter().next() {
+            return Ok((Some(change), branch));
+        }
         let mut heads: Vec<CommitId> = Vec::new();
         if site.path.is_dir() && admin.join("index").exists() {
             if let Some(what) = in_progress(admin) {

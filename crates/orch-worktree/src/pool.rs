@@ -141,6 +141,10 @@ impl Pool {
             if (clean && slot::clean(&folder).is_none()) || self.cleaning().contains(&folder) {
                 continue;
             }
+            if folder.is_symlink() {
+                // What it leads to is nobody's to clean.
+                continue;
+            }
             let Some(slot) = self.take(&folder)? else { continue };
             match self.checkouts.lent_from(&folder) {
                 Some((admin, None)) if folder.is_dir() => {
@@ -309,8 +313,12 @@ impl Pool {
         admin: &Path,
     ) -> Result<bool, WorktreeError> {
         let Some(folder) = self.checkouts.folder_of(admin) else { return Ok(false) };
-        if !folder.starts_with(&self.folder) {
+        if folder.parent() != Some(&*self.folder) {
             return Ok(false);
+        }
+        if folder.is_symlink() {
+            let change = format!("{}: it is a symbolic link now", folder.display());
+            return Err(WorktreeError::Tampered { changes: vec![change] });
         }
         let doing = || format!("taking back {}", path.display());
         let Some(slot) = self.take(&folder)? else {

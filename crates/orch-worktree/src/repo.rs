@@ -21,6 +21,8 @@ use crate::{
     parse::{self, Reference, Version},
     pool::Pool,
     trash::Trash,
+    trust::{Look, Trust},
+    view::{View, settings},
 };
 
 /// The oldest git that has `merge-tree --write-tree`.
@@ -47,6 +49,8 @@ pub(crate) struct Repo {
     pub(crate) checkouts: Arc<Checkouts>,
     /// What is being deleted.
     pub(crate) trash: Arc<Trash>,
+    /// Finds out whether somebody changed what makes git run programs.
+    pub(crate) trust: Trust,
     /// How worktrees are to be made, and how they are.
     pub(crate) trees: TreeConfig,
     pub(crate) choice: OnceLock<TreeChoice>,
@@ -71,6 +75,8 @@ pub(crate) struct Run {
     pub(crate) base: CommitId,
     /// What was found out about the target's tip.
     pub(crate) seen: Mutex<Seen>,
+    /// What the repository's settings were when this process began to work on the run.
+    pub(crate) settings: OnceLock<Arc<Look>>,
 }
 
 /// What was found out about the target's tip, so that it need not be found out again.
@@ -85,7 +91,7 @@ pub(crate) struct Seen {
 impl Run {
     pub(crate) fn new(id: RunId, target: String, base: CommitId) -> Self {
         let seen = Seen { contained: Some(base.clone()), refused: None };
-        Self { id, target, base, seen: Mutex::new(seen) }
+        Self { id, target, base, seen: Mutex::new(seen), settings: OnceLock::new() }
     }
 
     /// The target by its whole name.
@@ -127,7 +133,14 @@ impl Repo {
         }
         let (top, top_admin, common) = locate(&git, &folder).await?;
         let git = with_identity(git.on_repository(&common)).await?;
-        let main = main_checkout(&git, &top, &top_admin, &common).await?;
+        let settings = settings::read(&git, &top_admin).await?;
+        let settings = settings.map_err(|complaint| {
+            target_error(format!("git can't read its settings in {}: {complaint}", top.display()))
+        })?;
+        let view = View::new(&common, &settings, &config.trees.trusted_filters)
+            .map_err(io_error(format!("writing the engine's settings in {}", common.display())))?;
+        let git = git.with_view(Arc::new(view));
+        let main = main_checkout(&git.plain(), &top, &top_admin, &common).await?;
         let root = match config.root {
             Some(root) => top.join(root),
             None => beside(&top),
@@ -148,6 +161,7 @@ impl Repo {
         );
         let pool = Pool::new(&root, git.clone(), parts.0, parts.1, parts.2, limits);
         Ok(Self {
+            trust: Trust::new(common, top_admin.clone()),
             git,
             lock,
             checkouts,

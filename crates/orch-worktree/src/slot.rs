@@ -5,18 +5,20 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use orch_model::{
     CommitId, TaskId,
-    ports::{CommitMessage, Release, Sealed, Worktree, WorktreeError},
+    ports::{CommitMessage, Findings, Release, Sealed, Worktree, WorktreeError},
     state::Attempt,
 };
 
 use crate::{
     checkouts::in_progress,
-    error::{to_the_end, would_lose},
+    error::{io_error, to_the_end, would_lose},
     git::Git,
     names,
     parse::{Status, listed},
     preserve::{Owner, Site, refuse_nested, status_of},
     repo::{Repo, Run},
+    trust::Settings,
+    view::View,
 };
 
 /// A worktree on the branch of a task.
@@ -31,6 +33,8 @@ pub(crate) struct Slot {
     pub(crate) branch: String,
     pub(crate) base: CommitId,
     pub(crate) shared: bool,
+    /// What the repository's settings were when the attempt began, where that is known.
+    pub(crate) settings: Option<Settings>,
 }
 
 #[async_trait]
@@ -45,6 +49,15 @@ impl Worktree for Slot {
 
     fn base(&self) -> &CommitId {
         &self.base
+    }
+
+    fn settings(&self) -> Option<&str> {
+        self.settings.as_ref().map(|settings| &*settings.name)
+    }
+
+    async fn examine(&self) -> Result<Findings, WorktreeError> {
+        let slot = self.clone();
+        to_the_end(async move { slot.look_over().await }).await
     }
 
     async fn seal(&self, message: &CommitMessage) -> Result<Sealed, WorktreeError> {
@@ -64,6 +77,7 @@ impl Worktree for Slot {
         to_the_end(async move {
             let _place = self.repo.places.hold(&self.site.path).await;
             self.repo.revive(&self.site.path).await?;
+            self.refuse_misled()?;
             match (release, self.shared) {
                 (Release::Done, _) => self.done(false).await,
                 (Release::Verified, _) => self.done(true).await,
@@ -83,11 +97,42 @@ impl Slot {
         self.repo.git.on_worktree(&self.admin, &self.site.path)
     }
 
+    async fn look_over(&self) -> Result<Findings, WorktreeError> {
+        let repo = &self.repo;
+        let view = repo.git.view().map(View::examine).transpose();
+        let view = view.map_err(io_error("looking at the engine's settings for git"))?;
+        let now = repo.trust.look(&repo.git).await?;
+        let mut tampering = repo.misled(&self.site.path, &self.admin);
+        tampering.extend(view.flatten());
+        tampering.extend(repo.own_settings(&self.admin).await?);
+        let begun = self.settings.as_ref();
+        let prints = begun.and_then(|s| s.print.as_ref()).into_iter();
+        for print in prints.chain(self.run.settings.get().map(|look| &look.print)) {
+            let changes = print.changes(&now.print);
+            tampering
+                .extend(changes.into_iter().filter(|c| !tampering.contains(c)).collect::<Vec<_>>());
+        }
+        if let Some(Settings { name, print: None }) = begun
+            && now.name(&repo.git).await? != name
+        {
+            let what = format!("settings or hooks of {}", repo.checkouts.common().display());
+            tampering.push(format!("{what}: what they were is not known any more"));
+        }
+        Ok(Findings { tampering, notices: Vec::new() })
+    }
+
+    /// Does nothing in a folder that leads elsewhere.
+    fn refuse_misled(&self) -> Result<(), WorktreeError> {
+        let changes = self.repo.misled(&self.site.path, &self.admin);
+        if changes.is_empty() { Ok(()) } else { Err(WorktreeError::Tampered { changes }) }
+    }
+
     fn owner(&self) -> Owner<'_> {
         Owner { run: &self.run, task: &self.task, attempt: self.attempt }
     }
 
     async fn seal_now(&self, message: &CommitMessage) -> Result<Sealed, WorktreeError> {
+        self.refuse_misled()?;
         let path = &self.site.path;
         let git = self.git();
         let status = status_of(&git).await?;

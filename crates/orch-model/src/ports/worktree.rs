@@ -150,6 +150,24 @@ pub trait Worktree: Debug + Send + Sync {
     /// The commit that it was made from.
     fn base(&self) -> &CommitId;
 
+    /// Under which name what the repository's settings were when it was made is found again, by this
+    /// or a later process.
+    fn settings(&self) -> Option<&str> {
+        None
+    }
+
+    /// Looks whether something was changed since the place was made that makes the version control run
+    /// programs or leads it elsewhere. Nothing of that is run by the look, nor by any other call.
+    ///
+    /// # Errors
+    /// Where it can't look.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    async fn examine(&self) -> Result<Findings, WorktreeError> {
+        Ok(Findings::default())
+    }
+
     /// Commits what the task left uncommitted and finds the tip of its work, which survives a power
     /// cut from then on. What git ignores is not committed. May be called again, after further
     /// changes too.
@@ -163,6 +181,16 @@ pub trait Worktree: Debug + Send + Sync {
     /// # Errors
     /// Where it can't be removed, or where removing it would lose work.
     async fn release(self: Box<Self>, release: Release) -> Result<(), WorktreeError>;
+}
+
+/// What a look at a place gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// What was changed that must not be, each as a sentence. Where all places share it, it may be the
+    /// work of any task that ran meanwhile. Empty: nothing.
+    pub tampering: Vec<String>,
+    /// What a person should know besides, each as a sentence.
+    pub notices: Vec<String>,
 }
 
 /// What becomes of a worktree that is given back.
@@ -373,6 +401,12 @@ pub enum WorktreeError {
         path: PathBuf,
         /// What would be lost.
         reason: String,
+    },
+    /// Something was changed that makes git run programs, or leads it elsewhere.
+    #[error("{}", crate::outcome::tampered(changes))]
+    Tampered {
+        /// What, each as a sentence.
+        changes: Vec<String>,
     },
     /// A system call failed.
     #[error("{doing}: {source}")]

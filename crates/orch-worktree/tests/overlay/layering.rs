@@ -88,6 +88,7 @@ async fn work_survives_a_new_start_of_the_machine() {
         path: worktree.path().to_owned(),
         branch: worktree.branch().to_owned(),
         base: worktree.base().clone(),
+        settings: None,
     };
     drop(worktree);
     unmount(&place.path);
