@@ -51,7 +51,7 @@ impl Trap {
     }
 
     fn play(&self, trick: &str) -> Outcome {
-        self.repo.run(&Plan::new().task("bad", |t| t.shell(&self.line(trick))))
+        self.repo.start(&Plan::new().task("bad", |t| t.shell(&self.line(trick)))).wait()
     }
 
     fn traces(&self) -> String {
@@ -137,8 +137,19 @@ fn settings_that_name_programs_are_neither_used_nor_kept_quiet() {
              git config core.sshCommand \"$EVIL\"; git config credential.helper \"!$EVIL\"",
             "alias.st",
         ),
-        trick("a broken configuration", "echo '[core' >> \"$C/config\"", "config"),
     ]);
+}
+
+#[test]
+fn a_configuration_that_git_cannot_read_stops_the_task_alone() {
+    let trap = Trap::new();
+    let tip = trap.repo.head();
+    let outcome = trap.play("cp \"$C/config\" \"$C/../../config\"; echo '[core' >> \"$C/config\"");
+    let report = outcome.report();
+    assert_eq!(report.status_of("bad"), "failed", "{outcome}");
+    assert!(report.error_of("bad").contains("git can't read it"), "{outcome}");
+    fs::copy(trap.repo.beside("config"), trap.repo.path().join(".git/config")).unwrap();
+    assert_eq!(trap.repo.head(), tip);
 }
 
 #[test]
@@ -230,18 +241,20 @@ fn what_tools_write_by_themselves_is_no_offence() {
 
 #[test]
 fn repositories_inside_a_worktree_run_nothing() {
-    let inner = "git init --quiet sub; \
-                 git -C sub -c user.name=x -c user.email=x@x commit --quiet --allow-empty -m x; \
+    let inner = "git init --quiet sub; echo y > sub/y; git -C sub add y; \
+                 git -C sub -c user.name=x -c user.email=x@x commit --quiet -m x; \
                  git -C sub config core.fsmonitor \"$EVIL\"; \
                  git -C sub config filter.x.clean \"$EVIL\"; \
                  git -C sub config diff.external \"$EVIL\"; \
                  mkdir -p sub/.git/hooks; cp \"$EVIL\" sub/.git/hooks/post-index-change; \
-                 echo '* filter=x' > sub/.gitattributes; echo y > sub/y; \
+                 echo '* filter=x' > sub/.gitattributes; echo z > sub/y; \
                  git -c protocol.file.allow=always add sub 2>/dev/null";
     let trap = Trap::new();
     for line in [inner, &format!("{inner}; git commit --quiet -m sub; echo z > sub/z")] {
         let outcome = trap.play(line);
         assert_eq!(trap.traces(), "", "{outcome}");
+        assert_eq!(outcome.report().status_of("bad"), "failed", "{outcome}");
+        assert!(outcome.report().error_of("bad").contains("sub"), "{outcome}");
     }
     let modules = "printf '[submodule \"s\"]\\n\\tpath = s\\n\\turl = -u%s\\n\\tupdate = !%s\\n' \
                    \"$EVIL\" \"$EVIL\" > .gitmodules; \
@@ -321,7 +334,8 @@ fn a_killed_orchestrator_compares_with_what_the_attempt_began_with() {
 
 #[test]
 fn odd_names_of_branches_do_no_harm() {
-    for target in ["-x", "--upload-pack=evil", "ünïcödé/ветка", "a\u{3000}b", "x;touch y", "a'b"]
+    for target in
+        ["-x", "--upload-pack=evil", "ünïcödé/ветка", "a\u{3000}b", "x;touch${IFS}y", "a'b"]
     {
         let repo = TestRepo::new();
         let tip = repo.head();

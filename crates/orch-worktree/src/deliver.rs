@@ -148,9 +148,9 @@ impl Repo {
             return Ok(Some(format!("its checkout {path} is missing")));
         }
         let git = self.git.on_worktree(&checkout.admin, &checkout.path);
-        let status = git
-            .run(["status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renames"])
-            .await?;
+        let look = ["status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renames"];
+        let status = git.call(look).arguments(["--ignore-submodules=dirty"]);
+        let status = status.answer().await?.success()?;
         let status = parse::status(&status);
         if status.is_dirty() {
             return Ok(Some(format!("{path} has uncommitted changes: {}", status.summary())));

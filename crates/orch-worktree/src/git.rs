@@ -114,6 +114,7 @@ impl Git {
         "worktree.useRelativePaths=false",
         "core.useReplaceRefs=false",
         "protocol.ext.allow=never",
+        "diff.ignoreSubmodules=dirty",
     ];
 
     /// Git in a folder, which finds the repository by itself.
@@ -173,6 +174,16 @@ impl Git {
             git_dir: Some(git_dir.into()),
             ..self.clone()
         }
+    }
+
+    /// The git folder, where it was named.
+    pub(crate) fn git_dir(&self) -> Option<&Path> {
+        self.git_dir.as_deref()
+    }
+
+    /// Where it runs: the top folder of a worktree.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Begins a call.

@@ -73,6 +73,7 @@ mod lock;
 mod locks;
 mod mend;
 mod merge;
+mod modules;
 mod names;
 mod overlay;
 mod parse;

@@ -251,7 +251,8 @@ impl Pool {
             // The status compares the index with HEAD too.
             git.run(["update-ref", "--no-deref", "HEAD", to.as_str()]).await?;
         }
-        let arguments = ["status", "--porcelain=v2", "-z", "--no-renames"];
+        let arguments =
+            ["status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=dirty"];
         let answer = git.call(arguments).with_lock(lock()?).answer().await?;
         Ok(answer.success().is_ok_and(|out| !parse::status(&out).is_dirty()))
     }

@@ -17,6 +17,7 @@ use orch_model::{
 use crate::{
     error::{io_error, would_lose},
     git::Git,
+    modules::{self, Adding},
     names,
     parse::{self, Status},
     repo::{Repo, Run},
@@ -71,10 +72,15 @@ pub(crate) async fn status_of(git: &Git) -> Result<Status, WorktreeError> {
             "--untracked-files=all",
             "--no-renames",
             "--no-ahead-behind",
-            "--ignore-submodules=none",
+            "--ignore-submodules=dirty",
         ])
         .await?;
-    Ok(parse::status(&out))
+    let mut status = parse::status(&out);
+    let modules = modules::look(git).await?;
+    let new = modules.changed.into_iter().filter(|path| !status.changed.contains(path));
+    status.changed.extend(new.collect::<Vec<_>>());
+    status.untracked.extend(modules.nested);
+    Ok(status)
 }
 
 /// A repository inside the worktree holds commits that no commit of the worktree contains.
@@ -106,7 +112,11 @@ impl Repo {
             .map_err(io_error(format!("copying the index of {}", path.display())))?;
         let git = self.git.on_worktree(admin, path);
         let tree = async {
-            git.call(["add", "--all", "--", "."]).index(&index).answer().await?.success()?;
+            let adding = Adding::new(&git, Some(&index)).await?;
+            adding.files(&git).index(&index).answer().await?.success()?;
+            if let Some(modules) = adding.modules(&git) {
+                modules.index(&index).answer().await?.success()?;
+            }
             git.call(["write-tree"]).index(&index).answer().await?.success()
         }
         .await;

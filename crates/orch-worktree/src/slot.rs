@@ -13,6 +13,7 @@ use crate::{
     checkouts::in_progress,
     error::{io_error, to_the_end, would_lose},
     git::Git,
+    modules::Adding,
     names,
     parse::{Status, listed},
     preserve::{Owner, Site, refuse_nested, status_of},
@@ -160,8 +161,11 @@ impl Slot {
     /// Commits all changes. There may be nothing to commit all the same: changed files inside a
     /// submodule make a worktree dirty.
     async fn commit(&self, git: &Git, message: &CommitMessage) -> Result<bool, WorktreeError> {
-        let add = || git.call(["add", "--all", "--", "."]);
-        self.repo.past_locks(add).await?.success()?;
+        let adding = Adding::new(git, None).await?;
+        self.repo.past_locks(|| adding.files(git)).await?.success()?;
+        if let Some(modules) = adding.modules(git) {
+            modules.answer().await?.success()?;
+        }
         let text = message.to_string();
         let commit = || {
             let quiet = ["commit", "--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=verbatim"];

@@ -51,6 +51,7 @@ pub(crate) struct View {
     config: String,
     attributes: Vec<u8>,
     idle: BTreeSet<String>,
+    trusted: Vec<String>,
     /// Whether somebody had changed it, which nobody has been told yet.
     mended: AtomicBool,
 }
@@ -92,6 +93,7 @@ impl View {
             config,
             attributes,
             idle,
+            trusted: trusted.to_vec(),
             mended: AtomicBool::new(false),
         };
         view.ensure()?;
@@ -103,6 +105,11 @@ impl View {
     /// Filters that are set up somewhere and that the engine does not run.
     pub(crate) const fn idle_filters(&self) -> &BTreeSet<String> {
         &self.idle
+    }
+
+    /// Filters that the user trusts.
+    pub(crate) fn trusted(&self) -> &[String] {
+        &self.trusted
     }
 
     /// The folder for a call on this git folder; `None` where that is another repository.
