@@ -87,6 +87,7 @@ keys! {
     WorktreeKind "worktree_kind" "how worktrees are made: auto, worktree, pool or overlay",
     WorktreePoolSize "worktree_pool_size" "with the pool: how many idle worktrees are kept, at most",
     WorktreePoolDisk "worktree_pool_disk" "with the pool: the space that idle worktrees may take",
+    WorktreePoolAge "worktree_pool_age" "with the pool: how long an idle worktree is kept",
     WorktreePoolIgnored "worktree_pool_ignored" "with the pool: keep or clean what git ignores (build caches)",
     WorktreeInclude "worktree_include" "ignored files that worktrees get, as PATTERN or copy|symlink|hardlink|reflink:PATTERN",
     WorktreeSetup "worktree_setup" "a command that makes a worktree ready, such as npm ci",
@@ -206,6 +207,7 @@ impl Config {
         trees.kind = self.value(Key::WorktreeKind);
         trees.pool.size = self.value(Key::WorktreePoolSize);
         trees.pool.disk = self.value::<ByteSize>(Key::WorktreePoolDisk).0;
+        trees.pool.age = self.value::<Span>(Key::WorktreePoolAge).0;
         trees.pool.free_floor = self.value::<ByteSize>(Key::WorktreeFreeDisk).0;
         let listed = |key| {
             let names = self.get(key).value.split([',', ' ']).filter(|name| !name.is_empty());
@@ -288,6 +290,7 @@ fn built_in(key: Key) -> String {
         Key::WorktreeKind => trees.kind.to_string(),
         Key::WorktreePoolSize => trees.pool.size.to_string(),
         Key::WorktreePoolDisk => ByteSize(trees.pool.disk).to_string(),
+        Key::WorktreePoolAge => Span(trees.pool.age).to_string(),
         Key::WorktreePoolIgnored => if trees.pool.keep_ignored { "keep" } else { "clean" }.into(),
         Key::WorktreeFreeDisk => ByteSize(trees.pool.free_floor).to_string(),
         Key::Live => "auto".into(),
@@ -309,9 +312,12 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::MaxPerWave | Key::WorktreePoolSize => {
             value.parse::<u32>().map(|_| ()).map_err(|_| format!("`{value}` is not a whole number"))
         }
-        Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax | Key::Silence => {
-            value.parse::<Span>().map(|_| ())
-        }
+        Key::WaveDelay
+        | Key::Grace
+        | Key::Backoff
+        | Key::BackoffMax
+        | Key::Silence
+        | Key::WorktreePoolAge => value.parse::<Span>().map(|_| ()),
         Key::MinFreeDisk | Key::MinFreeMemory | Key::MaxTotalOutput => {
             value.parse::<ByteSize>().map(|_| ())
         }

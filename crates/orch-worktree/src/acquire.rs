@@ -103,7 +103,7 @@ impl Repo {
         let settings = match place.settings {
             Some(name) => {
                 let print = self.trust.recall(&self.git, &name).await?;
-                Some(Settings { name, print })
+                Some(Settings { name, print, stash: None })
             }
             None => None,
         };
@@ -337,7 +337,7 @@ impl Repo {
             .and_then(|(_, task)| TaskId::new(task).ok());
         if let (Some(task), Some(head)) = (ours, &status.head) {
             let message = names::left_by(&run.id, &task, site.attempt().unwrap_or(1));
-            let commit = self.snapshot(&site.path, admin, Some(head), &message).await?;
+            let commit = self.snapshot(&site.path, admin, &status, &message).await?;
             let line = format!("update {} {commit} {head}", names::head(branch));
             self.transact(&message.subject, &[line]).await??;
             // The index follows; where it can't, the caller finds the folder changed and keeps

@@ -155,6 +155,9 @@ impl Repo {
         if status.is_dirty() {
             return Ok(Some(format!("{path} has uncommitted changes: {}", status.summary())));
         }
+        if let Some(reason) = self.why_unfiltered(&git, &checkout.admin, &tips.results).await? {
+            return Ok(Some(reason));
+        }
         let answer = git
             .call(["merge", "--ff-only", "--quiet", "--no-autostash", "--no-overwrite-ignore"])
             .arguments([tips.results.as_str()])

@@ -1,7 +1,8 @@
 //! Removes what ended runs left behind, as far as it is proven to be safe elsewhere.
 //!
 //! Only folders below the root, branches `orch/...` and the notes of runs are looked at. Work
-//! that was kept under `refs/orch/preserved/` stays.
+//! that was kept under `refs/orch/preserved/` stays; where that is asked for, work that is nowhere else is
+//! moved there.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use orch_model::{
-    CommitId, RunId,
+    CommitId, RunId, TaskId,
     ports::{GcItem, GcItemKind, GcRequest, WorktreeError},
 };
 
@@ -19,9 +20,25 @@ use crate::{
     error::io_error,
     mend::set_aside,
     names::{self, HEADS, OURS, PRESERVED, RUNS},
-    preserve::{Site, status_of},
-    repo::Repo,
+    pool::slot::size_of,
+    preserve::{Owner, Site, status_of},
+    repo::{Repo, Run},
 };
+
+/// Why a worktree is kept.
+enum Why {
+    /// There is work in it that is nowhere else.
+    Work(String),
+    Other(String),
+}
+
+impl Why {
+    fn into_text(self) -> String {
+        match self {
+            Self::Work(text) | Self::Other(text) => text,
+        }
+    }
+}
 
 /// A collection under way.
 struct Collection<'a> {
@@ -46,6 +63,7 @@ impl Repo {
         collection.worktrees().await?;
         collection.branches().await?;
         collection.folders()?;
+        collection.idle();
         if !request.dry_run {
             self.pool.keep_limits().await?;
             self.overlay.keep_limits().await?;
@@ -71,7 +89,42 @@ impl Repo {
 
 impl Collection<'_> {
     fn item(&mut self, kind: GcItemKind, name: String, kept: Option<String>) {
-        self.items.push(GcItem { kind, name, kept });
+        self.items.push(GcItem { kind, name, kept, preserved: false, bytes: None });
+    }
+
+    /// Worktrees of the pool that go beyond its limits; they are deleted after all else.
+    fn idle(&mut self) {
+        for (folder, bytes) in self.repo.pool.surplus() {
+            let name = folder.display().to_string();
+            let (kept, bytes) = (None, Some(bytes));
+            self.items.push(GcItem { kind: GcItemKind::Idle, name, kept, preserved: false, bytes });
+        }
+    }
+
+    /// Moves work that is nowhere else to `refs/orch/preserved/`. Whether it did, or would.
+    async fn preserve(&self, site: &Site, branch: &str) -> Result<bool, WorktreeError> {
+        let owner =
+            names::split_ours(branch).and_then(|(run, task)| Some((run, TaskId::new(task).ok()?)));
+        let Some((id, task)) = owner.filter(|_| self.request.preserve) else { return Ok(false) };
+        if self.request.dry_run {
+            return Ok(true);
+        }
+        let tip = self.repo.refs(&[branch]).await?.remove(branch).map(|r| r.commit);
+        let run = match (self.repo.recall(&id).await?, tip) {
+            (Some(run), _) => run,
+            (None, Some(tip)) => Run::new(id, String::new(), tip),
+            (None, None) => return Ok(false),
+        };
+        let attempt = site.attempt().unwrap_or(1);
+        let owner = Owner { run: &run, task: &task, attempt };
+        let name = branch.strip_prefix(HEADS).unwrap_or(branch);
+        match self.repo.preserve(site, name, owner).await {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                tracing::warn!(%error, path = %site.path.display(), "its work can't be moved");
+                Ok(false)
+            }
+        }
     }
 
     fn is_live(&self, run: &RunId) -> bool {
@@ -112,7 +165,14 @@ impl Collection<'_> {
             }
             let name = path.display().to_string();
             let site = Site { path, admin };
-            let (kept, branch) = self.why_kept(&site).await?;
+            let (mut kept, branch) = self.why_kept(&site).await?;
+            let mut preserved = false;
+            if let (Some(Why::Work(_)), Some(branch)) = (&kept, &branch)
+                && self.preserve(&site, branch).await?
+            {
+                (kept, preserved) = (None, true);
+            }
+            let bytes = Some(size_of(&site.path));
             if kept.is_none() {
                 self.freed.extend(branch);
                 self.gone.insert(site.path.clone());
@@ -120,39 +180,41 @@ impl Collection<'_> {
                     self.repo.remove(&site).await?;
                 }
             }
-            self.item(GcItemKind::Worktree, name, kept);
+            let (kind, kept) = (GcItemKind::Worktree, kept.map(Why::into_text));
+            self.items.push(GcItem { kind, name, kept, preserved, bytes });
         }
         Ok(())
     }
 
     /// Why a worktree has to be kept, and its branch by the whole name.
-    async fn why_kept(
-        &self,
-        site: &Site,
-    ) -> Result<(Option<String>, Option<String>), WorktreeError> {
+    async fn why_kept(&self, site: &Site) -> Result<(Option<Why>, Option<String>), WorktreeError> {
         let Some(admin) = &site.admin else {
-            return Ok((Some("it is not a worktree of this repository".into()), None));
+            let why = Why::Other("it is not a worktree of this repository".into());
+            return Ok((Some(why), None));
         };
         let all = self.repo.checkouts.all(&self.repo.git).await?;
         let branch = all.into_iter().find(|c| c.admin == *admin).and_then(|c| c.branch);
         if let Some(change) = self.repo.misled(&site.path, admin).into_iter().next() {
-            return Ok((Some(change), branch));
+            return Ok((Some(Why::Other(change)), branch));
         }
         let mut heads: Vec<CommitId> = Vec::new();
         if site.path.is_dir() && admin.join("index").exists() {
             if let Some(what) = in_progress(admin) {
-                return Ok((Some(format!("{what} is under way in it")), branch));
+                return Ok((Some(Why::Other(format!("{what} is under way in it"))), branch));
             }
             let status = match status_of(&self.repo.git.on_worktree(admin, &site.path)).await {
                 Ok(status) => status,
-                Err(error) => return Ok((Some(format!("it can't be read: {error}")), branch)),
+                Err(error) => {
+                    let why = Why::Other(format!("it can't be read: {error}"));
+                    return Ok((Some(why), branch));
+                }
             };
             if status.is_dirty() {
                 let reason = format!("it has uncommitted changes: {}", status.summary());
-                return Ok((Some(reason), branch));
+                return Ok((Some(Why::Work(reason)), branch));
             }
             if let Err(error) = self.repo.refuse_private_modules(&site.path, admin).await {
-                return Ok((Some(error.to_string()), branch));
+                return Ok((Some(Why::Other(error.to_string())), branch));
             }
             heads.extend(status.head);
         } else {
@@ -169,7 +231,7 @@ impl Collection<'_> {
         for head in heads {
             if !self.repo.is_safe(&head).await? {
                 let reason = format!("its commit {} is on no other branch", head.short());
-                return Ok((Some(reason), branch));
+                return Ok((Some(Why::Work(reason)), branch));
             }
         }
         Ok((None, branch))
@@ -189,6 +251,7 @@ impl Collection<'_> {
             }
             let name = &reference.name;
             let place = checkouts.iter().find(|c| c.holds(name));
+            let mut preserved = false;
             let kept = if let Some(place) = place.filter(|_| !self.freed.contains(name)) {
                 Some(format!("it is checked out in {}", place.path.display()))
             } else if last == "target" {
@@ -202,7 +265,10 @@ impl Collection<'_> {
                 })
             } else {
                 let safe = repo.is_safe(&reference.commit).await?;
-                (!safe).then(|| "its commits are on no other branch".to_owned())
+                // Nothing is checked out from it.
+                let nowhere = Site { path: repo.root.join(names::TRASH).join("-"), admin: None };
+                preserved = !safe && self.preserve(&nowhere, name).await?;
+                (!safe && !preserved).then(|| "its commits are on no other branch".to_owned())
             };
             match &kept {
                 Some(_) => {
@@ -214,8 +280,9 @@ impl Collection<'_> {
                 }
                 None => {}
             }
-            let short = name.strip_prefix(HEADS).unwrap_or(name).to_owned();
-            self.item(GcItemKind::Branch, short, kept);
+            let name = name.strip_prefix(HEADS).unwrap_or(name).to_owned();
+            let (kind, bytes) = (GcItemKind::Branch, None);
+            self.items.push(GcItem { kind, name, kept, preserved, bytes });
         }
         if self.request.dry_run { Ok(()) } else { self.notes(&waiting).await }
     }

@@ -14,6 +14,7 @@ use orch_model::ports::WorktreeError;
 
 use crate::{
     git::{Call, Git},
+    parse::Status,
     preserve::status_of,
     view::{View, settings},
 };
@@ -45,16 +46,22 @@ async fn of(git: &Git, index: Option<&Path>) -> Result<Vec<String>, WorktreeErro
 #[derive(Debug)]
 pub(crate) struct Adding {
     modules: Vec<String>,
+    untouched: Vec<String>,
 }
 
 impl Adding {
-    pub(crate) async fn new(git: &Git, index: Option<&Path>) -> Result<Self, WorktreeError> {
-        Ok(Self { modules: of(git, index).await? })
+    pub(crate) async fn new(
+        git: &Git,
+        index: Option<&Path>,
+        status: &Status,
+    ) -> Result<Self, WorktreeError> {
+        Ok(Self { modules: of(git, index).await?, untouched: status.untouched.clone() })
     }
 
     /// The call for files.
     pub(crate) fn files<'g>(&self, git: &'g Git) -> Call<'g> {
-        let others = self.modules.iter().map(|path| format!(":(exclude,literal){path}"));
+        let others = self.modules.iter().chain(&self.untouched);
+        let others = others.map(|path| format!(":(exclude,literal){path}"));
         git.call(["add", "--all", "--sparse", "--", "."]).arguments(others)
     }
 

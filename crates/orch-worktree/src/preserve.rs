@@ -16,6 +16,7 @@ use orch_model::{
 
 use crate::{
     error::{io_error, would_lose},
+    filters,
     git::Git,
     modules::{self, Adding},
     names,
@@ -80,6 +81,7 @@ pub(crate) async fn status_of(git: &Git) -> Result<Status, WorktreeError> {
     let new = modules.changed.into_iter().filter(|path| !status.changed.contains(path));
     status.changed.extend(new.collect::<Vec<_>>());
     status.untracked.extend(modules.nested);
+    filters::look_again(git, &mut status).await?;
     Ok(status)
 }
 
@@ -104,15 +106,16 @@ impl Repo {
         &self,
         path: &Path,
         admin: &Path,
-        head: Option<&CommitId>,
+        status: &Status,
         message: &CommitMessage,
     ) -> Result<CommitId, WorktreeError> {
+        let head = status.head.as_ref();
         let index = admin.join("orch-index");
         copy_index(&admin.join("index"), &index)
             .map_err(io_error(format!("copying the index of {}", path.display())))?;
         let git = self.git.on_worktree(admin, path);
         let tree = async {
-            let adding = Adding::new(&git, Some(&index)).await?;
+            let adding = Adding::new(&git, Some(&index), status).await?;
             adding.files(&git).index(&index).answer().await?.success()?;
             if let Some(modules) = adding.modules(&git) {
                 modules.index(&index).answer().await?.success()?;
@@ -140,8 +143,7 @@ impl Repo {
             refuse_nested(&site.path, &status)?;
             self.refuse_private_modules(&site.path, admin).await?;
             if status.is_dirty() {
-                let head = status.head.as_ref();
-                heads.push(self.snapshot(&site.path, admin, head, &owner.message()).await?);
+                heads.push(self.snapshot(&site.path, admin, &status, &owner.message()).await?);
             } else {
                 heads.extend(status.head);
             }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
 };
 
 use orch_model::{CommitId, RunId, ports::WorktreeError};
@@ -51,6 +51,8 @@ pub(crate) struct Repo {
     pub(crate) trash: Arc<Trash>,
     /// Finds out whether somebody changed what makes git run programs.
     pub(crate) trust: Trust,
+    /// Whether somebody was told of filters that are not run.
+    pub(crate) told_of_filters: AtomicBool,
     /// How worktrees are to be made, and how they are.
     pub(crate) trees: TreeConfig,
     pub(crate) choice: OnceLock<TreeChoice>,
@@ -161,6 +163,7 @@ impl Repo {
         );
         let pool = Pool::new(&root, git.clone(), parts.0, parts.1, parts.2, limits);
         Ok(Self {
+            told_of_filters: AtomicBool::new(false),
             trust: Trust::new(common, top_admin.clone()),
             git,
             lock,

@@ -1,6 +1,9 @@
 //! A worktree in the hands of a task.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use async_trait::async_trait;
 use orch_model::{
@@ -113,13 +116,22 @@ impl Slot {
             tampering
                 .extend(changes.into_iter().filter(|c| !tampering.contains(c)).collect::<Vec<_>>());
         }
-        if let Some(Settings { name, print: None }) = begun
+        if let Some(Settings { name, print: None, .. }) = begun
             && now.name(&repo.git).await? != name
         {
             let what = format!("settings or hooks of {}", repo.checkouts.common().display());
             tampering.push(format!("{what}: what they were is not known any more"));
         }
-        Ok(Findings { tampering, notices: Vec::new() })
+        let mut notices = Vec::new();
+        if let Some(stash) = begun.and_then(|settings| settings.stash.as_ref()) {
+            notices.extend(repo.stash_since(stash, &self.run.id, &self.branch).await?);
+        }
+        if !repo.told_of_filters.swap(true, Ordering::Relaxed) {
+            notices.extend(repo.needed_filters().await?.into_iter().map(|name| {
+                format!("files with the filter `{name}` are in worktrees as they are stored: orch does not run it unless it is named in `trusted_filters`")
+            }));
+        }
+        Ok(Findings { tampering, notices })
     }
 
     /// Does nothing in a folder that leads elsewhere.
@@ -146,10 +158,11 @@ impl Slot {
             return Err(would_lose(path, reason));
         }
         refuse_nested(path, &status)?;
+        self.repo.refuse_unfiltered(&git, &status).await?;
         if status.branch.as_deref() != Some(&self.branch) {
             return self.seal_elsewhere(&status, message).await;
         }
-        let committed = status.is_dirty() && self.commit(&git, message).await?;
+        let committed = status.is_dirty() && self.commit(&git, &status, message).await?;
         let tip = if committed {
             Some(CommitId::new(git.line(["rev-parse", "--verify", "HEAD"]).await?))
         } else {
@@ -160,8 +173,13 @@ impl Slot {
 
     /// Commits all changes. There may be nothing to commit all the same: changed files inside a
     /// submodule make a worktree dirty.
-    async fn commit(&self, git: &Git, message: &CommitMessage) -> Result<bool, WorktreeError> {
-        let adding = Adding::new(git, None).await?;
+    async fn commit(
+        &self,
+        git: &Git,
+        status: &Status,
+        message: &CommitMessage,
+    ) -> Result<bool, WorktreeError> {
+        let adding = Adding::new(git, None, status).await?;
         self.repo.past_locks(|| adding.files(git)).await?.success()?;
         if let Some(modules) = adding.modules(git) {
             modules.answer().await?.success()?;
@@ -192,9 +210,7 @@ impl Slot {
         let committed = status.is_dirty();
         let tip = match &status.head {
             // A commit on objects: the branch that is checked out now may be anybody's.
-            head if committed => {
-                Some(repo.snapshot(path, &self.admin, head.as_ref(), message).await?)
-            }
+            _ if committed => Some(repo.snapshot(path, &self.admin, status, message).await?),
             head => head.clone(),
         };
         let Some(tip) = tip else {

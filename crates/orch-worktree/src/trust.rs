@@ -24,6 +24,7 @@ use orch_model::ports::WorktreeError;
 use crate::{
     git::Git,
     repo::{Repo, Run},
+    stash::{self, Stashed},
     view::settings::{self, Scope},
 };
 
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     /// `None` where it can't any more.
     pub(crate) print: Option<Fingerprint>,
+    /// What was in the stash; `None` where that is not known.
+    pub(crate) stash: Option<Vec<Stashed>>,
 }
 
 /// A look at it.
@@ -78,7 +81,8 @@ impl Repo {
             return Err(WorktreeError::Tampered { changes });
         }
         let name = look.name(&self.git).await?.to_owned();
-        Ok(Settings { name, print: Some(look.print.clone()) })
+        let stash = Some(stash::entries(self.checkouts.common()));
+        Ok(Settings { name, print: Some(look.print.clone()), stash })
     }
 }
 
@@ -135,7 +139,7 @@ impl Trust {
                     if !own.contains(&entry.file) && !included.contains(&entry.file) {
                         included.push(entry.file.clone());
                     }
-                    if keys::matters(&entry.key) {
+                    if keys::matters(&entry.key, &entry.value) {
                         let place = (shown(&entry.file), entry.key);
                         let value: &mut String = items.entry(place).or_default();
                         let separator = if value.is_empty() { "" } else { "\n" };

@@ -330,6 +330,9 @@ pub struct GcRequest {
     pub live: Vec<RunId>,
     /// List only.
     pub dry_run: bool,
+    /// Work that is nowhere else is moved to `refs/orch/preserved/`, so that its worktree and its branch
+    /// can go; otherwise they are kept.
+    pub preserve: bool,
 }
 
 /// A piece of garbage.
@@ -341,6 +344,12 @@ pub struct GcItem {
     pub name: String,
     /// Why it is kept; `None` where it was (or would be) removed.
     pub kept: Option<String>,
+    /// Whether what is only there was (or would be) moved to `refs/orch/preserved/`.
+    #[serde(default)]
+    pub preserved: bool,
+    /// How much space it takes, in bytes, where that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// What a piece of garbage is.
@@ -354,6 +363,8 @@ pub enum GcItemKind {
     Branch,
     /// An empty folder.
     Folder,
+    /// A worktree that is kept for later tasks, and one too many.
+    Idle,
 }
 
 /// Why a worktree or a merge failed.

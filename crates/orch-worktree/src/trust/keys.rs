@@ -63,8 +63,15 @@ const LAST: &[(&str, &str)] = &[
     ("trailer", "command"),
 ];
 
+/// What agents set so that git asks nothing: programs that do nothing.
+const QUIET: (&[&str], &[&str]) =
+    (&["core.editor", "core.pager", "sequence.editor"], &["", ":", "cat", "true"]);
+
 /// Whether a setting, as git lists it, can make git run a program or lead it elsewhere.
-pub(super) fn matters(key: &str) -> bool {
+pub(super) fn matters(key: &str, value: &str) -> bool {
+    if QUIET.0.contains(&key) && QUIET.1.contains(&value) {
+        return false;
+    }
     let (section, rest) = key.split_once('.').unwrap_or((key, ""));
     let last = rest.rsplit_once('.').map(|(_, last)| last);
     NAMES.contains(&key)
@@ -96,8 +103,10 @@ mod tests {
             "remote.origin.gh-resolved",
             "user.name",
         ] {
-            assert!(!matters(key), "{key}");
+            assert!(!matters(key, "x"), "{key}");
         }
+        assert!(!matters("core.pager", "cat") && matters("core.pager", "cat; id"));
+        assert!(matters("core.fsmonitor", "true"));
     }
 
     #[test]
@@ -117,7 +126,7 @@ mod tests {
             "submodule.a.b.update",
             "url.ssh://x/.insteadof",
         ] {
-            assert!(matters(key), "{key}");
+            assert!(matters(key, "x"), "{key}");
         }
         assert!(may_be_added("remote.fork.url", "https://example.com/x"));
         assert!(!may_be_added("remote.fork.url", "ext::sh -c id"));

@@ -119,7 +119,7 @@ impl Repo {
         };
         Ok(theirs
             .iter()
-            .filter(|e| e.scope == Scope::Repository && keys::matters(&e.key))
+            .filter(|e| e.scope == Scope::Repository && keys::matters(&e.key, &e.value))
             .filter(|e| !is_known(&e.key, &e.value))
             .map(|e| format!("{}: `{}` is new: {}", e.file.display(), e.key, value(&e.value)))
             .collect())

@@ -13,5 +13,6 @@ mod opening;
 mod power;
 mod shared;
 mod support;
+mod trust;
 
 const KIND: orch_worktree::TreeKind = orch_worktree::TreeKind::Worktree;

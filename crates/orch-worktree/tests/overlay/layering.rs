@@ -195,7 +195,7 @@ async fn a_base_goes_on_with_runs_and_never_under_a_tree() {
     assert!(!base.join("later").exists());
     let gc = GcRequest {
         live: vec![run_id(), RunId::new("r2").unwrap(), RunId::new("r3").unwrap()],
-        dry_run: false,
+        ..GcRequest::default()
     };
     second.release(Release::Done).await.unwrap();
     provider.gc(gc.clone()).await.unwrap();
