@@ -199,6 +199,43 @@ fn a_worktree_that_leads_elsewhere_is_left_alone() {
 }
 
 #[test]
+fn a_worktree_of_the_pool_that_leads_elsewhere_is_not_lent_again() {
+    for trick in [
+        trick("a repository of its own", "rm .git; git init --quiet .", ".git"),
+        trick("another folder", "echo \"$ORCH_REPO/.git\" > \"$G/gitdir\"", "gitdir"),
+        trick("another place", "echo \"$ORCH_REPO\" > \"$G/orch-place\"", "bad"),
+        trick(
+            "the user's checkout in its place",
+            "S=$(pwd -P); cd /; mv \"$S\" \"$S.moved\"; ln -s \"$ORCH_REPO\" \"$S\"",
+            "bad",
+        ),
+        trick(
+            "a hook for the next task",
+            "mkdir h; git config core.hooksPath \"$PWD/h\"",
+            "hookspath",
+        ),
+        trick(
+            "settings for the next task",
+            "git config extensions.worktreeConfig true; git config --worktree core.fsmonitor \"$EVIL\"",
+            "core.fsmonitor",
+        ),
+    ] {
+        let trap = Trap::new();
+        trap.repo.configure("grace = \"500ms\"\nworktree_kind = \"pool\"\n");
+        trap.assert_played(&trick);
+        for task in ["next", "last"] {
+            let plan = Plan::new().task(task, |t| t.script(format!("write {task}.txt 1")));
+            let outcome = trap.repo.start(&plan).wait();
+            assert_eq!(outcome.report().status_of(task), "merged", "{}\n{outcome}", trick.name);
+            assert_eq!(trap.repo.read(&format!("{task}.txt")), "1\n", "{}", trick.name);
+        }
+        trap.repo.orch(["gc"]).run().assert_code(0);
+        assert_eq!(trap.traces(), "", "{}", trick.name);
+        assert_eq!(trap.repo.git(["status", "--porcelain"]), "", "{}", trick.name);
+    }
+}
+
+#[test]
 fn history_and_objects_from_elsewhere_are_reported() {
     play_all(&[
         trick(

@@ -49,6 +49,8 @@ struct Collection<'a> {
     gone: HashSet<PathBuf>,
     /// The branches of removed worktrees are free.
     freed: HashSet<String>,
+    /// Commits that were found elsewhere: nothing that is removed here makes them less safe.
+    safe: HashSet<CommitId>,
 }
 
 impl Repo {
@@ -59,6 +61,7 @@ impl Repo {
             items: Vec::new(),
             gone: HashSet::new(),
             freed: HashSet::new(),
+            safe: HashSet::new(),
         };
         collection.worktrees().await?;
         collection.branches().await?;
@@ -186,8 +189,18 @@ impl Collection<'_> {
         Ok(())
     }
 
+    async fn is_safe(&mut self, commit: &CommitId) -> Result<bool, WorktreeError> {
+        if !self.safe.contains(commit) && self.repo.is_safe(commit).await? {
+            self.safe.insert(commit.clone());
+        }
+        Ok(self.safe.contains(commit))
+    }
+
     /// Why a worktree has to be kept, and its branch by the whole name.
-    async fn why_kept(&self, site: &Site) -> Result<(Option<Why>, Option<String>), WorktreeError> {
+    async fn why_kept(
+        &mut self,
+        site: &Site,
+    ) -> Result<(Option<Why>, Option<String>), WorktreeError> {
         let Some(admin) = &site.admin else {
             let why = Why::Other("it is not a worktree of this repository".into());
             return Ok((Some(why), None));
@@ -229,7 +242,7 @@ impl Collection<'_> {
         }
         heads.dedup();
         for head in heads {
-            if !self.repo.is_safe(&head).await? {
+            if !self.is_safe(&head).await? {
                 let reason = format!("its commit {} is on no other branch", head.short());
                 return Ok((Some(Why::Work(reason)), branch));
             }
@@ -245,6 +258,7 @@ impl Collection<'_> {
         // Results last: they are what makes the branches of tasks safe.
         let (results, tasks): (Vec<_>, Vec<_>) = ours.partition(|(_, (_, last))| *last == "target");
         let mut waiting: HashSet<RunId> = HashSet::new();
+        let mut doomed = Vec::new();
         for (reference, (run, last)) in tasks.into_iter().chain(results) {
             if self.is_live(&run) {
                 continue;
@@ -264,7 +278,7 @@ impl Collection<'_> {
                     )
                 })
             } else {
-                let safe = repo.is_safe(&reference.commit).await?;
+                let safe = self.is_safe(&reference.commit).await?;
                 // Nothing is checked out from it.
                 let nowhere = Site { path: repo.root.join(names::TRASH).join("-"), admin: None };
                 preserved = !safe && self.preserve(&nowhere, name).await?;
@@ -274,17 +288,30 @@ impl Collection<'_> {
                 Some(_) => {
                     waiting.insert(run);
                 }
-                None if !self.request.dry_run => {
-                    let branch = name.strip_prefix(HEADS).unwrap_or(name);
-                    repo.delete_branch(branch, &reference.commit).await?;
-                }
-                None => {}
+                None => doomed.push((name.clone(), reference.commit.clone())),
             }
             let name = name.strip_prefix(HEADS).unwrap_or(name).to_owned();
             let (kind, bytes) = (GcItemKind::Branch, None);
             self.items.push(GcItem { kind, name, kept, preserved, bytes });
         }
-        if self.request.dry_run { Ok(()) } else { self.notes(&waiting).await }
+        if self.request.dry_run {
+            return Ok(());
+        }
+        self.delete_branches(&doomed).await?;
+        self.notes(&waiting).await
+    }
+
+    /// Deletes branches that stand where they were seen, in one step where nobody moved one meanwhile.
+    async fn delete_branches(&self, doomed: &[(String, CommitId)]) -> Result<(), WorktreeError> {
+        let lines: Vec<_> = doomed.iter().map(|(name, at)| format!("delete {name} {at}")).collect();
+        if lines.is_empty() || self.repo.transact("orch: gc", &lines).await?.is_ok() {
+            return Ok(());
+        }
+        for (name, at) in doomed {
+            let branch = name.strip_prefix(HEADS).unwrap_or(name);
+            self.repo.delete_branch(branch, at).await?;
+        }
+        Ok(())
     }
 
     /// Forgets ended runs of which no branch is left.

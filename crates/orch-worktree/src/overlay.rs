@@ -187,6 +187,12 @@ impl Overlay {
         Ok(())
     }
 
+    /// The file that names a worktree's layers, if they are not the engine's.
+    pub(crate) fn foreign_layers(&self, admin: &Path) -> Option<PathBuf> {
+        let file = admin.join(LAYERS);
+        (file.exists() && self.layers_of(admin).is_none()).then_some(file)
+    }
+
     /// The layers that a worktree is made of. Whatever else is written there is nobody's to mount or to
     /// delete: the file lies where agents can write.
     fn layers_of(&self, admin: &Path) -> Option<Layers> {

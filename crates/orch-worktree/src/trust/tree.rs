@@ -62,6 +62,9 @@ impl Repo {
             differs(admin.into(), "it is not the worktree's git folder any more".into());
             return changes;
         }
+        if let Some(file) = self.overlay.foreign_layers(admin) {
+            differs(file, "it names layers that are not the engine's".into());
+        }
         let link = folder.join(".git");
         let is_file = fs::symlink_metadata(&link).is_ok_and(|meta| meta.is_file());
         let text = fs::read_to_string(&link).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command};
 
 use orch_model::{
     RunId,
-    ports::{BeginRun, GcRequest, Release, WorktreeProvider},
+    ports::{BeginRun, GcRequest, Release, WorktreeError, WorktreeProvider},
 };
 use orch_worktree::{GitWorktrees, TreeKind};
 
@@ -203,4 +203,29 @@ async fn a_base_goes_on_with_runs_and_never_under_a_tree() {
     third.release(Release::Done).await.unwrap();
     provider.gc(gc).await.unwrap();
     assert_eq!(bases(&fixture).len(), 1);
+}
+
+#[tokio::test]
+async fn layers_that_an_agent_names_are_neither_mounted_nor_deleted() {
+    let fixture = Fixture::new();
+    let provider = fixture.begun().await;
+    if !works(&provider) {
+        return;
+    }
+    let worktree = provider.acquire(request("a", 1)).await.unwrap();
+    let victim = fixture.repo.with_file_name("victim");
+    write(&victim, "precious", "x");
+    let layers = fixture.admin("a").join("orch-overlay");
+    for text in [
+        format!("{0}\n{0}\n", victim.display()),
+        format!("{0}/.overlay/../../victim\n{0}/.overlay/../../victim\n", fixture.root().display()),
+    ] {
+        fs::write(&layers, text).unwrap();
+        let tampering = worktree.examine().await.unwrap().tampering;
+        assert!(tampering.len() == 1 && tampering[0].contains("orch-overlay"), "{tampering:?}");
+    }
+    let error = worktree.release(Release::Done).await.unwrap_err();
+    assert!(matches!(error, WorktreeError::Tampered { .. }), "{error}");
+    provider.gc(GcRequest::default()).await.unwrap();
+    assert!(victim.join("precious").exists());
 }
