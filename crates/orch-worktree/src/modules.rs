@@ -26,7 +26,7 @@ const GITLINK: [u8; 4] = 0o160_000_u32.to_be_bytes();
 const LINK: &[u8] = b"link";
 
 /// The submodules that an index names.
-async fn of(git: &Git, index: Option<&Path>) -> Result<Vec<String>, WorktreeError> {
+pub(crate) async fn of(git: &Git, index: Option<&Path>) -> Result<Vec<String>, WorktreeError> {
     let Some(own) = git.git_dir().map(|dir| dir.join("index")) else { return Ok(Vec::new()) };
     let bytes = fs::read(index.unwrap_or(&own)).unwrap_or_default();
     let has = |word: &[u8]| bytes.windows(word.len()).any(|found| found == word);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use orch_model::ports::WorktreeError;
 
-use crate::repo::Repo;
+use crate::{modules, repo::Repo};
 
 impl Repo {
     pub(super) async fn check_out_submodules(
@@ -24,8 +24,13 @@ impl Repo {
             ["config", "--file", ".gitmodules", "-z", "--get-regexp", r"^submodule\..*\.path$"];
         let answer = git.call(list).answer().await?;
         let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+        let known = modules::of(&self.git.on_worktree(admin, path), None).await?;
         for entry in text.split('\0') {
             let Some((key, place)) = entry.split_once('\n') else { continue };
+            // What is only written there, and not a submodule of the commit, is nobody's to clone.
+            if !known.iter().any(|known| known == place) {
+                continue;
+            }
             let name = key.trim_start_matches("submodule.").trim_end_matches(".path");
             let local = self.checkouts.common().join("modules").join(name);
             let is_local = local.join("HEAD").is_file() && !name.split('/').any(|p| p == "..");
