@@ -119,7 +119,7 @@ impl Ours {
     /// Waits for what goes on in the background, so that it burdens no other contender.
     async fn settle(&self) -> Result<(), Failure> {
         let live = vec![self.run.clone()];
-        let request = orch_model::ports::GcRequest { live, dry_run: false };
+        let request = orch_model::ports::GcRequest { live, ..Default::default() };
         self.provider.gc(request).await?;
         Ok(())
     }

@@ -420,9 +420,15 @@ pub struct GcArgs {
     /// How many of the newest runs keep their records
     #[arg(long, value_name = "N", requires = "runs", default_value_t = orch_exec::retention::KEEP)]
     pub keep: usize,
-    /// Only runs that ended longer ago: 30d, 12h
-    #[arg(long, value_name = "TIME", requires = "runs", value_parser = humantime::parse_duration)]
+    /// Only of runs whose last event is longer ago: 30d, 12h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub older_than: Option<std::time::Duration>,
+    /// How much space the records of all runs may take; beyond it the oldest go: 500MB, 2GiB
+    #[arg(long, value_name = "SIZE", requires = "runs")]
+    pub max_size: Option<orch_model::ByteSize>,
+    /// Move work that is nowhere else to refs/orch/preserved/, so that its worktrees and branches can go
+    #[arg(long)]
+    pub preserve: bool,
     /// For programs
     #[arg(long)]
     pub json: bool,

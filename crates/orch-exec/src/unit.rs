@@ -13,8 +13,9 @@ use orch_model::{
         spec::{Expects, Isolation, OnConflict, Strategy},
     },
     ports::{
-        Acquired, AgentRequest, CommitMessage, Lease, LockHolder, LockRequest, MergeOutcome,
-        MergeRequest, Purpose, Release, RunningAgent, Sealed, Worktree, WorktreeRequest,
+        Acquired, AgentRequest, CommitMessage, Findings, Lease, LockHolder, LockRequest,
+        MergeOutcome, MergeRequest, Purpose, Release, RunningAgent, Sealed, Worktree,
+        WorktreeRequest,
     },
     run::LastFailure,
     state::{Attempt, Merged},
@@ -259,6 +260,7 @@ impl Unit {
             path: worktree.path().to_owned(),
             branch: worktree.branch().to_owned(),
             base: worktree.base().clone(),
+            settings: worktree.settings().map(str::to_owned),
         };
         self.reporter.write(UnitReport::Prepared(place)).await;
         Ok(Workplace::Worktree(worktree))
@@ -278,7 +280,10 @@ impl Unit {
                 let elapsed = self.ports.clock.now().since(since);
                 Some(self.watch(agent.as_ref(), elapsed).await?)
             }
-            Entry::Verification => None,
+            Entry::Verification => {
+                self.examine(place).await?;
+                None
+            }
             Entry::Merge { commit } => return self.merge(place, Some(commit)).await,
         };
         if let Some(Watched { exit, stopped }) = watched {
@@ -286,6 +291,7 @@ impl Unit {
             if let Some(stopped) = stopped {
                 return Err(stopped);
             }
+            self.examine(place).await?;
             // Ended on request: by an earlier orchestrator, for a reason that is known or not.
             if matches!(exit.failure, Some(Failure::Interrupted { .. }))
                 && let Some(reason) = self.control.borrow().stop.clone()
@@ -302,9 +308,30 @@ impl Unit {
             return Err(Exit::Failed(Failure::NoChanges));
         }
         self.verify(place, |index| Purpose::Verify { index }).await?;
+        if !self.task().verify.is_empty() {
+            self.examine(place).await?;
+        }
         // The intent is written before the target moves.
         self.reporter.verified(sealed.clone()).await.map_err(Exit::Stopped)?;
         self.merge(place, sealed).await
+    }
+
+    /// Takes nothing over from a place that was led elsewhere, or while the repository has other
+    /// settings than when the attempt began.
+    async fn examine(&self, place: &Workplace) -> Result<(), Exit> {
+        let Workplace::Worktree(worktree) = place else { return Ok(()) };
+        let Findings { tampering, notices } = worktree.examine().await?;
+        for notice in notices {
+            self.warn(notice);
+        }
+        if tampering.is_empty() {
+            return Ok(());
+        }
+        self.warn(format!(
+            "while it ran this was changed, by it or by another task that ran at the time: {}",
+            tampering.join("; ")
+        ));
+        Err(Exit::Failed(Failure::Tampered { changes: tampering }))
     }
 
     fn failure_of(&self, exit: AgentExit) -> Failure {

@@ -369,6 +369,10 @@ pub struct Place {
     pub branch: String,
     /// The commit that it was made from.
     pub base: CommitId,
+    /// Under which name the provider finds what the repository's settings were at that moment, see
+    /// [`Worktree::examine`](crate::ports::Worktree::examine).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
 }
 
 /// Which process an agent is. The pid alone names nothing: it is reused.

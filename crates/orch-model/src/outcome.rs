@@ -191,6 +191,11 @@ pub enum Failure {
         /// What is in the way, and the cure.
         message: String,
     },
+    /// While it ran, something was changed that makes git run programs, or leads it elsewhere.
+    Tampered {
+        /// What, each as a sentence.
+        changes: Vec<String>,
+    },
     /// It did not get a lock in time, or at all, as that would have been a deadlock.
     LockTimeout {
         /// Which.
@@ -250,6 +255,7 @@ impl Failure {
             Self::Authentication { .. } => "authentication",
             Self::Conflict { .. } => "conflict",
             Self::Unusable { .. } => "unusable",
+            Self::Tampered { .. } => "tampered",
             Self::LockTimeout { .. } => "lock_timeout",
             Self::ResourceShortage { .. } => "resource_shortage",
             Self::Cancelled => "cancelled",
@@ -267,6 +273,11 @@ impl Failure {
             _ => "",
         }
     }
+}
+
+/// What was changed, in one sentence.
+pub(crate) fn tampered(changes: &[String]) -> String {
+    format!("what makes git run programs or leads it elsewhere was changed: {}", changes.join("; "))
 }
 
 /// One line, without the output.
@@ -298,6 +309,7 @@ impl fmt::Display for Failure {
             Self::Conflict { files, .. } => {
                 write!(f, "conflicts with the target in {}", files.join(", "))
             }
+            Self::Tampered { changes } => f.write_str(&tampered(changes)),
             Self::LockTimeout { message } => write!(f, "no lock: {message}"),
             Self::ResourceShortage { message } => {
                 write!(f, "the machine has too little: {message}")

@@ -17,8 +17,8 @@ pub use runner::{
 };
 pub use store::{EventReader, RunJournal, RunSummary, StateStore, StoreError};
 pub use worktree::{
-    BeginRun, CommitMessage, GcItem, GcItemKind, GcRequest, MergeOutcome, MergeRequest, MergeSide,
-    OpenMerge, Release, Sealed, SealedMerge, Stack, Stacked, Worktree, WorktreeError,
+    BeginRun, CommitMessage, Findings, GcItem, GcItemKind, GcRequest, MergeOutcome, MergeRequest,
+    MergeSide, OpenMerge, Release, Sealed, SealedMerge, Stack, Stacked, Worktree, WorktreeError,
     WorktreeProvider, WorktreeRequest, redirects_git,
 };
 

@@ -135,7 +135,12 @@ mod tests {
             TaskChange::Leased { attempt: 2 },
             TaskChange::Preparing,
             TaskChange::Prepared {
-                place: Place { path: "w".into(), branch: "b".into(), base: commit.clone() },
+                place: Place {
+                    path: "w".into(),
+                    branch: "b".into(),
+                    base: commit.clone(),
+                    settings: None,
+                },
             },
             TaskChange::Started { agent: None },
             TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None },

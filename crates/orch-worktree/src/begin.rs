@@ -30,6 +30,7 @@ impl Repo {
             Some(name) => self.target_named(&name).await?,
             None => Target::Branch(self.checked_out().await?),
         };
+        self.refuse_odd_name(&target).await?;
         // Where a power cut took the name of the target only, the base stays what it was.
         let base_ref = names::run_ref(&id, "base");
         let begun = self.refs(&[&base_ref]).await?.remove(&base_ref);
@@ -56,6 +57,16 @@ impl Repo {
         }
         let name = String::from_utf8_lossy(&answer.success()?).trim_end().to_owned();
         Ok(name.strip_prefix(HEADS).unwrap_or(&name).to_owned())
+    }
+
+    /// Takes no name that git would not give a branch: `-x`, `a..b`, `@{-1}`.
+    async fn refuse_odd_name(&self, target: &Target) -> Result<(), WorktreeError> {
+        let (Target::Branch(name) | Target::Remote { branch: name, .. }) = target;
+        let answer = self.git.call(["check-ref-format", "--branch", name]).answer().await?;
+        let same = answer.code == Some(0) && answer.stdout.trim_ascii_end() == name.as_bytes();
+        same.then_some(()).ok_or_else(|| {
+            target_error(format!("`{name}` can't be the name of a branch; name another target"))
+        })
     }
 
     /// Remembers the run in references and makes the branch for its results, and the target where that is to

@@ -16,7 +16,8 @@ use tempfile::TempDir;
 use crate::{
     error::io_error,
     git::Git,
-    preserve::copy_index,
+    modules::Adding,
+    preserve::{copy_index, status_of},
     repo::Repo,
     work::{Work, WorkSource},
 };
@@ -164,10 +165,14 @@ async fn tree_of(
         .map_err(io_error(format!("copying the index of {}", path.display())))?;
     let git = git.on_worktree(admin, path);
     // An agent at work may take a file away between the listing and the reading of it.
-    let add = git.call(["add", "--all", "--ignore-errors", "--", "."]).durable().index(&index);
+    let adding = Adding::new(&git, Some(&index), &status_of(&git).await?).await?;
+    let add = adding.files_as(&git, &["--ignore-errors"]).durable().index(&index);
     let added = add.answer().await?;
     if !matches!(added.code, Some(0 | 1)) {
         return Err(added.into_error());
+    }
+    if let Some(modules) = adding.modules(&git) {
+        modules.index(&index).answer().await?.success()?;
     }
     let tree = git.call(["write-tree"]).durable().index(&index).answer().await?.success()?;
     Ok(String::from_utf8_lossy(&tree).trim().to_owned())

@@ -196,9 +196,9 @@ impl Repo {
             return Ok(Some(format!("its checkout {path} is missing")));
         }
         let git = self.git.on_worktree(&checkout.admin, &checkout.path);
-        let status = git
-            .run(["status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renames"])
-            .await?;
+        let look = ["status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renames"];
+        let status = git.call(look).arguments(["--ignore-submodules=dirty"]);
+        let status = status.answer().await?.success()?;
         let status = parse::status(&status);
         let reason = || format!("{path} has uncommitted changes: {}", status.summary());
         Ok(status.is_dirty().then(reason))
@@ -215,6 +215,9 @@ impl Repo {
         }
         let path = checkout.path.display();
         let git = self.git.on_worktree(&checkout.admin, &checkout.path);
+        if let Some(reason) = self.why_unfiltered(&git, &checkout.admin, &tips.results).await? {
+            return Ok(Some(reason));
+        }
         let answer = git
             .call(["merge", "--ff-only", "--quiet", "--no-autostash", "--no-overwrite-ignore"])
             .arguments([tips.results.as_str()])

@@ -1,11 +1,10 @@
 //! The only place that starts git.
 //!
 //! Every call is hardened in the same way: no input unless it is given, messages in English, none
-//! of the variables that would redirect git to another repository, and none of the programs that
-//! a repository's configuration can name (hooks, file system monitor, editors; to sign, only what the
-//! user's own configuration names, see [`signing`](crate::signing)). What is
-//! left to the configuration are the filters and merge drivers that the attributes of a file ask
-//! for: without them the content of files would be wrong (LFS).
+//! of the variables that would redirect git to another repository, no hooks, and folders that are named
+//! rather than looked for. On the repository and its worktrees git sees the settings of a
+//! [`View`], so that none of the programs that the repository's configuration can name are run; to sign, only
+//! what the user's own configuration names, see [`signing`](crate::signing).
 //!
 //! Objects are synced as the user's `core.fsync` says, and always by calls that are
 //! [`Call::durable`].
@@ -31,6 +30,7 @@ use crate::{
     clear::named_lock,
     error::{io_error, shortened},
     lock::Held,
+    view::View,
 };
 
 /// Variables besides those that [`redirects_git`] names that change which files or which format a
@@ -60,6 +60,8 @@ pub(crate) struct Git {
     environment: Arc<[(OsString, OsString)]>,
     place: Vec<OsString>,
     folder: PathBuf,
+    git_dir: Option<PathBuf>,
+    view: Option<Arc<View>>,
 }
 
 /// What a call of git ended with.
@@ -72,6 +74,7 @@ pub(crate) struct Answer {
     command: String,
     status: String,
     stderr: Vec<u8>,
+    view: Option<Arc<View>>,
 }
 
 impl Answer {
@@ -93,7 +96,8 @@ impl Answer {
     /// The lock file that kept it from what it was to do.
     pub(crate) fn lock_in_the_way(&self) -> Option<PathBuf> {
         let failed = self.code != Some(0);
-        failed.then(|| named_lock(&String::from_utf8_lossy(&self.stderr)))?
+        let lock = failed.then(|| named_lock(&String::from_utf8_lossy(&self.stderr)))??;
+        Some(self.view.as_ref().and_then(|view| view.real(&lock)).unwrap_or(lock))
     }
 
     /// What it complained of, shortened, for a person.
@@ -116,6 +120,9 @@ impl Git {
         "i18n.commitEncoding=UTF-8",
         "submodule.recurse=false",
         "worktree.useRelativePaths=false",
+        "core.useReplaceRefs=false",
+        "protocol.ext.allow=never",
+        "diff.ignoreSubmodules=dirty",
     ];
 
     /// Git in a folder, which finds the repository by itself.
@@ -124,7 +131,30 @@ impl Git {
         environment: Vec<(OsString, OsString)>,
         folder: &Path,
     ) -> Self {
-        Self { program, environment: environment.into(), place: Vec::new(), folder: folder.into() }
+        Self {
+            program,
+            environment: environment.into(),
+            place: Vec::new(),
+            folder: folder.into(),
+            git_dir: None,
+            view: None,
+        }
+    }
+
+    /// The same with settings of the engine's for the repository that the view is of.
+    pub(crate) fn with_view(&self, view: Arc<View>) -> Self {
+        Self { view: Some(view), ..self.clone() }
+    }
+
+    /// The same with the settings of the repository as they stand. Only for calls that run nothing
+    /// of it, and that ask for them or make an entry of a worktree.
+    pub(crate) fn plain(&self) -> Self {
+        Self { view: None, ..self.clone() }
+    }
+
+    /// The settings that it has.
+    pub(crate) fn view(&self) -> Option<&View> {
+        self.view.as_deref()
     }
 
     /// The same with further variables for every call.
@@ -135,7 +165,12 @@ impl Git {
 
     /// The same on a repository without a work tree: objects and references only.
     pub(crate) fn on_repository(&self, git_dir: &Path) -> Self {
-        Self { place: vec![flag("--git-dir=", git_dir)], folder: git_dir.into(), ..self.clone() }
+        Self {
+            place: vec![flag("--git-dir=", git_dir)],
+            folder: git_dir.into(),
+            git_dir: Some(git_dir.into()),
+            ..self.clone()
+        }
     }
 
     /// The same on a worktree. Both folders are named, so that a changed `.git` file leads
@@ -144,8 +179,19 @@ impl Git {
         Self {
             place: vec![flag("--git-dir=", git_dir), flag("--work-tree=", work_tree)],
             folder: work_tree.into(),
+            git_dir: Some(git_dir.into()),
             ..self.clone()
         }
+    }
+
+    /// The git folder, where it was named.
+    pub(crate) fn git_dir(&self) -> Option<&Path> {
+        self.git_dir.as_deref()
+    }
+
+    /// Where it runs: the top folder of a worktree.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Begins a call.
@@ -318,7 +364,7 @@ impl Call<'_> {
             (None, Some(_)) => Stdio::piped(),
             (None, None) => Stdio::null(),
         };
-        let mut command = self.command();
+        let mut command = self.command().map_err(|source| self.failure(source))?;
         command.stdin(stdin);
         let mut child = command.spawn().map_err(|source| self.failure(source))?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), &self.input) {
@@ -349,10 +395,11 @@ impl Call<'_> {
             command,
             status: output.status.to_string(),
             stderr: output.stderr,
+            view: self.git.view.clone(),
         }
     }
 
-    fn command(&self) -> Command {
+    fn command(&self) -> std::io::Result<Command> {
         let mut command = Command::new(&self.git.program);
         let is_stripped = |name: &str| redirects_git(name) || STRIPPED.contains(&name);
         for (name, _) in std::env::vars_os() {
@@ -366,6 +413,19 @@ impl Call<'_> {
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_EDITOR", "true")
             .envs(self.git.environment.iter().chain(&self.environment).map(|(k, v)| (k, v)));
+        if let (Some(view), Some(git_dir)) = (&self.git.view, &self.git.git_dir) {
+            match view.of(git_dir) {
+                Some(folder) => {
+                    view.ensure()?;
+                    command.env("GIT_COMMON_DIR", folder);
+                }
+                // The repository of a submodule, with settings of its own: objects that it lacks are not
+                // fetched by a program that they name.
+                None => {
+                    command.args(["-c", "protocol.allow=never"]);
+                }
+            }
+        }
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
         }
@@ -388,6 +448,6 @@ impl Call<'_> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(self.limit.is_some());
-        command
+        Ok(command)
     }
 }

@@ -80,7 +80,8 @@ impl Repo {
         let mut troubles = Vec::new();
         let unreachable = self.unreachable(&readable).await;
         let unreachable = unreachable.map_err(|error| troubles.push(error)).unwrap_or_default();
-        let bare = self.git.call(["config", "--type=bool", "core.bare"]).answer().await?;
+        let bare = self.git.plain();
+        let bare = bare.call(["config", "--type=bool", "core.bare"]).answer().await?;
         let is_bare = self.top_admin == *self.checkouts.common()
             && bare.code == Some(0)
             && bare.stdout.starts_with(b"true");

@@ -45,14 +45,14 @@
 //! | `refs/orch/runs/<run>/{target,base,delivered}` | the target branch, or the remote-tracking one (symbolic), where it stood, and what was delivered to it; forgotten by `gc` |
 //! | `<common git folder>/worktrees/<n>/orch-place` | under which path a worktree of the pool is lent |
 //! | `<common git folder>/worktrees/<n>/orch-overlay` | the layers that a worktree is made of |
+//! | `<common git folder>/orch-git/<n>/` | the common git folder as the engine's git sees it |
 //! | `<common git folder>/orch-worktree.lock` | serialises the making and removing of worktrees |
 //!
 //! # What this relies on
 //! - git 2.38 for `merge-tree --write-tree`. Only the module `git` starts processes.
-//! - Hooks and the file system monitor are switched off for every call, and commits are signed only by
-//!   a program that the user's own configuration names. Filters and merge
-//!   drivers that the repository's *configuration* names do run, since without them files would
-//!   have the wrong content: who can write `.git/config` can still make git run a program.
+//! - Git runs with settings of the engine's own, see the module `view`: hooks, filters, drivers and other
+//!   programs that the repository's configuration names are not run. Filters of the user's own
+//!   configuration are where they are trusted by name ([`TreeConfig::trusted_filters`]).
 //! - A branch that is checked out nowhere is moved by its reference. Somebody who checks it out in
 //!   the milliseconds between the look and the move sees the difference as changes of their own.
 #![forbid(unsafe_code)]
@@ -70,6 +70,7 @@ mod deliver;
 mod durable;
 mod entry;
 mod error;
+mod filters;
 mod furnish;
 mod gc;
 mod git;
@@ -80,6 +81,7 @@ mod lock;
 mod locks;
 mod mend;
 mod merge;
+mod modules;
 mod names;
 mod overlay;
 mod parse;
@@ -95,10 +97,13 @@ mod shape;
 mod signing;
 mod slot;
 mod stack;
+mod stash;
 mod target;
 mod tidy;
 mod trash;
+mod trust;
 mod undo;
+mod view;
 mod work;
 
 pub use changes::{Changes, DiffFormat, FileChange, WorkCommit};

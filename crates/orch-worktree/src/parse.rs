@@ -33,6 +33,8 @@ pub(crate) struct Status {
     pub(crate) unmerged: Vec<String>,
     /// Files that git neither tracks nor ignores.
     pub(crate) untracked: Vec<String>,
+    /// Files that git would store otherwise than the agent's git did, and that are as it saw them.
+    pub(crate) untouched: Vec<String>,
 }
 
 impl Status {

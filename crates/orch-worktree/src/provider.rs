@@ -75,6 +75,19 @@ impl GitWorktrees {
         self.repo.inspect(commits).await
     }
 
+    /// Filters that are set up in git's configuration and that the engine does not run, as they are not
+    /// among [`TreeConfig::trusted_filters`](crate::TreeConfig::trusted_filters), although tracked files
+    /// ask for them.
+    ///
+    /// # Errors
+    /// Where git failed.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn idle_filters(&self) -> Result<Vec<String>, WorktreeError> {
+        self.repo.needed_filters().await
+    }
+
     /// Removes lock files of git that stand in the engine's way and whose maker is proven to be
     /// gone, see [`GitLock`](crate::GitLock); gives their paths.
     ///

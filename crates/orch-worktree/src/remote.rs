@@ -13,7 +13,7 @@ use crate::{
     error::target_error,
     git::{Answer, Call},
     repo::Repo,
-    settings::Settings,
+    settings::{self, Settings},
     target::{REMOTES, Target},
 };
 
@@ -52,9 +52,10 @@ impl Repo {
             remote,
             &refspec,
         ];
+        let git = self.git.plain();
         // A worktree that is made meanwhile would fail.
         let lock = self.lock.hold().await?;
-        let call = unattended(self.git.call(arguments).durable());
+        let call = unattended(git.call(arguments).durable());
         let answer = call.holding(&lock)?.answer().await?;
         drop(lock);
         let known = self.refs(&[&reference]).await?.remove(&reference).map(|r| r.commit);
@@ -101,7 +102,8 @@ impl Repo {
             remote,
             &refspec,
         ];
-        let answer = match unattended(self.git.call(arguments)).answer().await {
+        let git = self.git.plain();
+        let answer = match unattended(git.call(arguments)).answer().await {
             Ok(answer) => answer,
             Err(error @ WorktreeError::Io { .. }) => return Ok(Pushed::Refused(error.to_string())),
             Err(error) => return Err(error),
@@ -116,8 +118,8 @@ impl Repo {
     }
 
     async fn refuse_new_settings(&self, remote: &str) -> Result<(), WorktreeError> {
-        let now = Settings::read(&self.git).await?;
-        match now.first_change_of_network(&self.settings, remote) {
+        let now = settings::read(&self.git, &self.top_admin).await?.map_err(target_error)?;
+        match Settings::new(now).first_change_of_network(&self.settings, remote) {
             None => Ok(()),
             Some(key) => Err(target_error(format!(
                 "`{key}` of the repository was changed during the run, perhaps by an agent; look at it with `git config --show-origin --get-all {key}`"

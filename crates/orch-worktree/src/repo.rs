@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
 };
 
 use orch_model::{CommitId, RunId, ports::WorktreeError};
@@ -20,10 +20,12 @@ use crate::{
     overlay::Overlay,
     parse::{self, Reference, Version},
     pool::Pool,
-    settings::Settings,
+    settings::{self, Settings},
     signing::Signing,
     target::Target,
     trash::Trash,
+    trust::{Look, Trust},
+    view::View,
 };
 
 /// The oldest git that has `merge-tree --write-tree`.
@@ -50,6 +52,10 @@ pub(crate) struct Repo {
     pub(crate) checkouts: Arc<Checkouts>,
     /// What is being deleted.
     pub(crate) trash: Arc<Trash>,
+    /// Finds out whether somebody changed what makes git run programs.
+    pub(crate) trust: Trust,
+    /// Whether somebody was told of filters that are not run.
+    pub(crate) told_of_filters: AtomicBool,
     /// How worktrees are to be made, and how they are.
     pub(crate) trees: TreeConfig,
     pub(crate) choice: OnceLock<TreeChoice>,
@@ -80,6 +86,8 @@ pub(crate) struct Run {
     pub(crate) makes_target: bool,
     /// What was found out about the target's tip.
     pub(crate) seen: Mutex<Seen>,
+    /// What the repository's settings were when this process began to work on the run.
+    pub(crate) settings: OnceLock<Arc<Look>>,
 }
 
 /// What was found out about the target's tip, so that it need not be found out again.
@@ -94,7 +102,8 @@ pub(crate) struct Seen {
 impl Run {
     pub(crate) fn new(id: RunId, target: Target, base: CommitId) -> Self {
         let seen = Seen { contained: Some(base.clone()), refused: None };
-        Self { id, target, base, makes_target: false, seen: Mutex::new(seen) }
+        let seen = Mutex::new(seen);
+        Self { id, target, base, makes_target: false, seen, settings: OnceLock::new() }
     }
 
     /// The target by its whole name.
@@ -136,9 +145,15 @@ impl Repo {
         }
         let (top, top_admin, common) = locate(&git, &folder).await?;
         let git = with_identity(git.on_repository(&common)).await?;
-        let settings = Settings::read(&git).await?;
+        let settings = settings::read(&git, &top_admin).await?;
+        let settings = Settings::new(settings.map_err(|complaint| {
+            target_error(format!("git can't read its settings in {}: {complaint}", top.display()))
+        })?);
         let signing = Signing::of(&settings);
-        let main = main_checkout(&git, &top, &top_admin, &common).await?;
+        let view = View::new(&common, settings.entries(), &config.trees.trusted_filters)
+            .map_err(io_error(format!("writing the engine's settings in {}", common.display())))?;
+        let git = git.with_view(Arc::new(view));
+        let main = main_checkout(&git.plain(), &top, &top_admin, &common).await?;
         let root = match config.root {
             Some(root) => top.join(root),
             None => beside(&top),
@@ -159,6 +174,8 @@ impl Repo {
         );
         let pool = Pool::new(&root, git.clone(), parts.0, parts.1, parts.2, limits);
         Ok(Self {
+            told_of_filters: AtomicBool::new(false),
+            trust: Trust::new(common, top_admin.clone()),
             git,
             lock,
             checkouts,

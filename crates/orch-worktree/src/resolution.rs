@@ -23,6 +23,7 @@ use crate::{
     error::{io_error, target_error},
     git::Git,
     merge::Tree,
+    modules::Adding,
     names,
     parse::listed,
     preserve::{Site, refuse_nested, status_of},
@@ -193,9 +194,8 @@ impl Repo {
             self.refuse_private_modules(&site.path, &bench.admin).await?;
             let message = names::left_by(&run.id, task, request.message.attempt);
             let left = match &status.head {
-                head if status.is_dirty() => {
-                    let head = head.as_ref();
-                    Some(self.snapshot(&site.path, &bench.admin, head, &message).await?)
+                _ if status.is_dirty() => {
+                    Some(self.snapshot(&site.path, &bench.admin, &status, &message).await?)
                 }
                 Some(head) if !self.is_reachable(head).await? => Some(head.clone()),
                 _ => None,
@@ -304,7 +304,11 @@ impl Bench<'_> {
             if !commit {
                 return open("the merge is not committed yet".into());
             }
-            self.repo.past_locks(|| git.call(["add", "--all", "--", "."])).await?.success()?;
+            let adding = Adding::new(&git, None, &status).await?;
+            self.repo.past_locks(|| adding.files(&git)).await?.success()?;
+            if let Some(modules) = adding.modules(&git) {
+                modules.answer().await?.success()?;
+            }
             let text = request.message.to_string();
             let call = || {
                 let quiet = ["commit", "--quiet", "--no-verify", "--no-gpg-sign"];

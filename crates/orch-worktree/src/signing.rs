@@ -34,7 +34,7 @@ impl Signing {
         if !settings.get("commit.gpgsign").is_some_and(is_true) {
             return None;
         }
-        let given = |key: &str| settings.get(key).flatten().filter(|value| !value.is_empty());
+        let given = |key: &str| settings.get(key).filter(|value| !value.is_empty());
         let program = |key: &str| settings.get_trusted(key).filter(|value| !value.is_empty());
         let mut all = vec![format!("gpg.format={}", given("gpg.format").unwrap_or("openpgp"))];
         for (key, default) in PROGRAMS {
@@ -47,21 +47,23 @@ impl Signing {
     }
 }
 
-/// A boolean as git reads it; a key without a value is true.
-fn is_true(value: Option<&str>) -> bool {
-    let Some(value) = value else { return true };
+/// A boolean as git reads it.
+fn is_true(value: &str) -> bool {
     ["true", "yes", "on"].iter().any(|yes| value.eq_ignore_ascii_case(yes))
         || value.parse::<i64>().is_ok_and(|number| number != 0)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::settings::parse;
 
     fn signing(entries: &[(&str, &str)]) -> Option<Signing> {
         let list: String =
-            entries.iter().map(|(scope, entry)| format!("{scope}\0{entry}\0")).collect();
-        Signing::of(&Settings::of(list.as_bytes()))
+            entries.iter().map(|(scope, entry)| format!("{scope}\0file:f\0{entry}\0")).collect();
+        Signing::of(&Settings::new(parse(&list, Path::new("/g"))))
     }
 
     #[test]

@@ -1,23 +1,29 @@
 //! A worktree in the hands of a task.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use async_trait::async_trait;
 use orch_model::{
     CommitId, TaskId,
-    ports::{CommitMessage, Release, Sealed, Worktree, WorktreeError},
+    ports::{CommitMessage, Findings, Release, Sealed, Worktree, WorktreeError},
     state::Attempt,
 };
 
 use crate::{
     checkouts::in_progress,
-    error::{to_the_end, would_lose},
+    error::{io_error, to_the_end, would_lose},
     git::Git,
+    modules::Adding,
     names,
     parse::{Status, listed},
     preserve::{Owner, Site, refuse_nested, status_of},
     repo::{Repo, Run},
     signing::Signing,
+    trust::Settings,
+    view::View,
 };
 
 /// A worktree on the branch of a task.
@@ -32,6 +38,8 @@ pub(crate) struct Slot {
     pub(crate) branch: String,
     pub(crate) base: CommitId,
     pub(crate) shared: bool,
+    /// What the repository's settings were when the attempt began, where that is known.
+    pub(crate) settings: Option<Settings>,
 }
 
 #[async_trait]
@@ -46,6 +54,15 @@ impl Worktree for Slot {
 
     fn base(&self) -> &CommitId {
         &self.base
+    }
+
+    fn settings(&self) -> Option<&str> {
+        self.settings.as_ref().map(|settings| &*settings.name)
+    }
+
+    async fn examine(&self) -> Result<Findings, WorktreeError> {
+        let slot = self.clone();
+        to_the_end(async move { slot.look_over().await }).await
     }
 
     async fn seal(&self, message: &CommitMessage) -> Result<Sealed, WorktreeError> {
@@ -65,6 +82,7 @@ impl Worktree for Slot {
         to_the_end(async move {
             let _place = self.repo.places.hold(&self.site.path).await;
             self.repo.revive(&self.site.path).await?;
+            self.refuse_misled()?;
             match (release, self.shared) {
                 (Release::Done, _) => self.done(false).await,
                 (Release::Verified, _) => self.done(true).await,
@@ -85,11 +103,51 @@ impl Slot {
         self.repo.git.on_worktree(&self.admin, &self.site.path)
     }
 
+    async fn look_over(&self) -> Result<Findings, WorktreeError> {
+        let repo = &self.repo;
+        let view = repo.git.view().map(View::examine).transpose();
+        let view = view.map_err(io_error("looking at the engine's settings for git"))?;
+        let now = repo.trust.look(&repo.git).await?;
+        let mut tampering = repo.misled(&self.site.path, &self.admin);
+        tampering.extend(view.flatten());
+        tampering.extend(repo.own_settings(&self.admin).await?);
+        let begun = self.settings.as_ref();
+        let prints = begun.and_then(|s| s.print.as_ref()).into_iter();
+        for print in prints.chain(self.run.settings.get().map(|look| &look.print)) {
+            let changes = print.changes(&now.print);
+            tampering
+                .extend(changes.into_iter().filter(|c| !tampering.contains(c)).collect::<Vec<_>>());
+        }
+        if let Some(Settings { name, print: None, .. }) = begun
+            && now.name(&repo.git).await? != name
+        {
+            let what = format!("settings or hooks of {}", repo.checkouts.common().display());
+            tampering.push(format!("{what}: what they were is not known any more"));
+        }
+        let mut notices = Vec::new();
+        if let Some(stash) = begun.and_then(|settings| settings.stash.as_ref()) {
+            notices.extend(repo.stash_since(stash, &self.run.id, &self.branch).await?);
+        }
+        if !repo.told_of_filters.swap(true, Ordering::Relaxed) {
+            notices.extend(repo.needed_filters().await?.into_iter().map(|name| {
+                format!("files with the filter `{name}` are in worktrees as they are stored: orch does not run it unless it is named in `trusted_filters`")
+            }));
+        }
+        Ok(Findings { tampering, notices })
+    }
+
+    /// Does nothing in a folder that leads elsewhere.
+    fn refuse_misled(&self) -> Result<(), WorktreeError> {
+        let changes = self.repo.misled(&self.site.path, &self.admin);
+        if changes.is_empty() { Ok(()) } else { Err(WorktreeError::Tampered { changes }) }
+    }
+
     fn owner(&self) -> Owner<'_> {
         Owner { run: &self.run, task: &self.task, attempt: self.attempt }
     }
 
     async fn seal_now(&self, message: &CommitMessage) -> Result<Sealed, WorktreeError> {
+        self.refuse_misled()?;
         let path = &self.site.path;
         let git = self.git();
         let status = status_of(&git).await?;
@@ -102,10 +160,11 @@ impl Slot {
             return Err(would_lose(path, reason));
         }
         refuse_nested(path, &status)?;
+        self.repo.refuse_unfiltered(&git, &status).await?;
         if status.branch.as_deref() != Some(&self.branch) {
             return self.seal_elsewhere(&status, message).await;
         }
-        let committed = status.is_dirty() && self.commit(&git, message).await?;
+        let committed = status.is_dirty() && self.commit(&git, &status, message).await?;
         let tip = if committed {
             Some(CommitId::new(git.line(["rev-parse", "--verify", "HEAD"]).await?))
         } else {
@@ -116,9 +175,17 @@ impl Slot {
 
     /// Commits all changes. There may be nothing to commit all the same: changed files inside a
     /// submodule make a worktree dirty.
-    async fn commit(&self, git: &Git, message: &CommitMessage) -> Result<bool, WorktreeError> {
-        let add = || git.call(["add", "--all", "--", "."]);
-        self.repo.past_locks(add).await?.success()?;
+    async fn commit(
+        &self,
+        git: &Git,
+        status: &Status,
+        message: &CommitMessage,
+    ) -> Result<bool, WorktreeError> {
+        let adding = Adding::new(git, None, status).await?;
+        self.repo.past_locks(|| adding.files(git)).await?.success()?;
+        if let Some(modules) = adding.modules(git) {
+            modules.answer().await?.success()?;
+        }
         let text = message.to_string();
         let commit = || {
             let signing = self.repo.signing.as_ref();
@@ -148,9 +215,7 @@ impl Slot {
         let committed = status.is_dirty();
         let tip = match &status.head {
             // A commit on objects: the branch that is checked out now may be anybody's.
-            head if committed => {
-                Some(repo.snapshot(path, &self.admin, head.as_ref(), message).await?)
-            }
+            _ if committed => Some(repo.snapshot(path, &self.admin, status, message).await?),
             head => head.clone(),
         };
         let Some(tip) = tip else {

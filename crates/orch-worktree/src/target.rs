@@ -56,7 +56,7 @@ impl Repo {
         {
             return Ok(Target::Branch(name.to_owned()));
         }
-        let remotes = self.git.line(["remote"]).await?;
+        let remotes = self.git.plain().line(["remote"]).await?;
         let remote = Target::of_remote(name, remotes.lines());
         Ok(remote.unwrap_or_else(|| Target::Branch(name.to_owned())))
     }
@@ -67,7 +67,7 @@ impl Repo {
             let branch = reference.strip_prefix(HEADS).unwrap_or(reference);
             return Ok(Target::Branch(branch.to_owned()));
         };
-        let remotes = self.git.line(["remote"]).await?;
+        let remotes = self.git.plain().line(["remote"]).await?;
         let found = Target::of_remote(name, remotes.lines());
         // Somebody removed the remote: to bring the results there fails, and says so.
         let first = name.split('/').take(1);

@@ -35,7 +35,12 @@ fn identity() -> AgentIdentity {
 
 /// The way of a task, as far as the journal may have it.
 fn way() -> Vec<TaskChange> {
-    let place = Place { path: "/w/a".into(), branch: "orch/a".into(), base: CommitId::new("c0") };
+    let place = Place {
+        path: "/w/a".into(),
+        branch: "orch/a".into(),
+        base: CommitId::new("c0"),
+        settings: None,
+    };
     vec![
         TaskChange::Unblocked,
         TaskChange::Queued,

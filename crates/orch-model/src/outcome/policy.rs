@@ -72,6 +72,9 @@ impl Failure {
             Self::Unknown { .. } => charged("look at its output; `orch doctor` may tell more"),
             Self::Spawn { .. } => hopeless("install the program, or mend its name in the plan"),
             Self::Authentication { .. } => hopeless("log the agent in, then run the plan again"),
+            Self::Tampered { .. } => hopeless(
+                "its work waits in its worktree: look at what was changed, put it back (or keep it, where it was you), then run the plan again",
+            ),
             Self::Cancelled => hopeless(""),
             Self::Interrupted { .. } => free(20, "run the plan again: something kept ending it"),
             // Only where the plan says that it is to be tried again.
@@ -114,6 +117,7 @@ mod tests {
             Failure::Authentication { message: message() },
             Failure::Conflict { branch: message(), files: Vec::new(), hunks: Vec::new() },
             Failure::Unusable { message: message() },
+            Failure::Tampered { changes: vec![message()] },
             Failure::LockTimeout { message: message() },
             Failure::ResourceShortage { message: message() },
             Failure::Cancelled,

@@ -258,6 +258,24 @@ pub trait Worktree: Debug + Send + Sync {
     /// The commit that it was made from.
     fn base(&self) -> &CommitId;
 
+    /// Under which name what the repository's settings were when it was made is found again, by this
+    /// or a later process.
+    fn settings(&self) -> Option<&str> {
+        None
+    }
+
+    /// Looks whether something was changed since the place was made that makes the version control run
+    /// programs or leads it elsewhere. Nothing of that is run by the look, nor by any other call.
+    ///
+    /// # Errors
+    /// Where it can't look.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    async fn examine(&self) -> Result<Findings, WorktreeError> {
+        Ok(Findings::default())
+    }
+
     /// Commits what the task left uncommitted and finds the tip of its work, which survives a power
     /// cut from then on. What git ignores is not committed. May be called again, after further
     /// changes too.
@@ -271,6 +289,16 @@ pub trait Worktree: Debug + Send + Sync {
     /// # Errors
     /// Where it can't be removed, or where removing it would lose work.
     async fn release(self: Box<Self>, release: Release) -> Result<(), WorktreeError>;
+}
+
+/// What a look at a place gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// What was changed that must not be, each as a sentence. Where all places share it, it may be the
+    /// work of any task that ran meanwhile. Empty: nothing.
+    pub tampering: Vec<String>,
+    /// What a person should know besides, each as a sentence.
+    pub notices: Vec<String>,
 }
 
 /// What becomes of a worktree that is given back.
@@ -490,6 +518,9 @@ pub struct GcRequest {
     pub live: Vec<RunId>,
     /// List only.
     pub dry_run: bool,
+    /// Work that is nowhere else is moved to `refs/orch/preserved/`, so that its worktree and its branch
+    /// can go; otherwise they are kept.
+    pub preserve: bool,
 }
 
 /// A piece of garbage.
@@ -501,6 +532,12 @@ pub struct GcItem {
     pub name: String,
     /// Why it is kept; `None` where it was (or would be) removed.
     pub kept: Option<String>,
+    /// Whether what is only there was (or would be) moved to `refs/orch/preserved/`.
+    #[serde(default)]
+    pub preserved: bool,
+    /// How much space it takes, in bytes, where that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// What a piece of garbage is.
@@ -514,6 +551,8 @@ pub enum GcItemKind {
     Branch,
     /// An empty folder.
     Folder,
+    /// A worktree that is kept for later tasks, and one too many.
+    Idle,
 }
 
 /// Why a worktree or a merge failed.
@@ -568,6 +607,12 @@ pub enum WorktreeError {
         path: PathBuf,
         /// What would be lost.
         reason: String,
+    },
+    /// Something was changed that makes git run programs, or leads it elsewhere.
+    #[error("{}", crate::outcome::tampered(changes))]
+    Tampered {
+        /// What, each as a sentence.
+        changes: Vec<String>,
     },
     /// A system call failed.
     #[error("{doing}: {source}")]

@@ -17,6 +17,7 @@ mod shared;
 mod signing;
 mod strategies;
 mod support;
+mod trust;
 mod undoing;
 
 const KIND: orch_worktree::TreeKind = orch_worktree::TreeKind::Worktree;

@@ -270,6 +270,7 @@ fn place(worktree: &dyn orch_model::ports::Worktree) -> orch_model::event::Place
         path: worktree.path().to_owned(),
         branch: worktree.branch().to_owned(),
         base: worktree.base().clone(),
+        settings: None,
     }
 }
 

@@ -155,6 +155,7 @@ async fn the_work_of_a_task_is_found_wherever_it_is() {
         path: worktree.path().into(),
         branch: worktree.branch().into(),
         base: worktree.base().clone(),
+        settings: None,
     });
     write(worktree.path(), "more", "1\n");
     let found = provider.work(&query).await.unwrap().expect("its worktree");

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command};
 
 use orch_model::{
     RunId,
-    ports::{BeginRun, GcRequest, Release, WorktreeProvider},
+    ports::{BeginRun, GcRequest, Release, WorktreeError, WorktreeProvider},
 };
 use orch_worktree::{GitWorktrees, TreeKind};
 
@@ -121,6 +121,7 @@ async fn work_survives_a_new_start_of_the_machine() {
         path: worktree.path().to_owned(),
         branch: worktree.branch().to_owned(),
         base: worktree.base().clone(),
+        settings: None,
     };
     drop(worktree);
     unmount(&place.path);
@@ -227,7 +228,7 @@ async fn a_base_goes_on_with_runs_and_never_under_a_tree() {
     assert!(!base.join("later").exists());
     let gc = GcRequest {
         live: vec![run_id(), RunId::new("r2").unwrap(), RunId::new("r3").unwrap()],
-        dry_run: false,
+        ..GcRequest::default()
     };
     second.release(Release::Done).await.unwrap();
     provider.gc(gc.clone()).await.unwrap();
@@ -235,4 +236,29 @@ async fn a_base_goes_on_with_runs_and_never_under_a_tree() {
     third.release(Release::Done).await.unwrap();
     provider.gc(gc).await.unwrap();
     assert_eq!(bases(&fixture).len(), 1);
+}
+
+#[tokio::test]
+async fn layers_that_an_agent_names_are_neither_mounted_nor_deleted() {
+    let fixture = Fixture::new();
+    let provider = fixture.begun().await;
+    if !works(&provider) {
+        return;
+    }
+    let worktree = provider.acquire(request("a", 1)).await.unwrap();
+    let victim = fixture.repo.with_file_name("victim");
+    write(&victim, "precious", "x");
+    let layers = fixture.admin("a").join("orch-overlay");
+    for text in [
+        format!("{0}\n{0}\n", victim.display()),
+        format!("{0}/.overlay/../../victim\n{0}/.overlay/../../victim\n", fixture.root().display()),
+    ] {
+        fs::write(&layers, text).unwrap();
+        let tampering = worktree.examine().await.unwrap().tampering;
+        assert!(tampering.len() == 1 && tampering[0].contains("orch-overlay"), "{tampering:?}");
+    }
+    let error = worktree.release(Release::Done).await.unwrap_err();
+    assert!(matches!(error, WorktreeError::Tampered { .. }), "{error}");
+    provider.gc(GcRequest::default()).await.unwrap();
+    assert!(victim.join("precious").exists());
 }

@@ -251,8 +251,12 @@ impl World {
             (Phase::TimedOut, _) => self.fail(task, Failure::Timeout { after: Span::from_secs(1) }),
             (_, Some(reason)) => self.end(task, UnitEnd::Stopped(reason)),
             (Phase::Preparing, None) => {
-                let place =
-                    Place { path: "/w".into(), branch: "b".into(), base: CommitId::new("c0") };
+                let place = Place {
+                    path: "/w".into(),
+                    branch: "b".into(),
+                    base: CommitId::new("c0"),
+                    settings: None,
+                };
                 self.report(task, UnitReport::Prepared(place));
                 self.go_on(task, Phase::Running, UnitReport::Started(None));
             }
