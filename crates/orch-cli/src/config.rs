@@ -427,7 +427,9 @@ mod tests {
             (Key::WorktreeKind, "pool"),
             (Key::WorktreePoolSize, "3"),
             (Key::WorktreePoolDisk, "4GiB"),
+            (Key::WorktreePoolAge, "2h"),
             (Key::WorktreePoolIgnored, "clean"),
+            (Key::TrustedFilters, "lfs, crypt"),
             (Key::WorktreeFreeDisk, "5GiB"),
             (Key::WorktreeInclude, ".env, symlink:node_modules"),
             (Key::WorktreeSetup, "npm ci"),
@@ -470,6 +472,8 @@ mod tests {
         assert_eq!((trees.setup.as_deref(), trees.submodules), (Some("npm ci"), true));
         assert_eq!(trees.setup_key, ["package-lock.json"]);
         assert_eq!((pool.free_floor, pool.keep_ignored), (5 << 30, false));
+        assert_eq!(pool.age, std::time::Duration::from_secs(7200));
+        assert_eq!(trees.trusted_filters, ["lfs", "crypt"]);
     }
 
     #[test]

@@ -37,6 +37,7 @@ const LINKS: &[&str] = &[
     "packed-refs",
     "refs",
     "reftable",
+    "rr-cache",
     "shallow",
     "worktrees",
     "info/exclude",

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use orch_exec::retention::{FileStore, Retention, RunRecords};
 use orch_model::{
-    RunId, RunStatus, Timestamp,
+    RunId, Timestamp,
     ports::{GcItem, GcItemKind, GcRequest, StateStore},
 };
 

@@ -64,7 +64,7 @@ const NAMES: &[&str] = &[
 
 /// The same, whatever their last part is.
 const SECTIONS: &[&str] =
-    &["author", "checkout", "committer", "feature", "index", "pack", "sparse"];
+    &["author", "checkout", "committer", "feature", "index", "pack", "rerere", "sparse"];
 
 /// The same of remotes: what a partial clone needs to fetch objects that it lacks.
 const REMOTE: &[&str] = &["fetch", "partialclonefilter", "promisor", "tagopt", "url"];
