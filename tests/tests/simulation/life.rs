@@ -33,7 +33,7 @@ enum End {
     /// The engine gave up, as it has to where its journal fails.
     Stopped,
     Interrupted,
-    Over(Report),
+    Over(Box<Report>),
     Hangs,
 }
 
@@ -140,7 +140,7 @@ async fn orchestrator(part: &Part) -> Result<ParallelOrchestrator, EngineError> 
 async fn work(part: &Part) -> End {
     match run(part).await {
         Ok(report) if report.status == RunStatus::Interrupted => End::Interrupted,
-        Ok(report) => End::Over(report),
+        Ok(report) => End::Over(Box::new(report)),
         Err(error) => {
             part.world.lock().note(part.now(), &format!("the engine gave up: {error}"));
             // Only its journal may stop an engine, and git before it has begun.

@@ -11,6 +11,8 @@
 //!
 //!     ORCH_SIMULATION_SEEDS=1000000 cargo test --release -p orch-tests --test simulation
 
+#![expect(clippy::print_stdout, reason = "what a campaign did is its result")]
+
 mod case;
 mod journal;
 mod life;

@@ -41,11 +41,10 @@ fn violations(world: &mut Inner, report: &Report) -> Vec<String> {
                     found.push(format!("{id} is merged, and {own} is not: {files:?}"));
                 }
             }
-            TaskState::Merged { .. } => {
-                if spec.isolation != Isolation::None || !merges.is_empty() {
-                    found.push(format!("{id} left nothing, and was to leave something"));
-                }
+            TaskState::Merged { .. } if spec.isolation != Isolation::None || !merges.is_empty() => {
+                found.push(format!("{id} left nothing, and was to leave something"));
             }
+            TaskState::Merged { .. } => {}
             state if !state.is_terminal() => found.push(format!("{id} is {}", state.name())),
             TaskState::NeedsAttention { known, .. } => {
                 found.push(format!("{id} needs attention: {known}"));
