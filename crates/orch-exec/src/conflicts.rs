@@ -157,7 +157,9 @@ pub(crate) async fn waited(
     let reason = format!("see `orch conflicts`, then `orch resolve {task}`");
     let stack = worktrees.stack(state.run(), &[request]).await?;
     Ok(Some(match stack.merges.first() {
-        Some(Stacked::Merged { .. } | Stacked::Contained { .. }) => Waited::Resolved { place },
+        Some(Stacked::Merged { .. } | Stacked::Contained { .. }) => {
+            Waited::Resolved { place: *place }
+        }
         _ => Waited::Unresolved { reason },
     }))
 }

@@ -165,7 +165,7 @@ pub(crate) fn spawn(
         merging: Vec::new(),
         appended_seq: 0,
         commit: Arc::new(Notify::new()),
-        last_call: Arc::new(Notify::new()),
+        hurry: Arc::new(Notify::new()),
         helpers: JoinSet::new(),
         units: JoinSet::new(),
         unit_tasks: HashMap::new(),
@@ -209,8 +209,8 @@ struct Dispatcher {
     /// The number of the last event that was appended.
     appended_seq: u64,
     commit: Arc<Notify>,
-    /// Told at the end of the run, which waits for nothing but the last `sync`.
-    last_call: Arc<Notify>,
+    /// Told where somebody waits for the next `sync`: units that are about to merge, the end of the run.
+    hurry: Arc<Notify>,
     /// The committer, waits for locks, the delivery: aborted at the end.
     helpers: JoinSet<()>,
     units: JoinSet<()>,
@@ -334,7 +334,7 @@ impl Dispatcher {
     fn spawn_committer(&mut self) {
         let journal = Arc::clone(&self.journal);
         let commit = Arc::clone(&self.commit);
-        let last_call = Arc::clone(&self.last_call);
+        let hurry = Arc::clone(&self.hurry);
         let messages = self.messages.clone();
         self.helpers.spawn(async move {
             loop {
@@ -347,7 +347,7 @@ impl Dispatcher {
                 tokio::select! {
                     biased;
                     () = tokio::time::sleep(SYNC_EVERY) => {}
-                    () = last_call.notified() => {}
+                    () = hurry.notified() => {}
                 }
             }
         });
@@ -421,7 +421,7 @@ impl Dispatcher {
     fn at_work(&self) -> Vec<AtWork> {
         let places = self.controls.keys().filter_map(|task| {
             let run = self.scheduler.state().task(*task);
-            Some((*task, run.place.clone().filter(|_| run.state.is_active())?))
+            Some((*task, run.place.as_deref().filter(|_| run.state.is_active())?.clone()))
         });
         places.collect()
     }
@@ -510,6 +510,9 @@ impl Dispatcher {
         let intent = self.appended_seq;
         self.merging.extend(turn.verified.into_iter().map(|merging| Merging { intent, ..merging }));
         self.let_merge();
+        if !self.merging.is_empty() {
+            self.hurry.notify_one();
+        }
         // Who asked for something finds it done.
         if !turn.done.is_empty() || self.ended {
             self.show_progress();
@@ -569,7 +572,7 @@ impl Dispatcher {
             Command::Deliver => self.deliver(),
             Command::End => {
                 self.ended = true;
-                self.last_call.notify_one();
+                self.hurry.notify_one();
             }
         }
     }
@@ -588,7 +591,7 @@ impl Dispatcher {
             grace: settings.grace.0,
             max_total_output: settings.max_total_output,
             foundations: self.scheduler.foundations(task),
-            previous: self.scheduler.state().task(task).last_failure.clone(),
+            previous: self.scheduler.state().task(task).last_failure.as_deref().cloned(),
             inherited: BTreeMap::new(),
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,

@@ -320,7 +320,7 @@ async fn merging(
         }
         // What follows from it is the unit's business, which finds it in conflict again.
         let there = workplace(state, plan, index, ports).await?;
-        Ok::<_, EngineError>(goes_on(there.unwrap_or_else(|| Workplace::Gone(place.clone()))))
+        Ok::<_, EngineError>(goes_on(there.unwrap_or_else(|| Workplace::Gone((**place).clone()))))
     };
     if plan.merging().verify.is_empty() {
         return Ok(match ports.worktrees()?.merge(request.clone()).await? {

@@ -260,7 +260,7 @@ fn left_something(state: &RunState, index: usize) -> bool {
 fn query(state: &RunState, index: usize) -> WorkQuery {
     let task = &state.tasks[index];
     let mut query = WorkQuery::new(state.run().clone(), task.id.clone());
-    query.place.clone_from(&task.place);
+    query.place = task.place.as_deref().cloned();
     query.begin = state.header.base.as_ref().map(|base| base.commit.clone());
     match &task.state {
         TaskState::Merged { result: Merged::Commit { commit, merge_commit }, .. } => {

@@ -163,13 +163,13 @@ pub struct TaskRun {
     pub failures: BTreeMap<String, u32>,
     /// Why its last attempt failed, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_failure: Option<LastFailure>,
+    pub last_failure: Option<Box<LastFailure>>,
     /// When its first agent was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// Where its last attempt worked, where it has a place of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// The process of its last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentIdentity>,
@@ -430,7 +430,7 @@ impl TaskRun {
                 self.agent = None;
                 self.agent_since = None;
             }
-            TaskChange::Prepared { place } => self.place = Some(place.clone()),
+            TaskChange::Prepared { place } => self.place = Some(Box::new(place.clone())),
             TaskChange::Started { agent } => {
                 self.started_at.get_or_insert(at);
                 self.agent_since = Some(at);
@@ -447,7 +447,7 @@ impl TaskRun {
             TaskChange::Retry { failure, .. } | TaskChange::Failed { failure } => {
                 self.charged += u32::from(failure.is_charged());
                 *self.failures.entry(failure.class().to_owned()).or_default() += 1;
-                self.last_failure = Some(LastFailure::new(self.attempts, failure));
+                self.last_failure = Some(Box::new(LastFailure::new(self.attempts, failure)));
             }
             _ => {}
         }
