@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use orch_model::{
     Span, Timestamp,
-    outcome::{AgentExit, Failure},
+    outcome::{AgentExit, ExitStatus, Failure},
 };
+use serde_json::Value;
 
 mod stream;
 mod text;
@@ -56,13 +57,46 @@ pub(crate) fn classify(exit: &AgentExit, is_agent: bool, now: Timestamp) -> Opti
         exit.output_tail.lines().rev().filter(|line| !line.trim().is_empty()).take(LINES).collect();
     let said = match last.iter().find_map(|line| line.strip_prefix(MARK)) {
         Some(marked) => marked_failure(marked, now),
-        None if is_agent => match stream::end(&last, exit.status) {
-            Some(end) => end.said(now),
+        None if is_agent => match stream::end(&last) {
+            Some(end) => stream::said(&end, exit.status, now),
             None => text::last(&last, now),
         },
         None => None,
     };
     said.map(Said::into_failure)
+}
+
+/// What the line that ends an agent's stream of JSON tells, with how the agent exited; `None` where
+/// that is success or nothing special. Understood are claude, codex, gemini and opencode.
+#[must_use]
+pub fn stream_end(line: &Value, status: ExitStatus, now: Timestamp) -> Option<Failure> {
+    stream::said(line, status, now).map(Said::into_failure)
+}
+
+/// What a message of an agent, or of the service behind it, tells.
+#[must_use]
+pub fn message(text: &str, now: Timestamp) -> Option<Failure> {
+    text::understand(text, now).map(Said::into_failure)
+}
+
+/// What a status code of a service tells, with the message that came with it.
+#[must_use]
+pub fn status_code(code: u64, message: &str, now: Timestamp) -> Option<Failure> {
+    let by_text = text::understand(message, now);
+    let class = match &by_text {
+        // Services tell of a quota by the code of a rate limit.
+        Some(said) if said.class == Class::Quota => Class::Quota,
+        _ => stream::class_of(code)?,
+    };
+    let reset = by_text.and_then(|said| said.reset);
+    Some(Said { class, reset, message: message.to_owned() }.into_failure())
+}
+
+/// The failure of the last line of a text that says one by `::orch failure`.
+#[must_use]
+pub fn marked(text: &str, now: Timestamp) -> Option<Failure> {
+    let last = text.lines().rev().find_map(|line| line.strip_prefix(MARK))?;
+    marked_failure(last, now).map(Said::into_failure)
 }
 
 fn marked_failure(text: &str, now: Timestamp) -> Option<Said> {

@@ -29,7 +29,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
-mod classify;
+pub mod classify;
 pub mod config;
 mod dispatcher;
 mod error;

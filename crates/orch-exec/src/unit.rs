@@ -249,8 +249,7 @@ impl Unit {
             if let Some(stopped) = stopped {
                 return Err(stopped);
             }
-            // One that is ended for its silence may do so with success.
-            if !exit.status.is_success() || exit.failure.is_some() {
+            if !exit.is_success() {
                 return Err(Exit::Failed(self.failure_of(exit)));
             }
         }

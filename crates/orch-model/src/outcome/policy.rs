@@ -72,6 +72,9 @@ impl Failure {
             Self::Unknown { .. } => charged("look at its output; `orch doctor` may tell more"),
             Self::Spawn { .. } => hopeless("install the program, or mend its name in the plan"),
             Self::Authentication { .. } => hopeless("log the agent in, then run the plan again"),
+            Self::NeedsInput { .. } => {
+                hopeless("allow it in the settings of the agent, or say in the prompt what to do")
+            }
             Self::Conflict { .. } => hopeless("merge its branch by hand"),
             Self::Cancelled => hopeless(""),
             Self::Interrupted { .. } => free(20, "run the plan again: something kept ending it"),
@@ -111,6 +114,7 @@ mod tests {
             Failure::RateLimit { reset: None, message: message() },
             Failure::Quota { reset: None, message: message() },
             Failure::Authentication { message: message() },
+            Failure::NeedsInput { message: message() },
             Failure::Conflict { branch: message(), files: Vec::new() },
             Failure::Unusable { message: message() },
             Failure::LockTimeout { message: message() },

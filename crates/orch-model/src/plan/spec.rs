@@ -212,6 +212,54 @@ pub struct AgentSpec {
     pub env: BTreeMap<String, String>,
 }
 
+/// What kind of agent a program is: how it is called, and how its output is read.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AgentKind {
+    /// Any program, called as `command` says.
+    #[default]
+    Command,
+    /// OpenAI's `codex exec`.
+    Codex,
+    /// Anthropic's `claude -p`.
+    Claude,
+    /// `opencode run`.
+    Opencode,
+    /// Google's `gemini`.
+    Gemini,
+    /// Any program that speaks the Agent Client Protocol on its standard input and output.
+    Acp,
+}
+
+impl AgentKind {
+    /// All kinds.
+    pub const ALL: [Self; 6] =
+        [Self::Command, Self::Codex, Self::Claude, Self::Opencode, Self::Gemini, Self::Acp];
+
+    /// The name, as plans write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Codex => "codex",
+            Self::Claude => "claude",
+            Self::Opencode => "opencode",
+            Self::Gemini => "gemini",
+            Self::Acp => "acp",
+        }
+    }
+}
+
+impl std::fmt::Display for AgentKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What an agent reads on its standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
