@@ -156,6 +156,13 @@ pub enum AgentEvent {
         /// Its length.
         bytes: u64,
     },
+    /// More lines that are not understood, which have no events of their own; the last event.
+    MoreUnknown {
+        /// How many.
+        lines: u64,
+        /// Their length.
+        bytes: u64,
+    },
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]

@@ -19,13 +19,21 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod adapter;
 pub mod event;
+pub mod home;
+pub mod prices;
+mod runner;
+pub mod session;
 pub mod stream;
 pub mod summary;
 pub mod tokens;
 pub mod verdict;
 
 pub use event::{AgentEvent, Record};
+pub use home::UserHome;
+pub use prices::Prices;
+pub use runner::AgentAdapters;
 pub use stream::{Dialect, Parser};
 pub use summary::Summary;
 pub use tokens::Tokens;

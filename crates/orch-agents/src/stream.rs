@@ -44,6 +44,19 @@ pub struct Parser {
     lines: Lines,
     reader: Box<dyn Read>,
     seq: u64,
+    unknown: Unknown,
+}
+
+/// How many lines that are not understood have an event of their own: a flood of text is not to be
+/// written a second time.
+const TOLD: u64 = 1000;
+
+/// Lines that are not understood.
+#[derive(Debug, Default)]
+struct Unknown {
+    lines: u64,
+    /// The length of those that have no event.
+    more: u64,
 }
 
 /// What knows one dialect.
@@ -68,51 +81,74 @@ impl Parser {
             Dialect::Gemini => Box::<gemini::Gemini>::default(),
             Dialect::Plain => Box::new(Plain),
         };
-        Self { lines: Lines::default(), reader, seq: 0 }
+        Self { lines: Lines::default(), reader, seq: 0, unknown: Unknown::default() }
     }
 
     /// Takes bytes, and hands on the events of the lines that are complete with them. Spans that the
     /// agent tells, as in `retry after 5 s`, count from `now`.
     pub fn push(&mut self, bytes: &[u8], now: Timestamp, mut take: impl FnMut(Record)) {
-        let Self { lines, reader, seq } = self;
+        let Self { lines, reader, seq, unknown } = self;
         lines.push(bytes, |line| {
-            read(reader.as_mut(), &line, false, &mut Sink { seq, at: None, now, take: &mut take });
+            let mut to = Sink { seq, at: None, now, take: &mut take };
+            unknown.take(read(reader.as_mut(), &line, false, &mut to), &line, &mut to);
         });
     }
 
     /// Takes the end of the stream, and hands on the events of a last line without an end.
     pub fn finish(&mut self, now: Timestamp, mut take: impl FnMut(Record)) {
-        let Self { lines, reader, seq } = self;
+        let Self { lines, reader, seq, unknown } = self;
         lines.finish(|line| {
-            read(reader.as_mut(), &line, true, &mut Sink { seq, at: None, now, take: &mut take });
+            let mut to = Sink { seq, at: None, now, take: &mut take };
+            unknown.take(read(reader.as_mut(), &line, true, &mut to), &line, &mut to);
         });
+        if unknown.lines > TOLD {
+            let Unknown { lines, more: bytes } = std::mem::take(unknown);
+            let mut to = Sink { seq, at: None, now, take: &mut take };
+            to.tell(AgentEvent::MoreUnknown { lines: lines - TOLD, bytes });
+        }
     }
 }
 
-fn read(reader: &mut dyn Read, line: &Line<'_>, is_last: bool, to: &mut Sink<'_>) {
+impl Unknown {
+    fn take(&mut self, why: Option<Unread>, line: &Line<'_>, to: &mut Sink<'_>) {
+        let Some(why) = why else { return };
+        self.lines += 1;
+        if self.lines > TOLD {
+            self.more += line.length;
+            return;
+        }
+        to.at = None;
+        let text = String::from_utf8_lossy(line.bytes);
+        let text = clip(text.trim(), LONGEST_DETAIL);
+        to.tell(AgentEvent::Unknown { why, text, bytes: line.length });
+    }
+}
+
+/// Reads a line. Gives why it is not understood; `None` where it is.
+fn read(
+    reader: &mut dyn Read,
+    line: &Line<'_>,
+    is_last: bool,
+    to: &mut Sink<'_>,
+) -> Option<Unread> {
+    if !line.is_whole() {
+        return Some(Unread::Long);
+    }
     let text = String::from_utf8_lossy(line.bytes);
     let text = text.trim();
-    if text.is_empty() && line.is_whole() {
-        return;
+    if text.is_empty() {
+        return None;
     }
-    let value = (line.is_whole() && text.starts_with('{'))
-        .then(|| serde_json::from_str::<Value>(text).ok())
-        .flatten();
-    let why = match value {
+    let value = text.starts_with('{').then(|| serde_json::from_str::<Value>(text).ok()).flatten();
+    match value {
         Some(value) => {
             to.at = value::time(&value);
-            if reader.read(&value, to) {
-                return;
-            }
-            Unread::Kind
+            (!reader.read(&value, to)).then_some(Unread::Kind)
         }
-        None if !line.is_whole() => Unread::Long,
-        None if reader.is_text() => return,
-        None if is_last && text.starts_with('{') => Unread::Cut,
-        None => Unread::Text,
-    };
-    to.at = None;
-    to.tell(AgentEvent::Unknown { why, text: clip(text, LONGEST_DETAIL), bytes: line.length });
+        None if reader.is_text() => None,
+        None if is_last && text.starts_with('{') => Some(Unread::Cut),
+        None => Some(Unread::Text),
+    }
 }
 
 /// Takes the events of one line.

@@ -113,6 +113,10 @@ impl Summary {
                 // Remarks of the program stand between the parts of a message.
                 return;
             }
+            AgentEvent::MoreUnknown { lines, .. } => {
+                self.unknown += lines;
+                return;
+            }
             AgentEvent::ToolResult { .. } => {}
         }
         self.open = false;

@@ -22,6 +22,9 @@ use crate::{
 /// How the line begins by which an agent says that there is nothing to change, and why.
 const NO_CHANGE: &str = "::orch no-change";
 
+/// How gemini ends that can't log in, before it says anything.
+const GEMINI_LOGIN: ExitStatus = ExitStatus::Code(41);
+
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
@@ -85,6 +88,10 @@ fn failure(
         return Some(failure);
     }
     let Some(end) = &summary.end else {
+        if *dialect == Dialect::Gemini && exit.status == GEMINI_LOGIN {
+            let message = last_words(summary, exit);
+            return Some(Failure::Authentication { message: last_line(&message) });
+        }
         return match (&summary.waiting, &summary.error) {
             (_, Some(error)) => Some(of_error(dialect, error, exit)),
             // Whoever is refused a tool may end its turn without a word.
@@ -142,6 +149,10 @@ fn of_error(dialect: &Dialect, error: &LastError, exit: &AgentExit) -> Failure {
 /// What a person would want to read first.
 fn last_words(summary: &Summary, exit: &AgentExit) -> String {
     if summary.text.is_empty() { exit.output_tail.clone() } else { summary.text.clone() }
+}
+
+fn last_line(text: &str) -> String {
+    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
 }
 
 /// The last line of this kind counts. It is one of its own, so that a text about it says nothing.

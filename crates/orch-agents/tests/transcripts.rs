@@ -320,3 +320,14 @@ proptest! {
         prop_assert!(summary.end.is_none(), "nobody said that");
     }
 }
+
+#[test]
+fn a_flood_of_text_is_counted() {
+    let flood = "all work and no play\n".repeat(5000);
+    let records = records(&Dialect::Claude, [flood.as_bytes()]);
+    assert_eq!(records.len(), 1001);
+    assert_eq!(records[1000].seq, 1001);
+    let more = orch_agents::AgentEvent::MoreUnknown { lines: 4000, bytes: 80_000 };
+    assert_eq!(records[1000].event, more);
+    assert_eq!(summary(&records).unknown, 5000);
+}

@@ -1,7 +1,11 @@
 //! Puts an engine together from arguments and configuration.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use orch_agents::{AgentAdapters, UserHome};
 use orch_exec::{ParallelOrchestrator, workspace};
 use orch_model::{
     ValidPlan,
@@ -60,8 +64,21 @@ impl Workspace {
         // Wherever in the repository `orch` was called from, it means the same folder.
         config.worktree_root = config.worktree_root.map(|root| self.top.join(root));
         config.lock_dir = config.lock_dir.map(|dir| self.top.join(dir));
-        Ok(ParallelOrchestrator::builder(&self.top).config(config).build().await?)
+        let state_dir = config.state_dir.clone().unwrap_or_else(|| self.state_dir.clone());
+        let processes = orch_exec::defaults::runner(&config, &state_dir)?;
+        let agents = AgentAdapters::new(processes, state_dir, user());
+        let builder = ParallelOrchestrator::builder(&self.top).config(config);
+        Ok(builder.runner(Arc::new(agents)).build().await?)
     }
+}
+
+/// Whom agents work for.
+pub(crate) fn user() -> UserHome {
+    let text = |text: std::ffi::OsString| text.into_string().ok();
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+    // Whoever has no home has nothing in it.
+    UserHome::new(std::env::home_dir().unwrap_or_else(|| "/nonexistent".into()), variables)
 }
 
 /// Reads a plan from a file.

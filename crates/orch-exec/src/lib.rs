@@ -48,7 +48,7 @@ mod unit;
 #[cfg(feature = "defaults")]
 pub mod control;
 #[cfg(feature = "defaults")]
-mod defaults;
+pub mod defaults;
 #[cfg(feature = "defaults")]
 pub mod doctor;
 #[cfg(feature = "process")]

@@ -198,8 +198,24 @@ pub struct MergeSpec {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AgentSpec {
+    /// What kind of agent it is. Default: `command`, any program.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kind: AgentKind,
     /// Program and arguments. `{prompt}`, `{prompt_file}`, `{worktree}` and `{model}` are replaced.
+    /// For a `kind` that orch knows how to call: the program with what stands in front of its arguments;
+    /// default: its usual name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// Arguments that come on top of those that the `kind` is called with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Whether the agent may do what it would ask a person for. Default: `allow`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub permissions: Permissions,
+    /// Files and folders of the user's home that the agent sees in its private one, besides those that
+    /// it and common tools need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub link: Vec<String>,
     /// What the agent reads on its standard input. Default: the prompt, where `command` names
     /// neither `{prompt}` nor `{prompt_file}`; else nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -254,10 +270,40 @@ impl AgentKind {
     }
 }
 
+impl AgentSpec {
+    /// A kind of agent, called as it usually is.
+    #[must_use]
+    pub const fn new(kind: AgentKind) -> Self {
+        Self {
+            kind,
+            command: Vec::new(),
+            args: Vec::new(),
+            permissions: Permissions::Allow,
+            link: Vec::new(),
+            stdin: None,
+            model: None,
+            env: BTreeMap::new(),
+        }
+    }
+}
+
 impl std::fmt::Display for AgentKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Whether an agent may do what it would ask a person for: change files, run commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Permissions {
+    /// It may: it works in a folder of its own.
+    #[default]
+    Allow,
+    /// It may not.
+    Deny,
 }
 
 /// What an agent reads on its standard input.

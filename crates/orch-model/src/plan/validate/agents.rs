@@ -10,7 +10,7 @@ use crate::{
         nearest::{list, nearest},
         path::Path,
         problem::Finding,
-        spec::{AgentSpec, AgentStdin},
+        spec::{AgentKind, AgentSpec, AgentStdin},
         template::{Piece, Placeholder, TemplateError, pieces},
     },
 };
@@ -25,25 +25,53 @@ impl Checker<'_> {
         let path = Path::from("agents").then(String::from(name.clone()));
         let command = path.then("command");
         let is_damaged = self.origin.is_damaged(&command);
-        if spec.command.first().is_none_or(String::is_empty) && !is_damaged {
-            let finding =
-                Finding::new(command.clone(), format!("the command of agent `{name}` is empty"));
-            self.report(finding.help("give the program and its arguments"));
+        let is_known = !matches!(spec.kind, AgentKind::Command | AgentKind::Acp);
+        let is_missing = spec.command.is_empty() && !is_known;
+        if (is_missing || spec.command.first().is_some_and(String::is_empty)) && !is_damaged {
+            let place = if is_missing { path.clone() } else { command.clone() };
+            let finding = Finding::new(place, format!("the command of agent `{name}` is empty"));
+            self.report(finding.help("give the program and its arguments as `command`"));
         }
+        let arguments = |list: &'static str, arguments: &[String]| -> Vec<(Path, String)> {
+            let path = path.then(list);
+            arguments.iter().enumerate().map(|(at, text)| (path.then(at), text.clone())).collect()
+        };
         let mut takes_prompt = is_damaged;
-        for (at, argument) in spec.command.iter().enumerate() {
-            match pieces(argument) {
-                Ok(pieces) => takes_prompt |= pieces.iter().any(is_prompt),
+        let all = [arguments("command", &spec.command), arguments("args", &spec.args)].concat();
+        for (place, argument) in all {
+            match pieces(&argument) {
+                Ok(pieces) => {
+                    let is_taken = pieces.iter().any(is_prompt);
+                    takes_prompt |= is_taken;
+                    if is_taken && spec.kind != AgentKind::Command {
+                        let message = format!(
+                            "an agent of kind `{}` is given its prompt otherwise",
+                            spec.kind
+                        );
+                        let help =
+                            "remove the placeholder: it reads the prompt as its standard input";
+                        self.report(Finding::new(place.clone(), message).help(help));
+                    }
+                }
                 Err(error) => {
                     takes_prompt = true;
                     let help = template_help(&error);
-                    self.report(Finding::new(command.then(at), error.to_string()).help(help));
+                    self.report(Finding::new(place.clone(), error.to_string()).help(help));
                 }
             }
             if argument.contains('\0') {
-                let finding =
-                    Finding::new(command.then(at), "the argument contains a NUL character");
+                let finding = Finding::new(place, "the argument contains a NUL character");
                 self.report(finding.help("remove it: no program can be given one"));
+            }
+        }
+        for (at, link) in spec.link.iter().enumerate() {
+            let is_inside = !link.is_empty()
+                && !link.contains('\0')
+                && link.split('/').all(|part| !matches!(part, "" | "." | ".."));
+            if !is_inside {
+                let message = format!("`{link}` is no path inside of the user's home");
+                let help = "write it relative to the home, as `.npmrc` or `.config/tool`";
+                self.report(Finding::new(path.then("link").then(at), message).help(help));
             }
         }
         if spec.stdin == Some(AgentStdin::Null) && !takes_prompt {
@@ -57,7 +85,11 @@ impl Checker<'_> {
         self.env(&spec.env, &path);
         let implied = if takes_prompt { AgentStdin::Null } else { AgentStdin::Prompt };
         Agent {
+            kind: spec.kind,
             command: spec.command.clone(),
+            args: spec.args.clone(),
+            permissions: spec.permissions,
+            link: spec.link.clone(),
             stdin: spec.stdin.unwrap_or(implied),
             model: spec.model.clone(),
             env: spec.env.clone(),
