@@ -49,6 +49,9 @@ pub trait Adapter: Debug + Send + Sync {
     /// Whether the user is logged in, as far as that can be known without asking the service.
     fn login(&self, user: &UserHome) -> Login;
 
+    /// What it can do, in words.
+    fn abilities(&self) -> &'static [&'static str];
+
     /// The arguments by which a person continues a session.
     fn attach(&self, session: &str) -> Vec<String>;
 }

@@ -12,18 +12,14 @@ use std::{
 
 use crate::adapter::{Call, Link};
 
-/// What common tools need of the user's home: who commits, how shells are set up, and what was installed
-/// and fetched before. The keys of ssh, of cloud services and the like are not among it: a plan names
-/// what its tasks need of them.
+/// What common tools need of the user's home: who commits, and what was installed and fetched before.
+///
+/// The keys of ssh, of cloud services and the like are not among it: a plan names what its tasks need of
+/// them. Neither are the files by which shells are set up: `PATH` is inherited, and an agent's shell that
+/// is killed while it runs them leaves locks behind (pyenv's then holds up every shell of the user for 60 s).
 const TOOLS: &[&str] = &[
     ".gitconfig",
     ".config/git",
-    ".profile",
-    ".bash_profile",
-    ".bashrc",
-    ".zshenv",
-    ".zprofile",
-    ".zshrc",
     ".local/bin",
     ".cargo",
     ".rustup",

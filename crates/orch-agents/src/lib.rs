@@ -23,6 +23,7 @@ pub mod adapter;
 pub mod event;
 pub mod home;
 pub mod prices;
+pub mod probe;
 mod runner;
 pub mod session;
 pub mod stream;

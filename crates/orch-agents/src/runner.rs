@@ -101,7 +101,7 @@ impl AgentRunner for AgentAdapters {
             identity: None,
         };
         let (request, record) = self.prepare(request)?;
-        let agent = self.inner.start(request).await?;
+        let agent = self.inner.start(request).await.map_err(|error| cure(error, record.kind))?;
         Ok(self.watched(agent, &name, record))
     }
 
@@ -131,6 +131,19 @@ impl AgentRunner for AgentAdapters {
 
     async fn finish(&self, run: &RunId) {
         self.inner.finish(run).await;
+    }
+}
+
+/// Says how a program is installed that is missing.
+fn cure(error: RunnerError, kind: AgentKind) -> RunnerError {
+    match (error, adapter::of(kind)) {
+        (RunnerError::Spawn { program, source }, Some(adapter))
+            if source.kind() == io::ErrorKind::NotFound =>
+        {
+            let message = format!("{source}; `{}` installs {kind}", adapter.install());
+            RunnerError::Spawn { program, source: io::Error::new(source.kind(), message) }
+        }
+        (error, _) => error,
     }
 }
 

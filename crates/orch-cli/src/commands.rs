@@ -7,6 +7,7 @@ use crate::{
     exit_code::Exit,
 };
 
+mod agents;
 mod config;
 mod control;
 mod doctor;
@@ -27,6 +28,7 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Completions { shell } => return init::completions(shell),
         Command::Schema(args) => return init::schema(&args),
         Command::Init(args) => return init::init(&args),
+        Command::Agents(args) => return agents::agents(args).await,
         _ => {}
     }
     if let Command::Lock(args) = app.command {
@@ -43,13 +45,16 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Resume(args) => control::resume(&workspace, args).await,
         Command::Cancel(args) => control::cancel(&workspace, args).await,
         Command::Ps(args) => ps::ps(&workspace, args).await,
+        Command::Attach(args) => agents::attach(&workspace, args).await,
         Command::Kill(args) => ps::kill(&workspace, args).await,
         Command::Doctor(args) => doctor::doctor(&workspace, &args).await,
         Command::Gc(args) => gc::gc(&workspace, &args).await,
         Command::Config(args) => config::config(&workspace, &args),
         // They were dealt with above.
-        Command::Completions { .. } | Command::Schema(_) | Command::Init(_) | Command::Lock(_) => {
-            Ok(Exit::Success)
-        }
+        Command::Completions { .. }
+        | Command::Schema(_)
+        | Command::Init(_)
+        | Command::Agents(_)
+        | Command::Lock(_) => Ok(Exit::Success),
     }
 }

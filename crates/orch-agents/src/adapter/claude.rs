@@ -77,6 +77,10 @@ impl Adapter for Claude {
         login(user, &variables, &file, "claude auth login")
     }
 
+    fn abilities(&self) -> &'static [&'static str] {
+        &["resume", "tokens", "cost"]
+    }
+
     fn attach(&self, session: &str) -> Vec<String> {
         words(["--resume", session])
     }

@@ -82,6 +82,10 @@ impl Adapter for Codex {
         login(user, &["CODEX_API_KEY", "OPENAI_API_KEY"], &file, "codex login")
     }
 
+    fn abilities(&self) -> &'static [&'static str] {
+        &["resume", "tokens"]
+    }
+
     fn attach(&self, session: &str) -> Vec<String> {
         words(["resume", session])
     }

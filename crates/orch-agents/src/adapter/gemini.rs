@@ -76,6 +76,10 @@ impl Adapter for Gemini {
         login(user, &variables, &file, "gemini, then /auth")
     }
 
+    fn abilities(&self) -> &'static [&'static str] {
+        &["resume", "tokens"]
+    }
+
     fn attach(&self, session: &str) -> Vec<String> {
         words(["--resume", session])
     }

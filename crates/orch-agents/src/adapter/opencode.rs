@@ -76,6 +76,10 @@ impl Adapter for Opencode {
         login(user, &variables, &file, "opencode auth login")
     }
 
+    fn abilities(&self) -> &'static [&'static str] {
+        &["resume", "tokens", "cost"]
+    }
+
     fn attach(&self, session: &str) -> Vec<String> {
         words(["-s", session])
     }

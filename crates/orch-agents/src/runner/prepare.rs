@@ -92,7 +92,8 @@ impl AgentAdapters {
             },
             began,
             directory: request.directory.clone(),
-            env: own_env.clone(),
+            // A person has a folder for what is temporary.
+            env: own_env.clone().into_iter().filter(|(name, _)| name != "TMPDIR").collect(),
             earlier: before.as_ref().map_or_else(Totals::default, |record| record.totals),
             totals: before.as_ref().map_or_else(Totals::default, |record| record.totals),
             is_begun: before.is_some(),
