@@ -13,7 +13,7 @@ use orch_model::{
     RunId, TaskId, Timestamp,
     event::AgentIdentity,
     outcome::AgentExit,
-    plan::{Work, spec::AgentKind},
+    plan::{Agent, Work, spec::AgentKind},
     ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
     state::Attempt,
 };
@@ -87,10 +87,11 @@ impl AgentRunner for AgentAdapters {
     }
 
     async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError> {
-        let is_known = request.purpose == Purpose::Work
+        let is_read = |agent: &Agent| agent.kind != AgentKind::Command || !agent.events.is_empty();
+        let is_agent = request.purpose == Purpose::Work
             && matches!(request.work, Work::Prompt { .. })
-            && request.agent.as_ref().is_some_and(|agent| agent.kind != AgentKind::Command);
-        if !is_known {
+            && request.agent.as_ref().is_some_and(is_read);
+        if !is_agent {
             return self.inner.start(request).await;
         }
         let name = AdoptRequest {
@@ -201,17 +202,16 @@ struct Ended {
 impl Ended {
     /// Reads what the agent printed, keeps its events, and judges it.
     fn judge(mut self, mut exit: AgentExit) -> AgentExit {
-        let Some(adapter) = adapter::of(self.record.kind) else { return exit };
-        let now = now();
+        let (now, dialect) = (now(), self.record.dialect());
         let folder = RunFolder::new(&self.runner.state_dir, &self.run);
         let summary = match self.runner.output(&self.run, &self.task, self.attempt) {
             Some(output) => self.read(&output, now),
             None => Summary::default(),
         };
-        let verdict = judge(&adapter.dialect(), &summary, &exit, &self.record.earlier, now);
+        let verdict = judge(&dialect, &summary, &exit, &self.record.earlier, now);
         let model = summary.model.as_deref().or(self.record.model.as_deref());
         exit.usage = prices::usage(verdict.tokens, verdict.cost, model, &self.runner.prices);
-        exit.is_done = verdict.failure.is_none();
+        exit.is_done = verdict.failure.is_none() && dialect.tells_its_end();
         exit.failure = verdict.failure;
         exit.no_change = verdict.no_change;
 
@@ -251,8 +251,7 @@ impl Ended {
         now: Timestamp,
         mut take: impl FnMut(crate::event::Record),
     ) -> io::Result<()> {
-        let Some(adapter) = adapter::of(self.record.kind) else { return Ok(()) };
-        let mut parser = Parser::new(&adapter.dialect());
+        let mut parser = Parser::new(&self.record.dialect());
         let mut file = File::open(output)?;
         let mut buffer = vec![0; 64 << 10];
         loop {

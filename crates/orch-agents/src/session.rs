@@ -7,10 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use orch_model::{RunId, TaskId, plan::spec::AgentKind, state::Attempt};
+use orch_model::{
+    RunId, TaskId,
+    plan::spec::{AgentKind, EventRule},
+    state::Attempt,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{home::PrivateHome, verdict::Totals};
+use crate::{adapter, home::PrivateHome, stream::Dialect, verdict::Totals};
 
 /// The version of the files.
 pub const SESSIONS_VERSION: u32 = 1;
@@ -24,6 +28,9 @@ pub struct SessionRecord {
     pub kind: AgentKind,
     /// The program with what stands in front of its arguments.
     pub program: Vec<String>,
+    /// What the lines of its output say, where the plan tells that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventRule>,
     /// The model that it was told to use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -133,11 +140,21 @@ impl RunFolder {
 }
 
 impl SessionRecord {
+    /// The language of its output.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        match adapter::of(self.kind) {
+            Some(adapter) => adapter.dialect(),
+            None if self.events.is_empty() => Dialect::Plain,
+            None => Dialect::Mapped(self.events.clone().into()),
+        }
+    }
+
     /// A line for a shell that lets a person continue the session; `None` where that is not possible.
     #[must_use]
     pub fn attach(&self) -> Option<String> {
         let session = self.session.as_ref()?;
-        let args = crate::adapter::of(self.kind)?.attach(session);
+        let args = adapter::of(self.kind)?.attach(session);
         let quoted = |text: &str| quote(text);
         let env = self.env.iter().map(|(name, value)| format!("{name}={}", quoted(value)));
         let command = self.program.iter().chain(&args).map(|word| quoted(word));
@@ -165,6 +182,7 @@ mod tests {
             v: SESSIONS_VERSION,
             kind: AgentKind::Codex,
             program: vec!["/opt/my codex".into()],
+            events: Vec::new(),
             model: None,
             session: Some("01a1".into()),
             began: 1,

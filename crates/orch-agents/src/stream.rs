@@ -4,9 +4,12 @@
 //! again, or by a fuzzer. The same bytes give the same events whatever the chunks that they come in.
 //! It never fails: what it does not understand becomes [`AgentEvent::Unknown`].
 
+use std::sync::Arc;
+
 use orch_model::{
     Timestamp,
     outcome::{ExitStatus, Failure},
+    plan::spec::{EventKind, EventRule},
 };
 use serde_json::Value;
 
@@ -16,6 +19,7 @@ mod claude;
 mod codex;
 mod gemini;
 mod lines;
+mod mapped;
 mod opencode;
 mod value;
 
@@ -34,8 +38,22 @@ pub enum Dialect {
     Opencode,
     /// `gemini --output-format stream-json`.
     Gemini,
+    /// Lines of JSON whose meaning these rules tell.
+    Mapped(Arc<[EventRule]>),
     /// Text without structure: nothing is told but the exit status.
     Plain,
+}
+
+impl Dialect {
+    /// Whether a stream that went well ends with a word for that. Otherwise the exit status tells.
+    #[must_use]
+    pub fn tells_its_end(&self) -> bool {
+        match self {
+            Self::Mapped(rules) => rules.iter().any(|rule| rule.event == EventKind::Done),
+            Self::Plain => false,
+            _ => true,
+        }
+    }
 }
 
 /// Reads one agent's stream.
@@ -79,6 +97,7 @@ impl Parser {
             Dialect::Claude => Box::<claude::Claude>::default(),
             Dialect::Opencode => Box::<opencode::Opencode>::default(),
             Dialect::Gemini => Box::<gemini::Gemini>::default(),
+            Dialect::Mapped(rules) => Box::new(mapped::Mapped::new(Arc::clone(rules))),
             Dialect::Plain => Box::new(Plain),
         };
         Self { lines: Lines::default(), reader, seq: 0, unknown: Unknown::default() }

@@ -19,9 +19,6 @@ use crate::{
     tokens::Tokens,
 };
 
-/// How the line begins by which an agent says that there is nothing to change, and why.
-const NO_CHANGE: &str = "::orch no-change";
-
 /// How gemini ends that can't log in, before it says anything.
 const GEMINI_LOGIN: ExitStatus = ExitStatus::Code(41);
 
@@ -64,7 +61,7 @@ pub fn judge(
     let used = &summary.used;
     let is_done = failure.is_none();
     Verdict {
-        no_change: is_done.then(|| no_change(&summary.text)).flatten(),
+        no_change: is_done.then(|| classify::no_change(&summary.text)).flatten(),
         failure,
         tokens: tokens(used, earlier),
         cost: cost(used, earlier),
@@ -88,6 +85,14 @@ fn failure(
         return Some(failure);
     }
     let Some(end) = &summary.end else {
+        if !dialect.tells_its_end() {
+            // What an ordinary failure is, is told from the output's last lines.
+            return summary
+                .error
+                .as_ref()
+                .filter(|_| !exit.status.is_success())
+                .map(|error| of_error(dialect, error, exit));
+        }
         if *dialect == Dialect::Gemini && exit.status == GEMINI_LOGIN {
             let message = last_words(summary, exit);
             return Some(Failure::Authentication { message: last_line(&message) });
@@ -153,13 +158,6 @@ fn last_words(summary: &Summary, exit: &AgentExit) -> String {
 
 fn last_line(text: &str) -> String {
     text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
-}
-
-/// The last line of this kind counts. It is one of its own, so that a text about it says nothing.
-fn no_change(text: &str) -> Option<String> {
-    let said = text.lines().rev().find_map(|line| line.strip_prefix(NO_CHANGE))?;
-    let is_whole = said.is_empty() || said.starts_with([' ', ':']);
-    is_whole.then(|| said.trim_start_matches([' ', ':']).trim_end().to_owned())
 }
 
 fn tokens(used: &Used, earlier: &Totals) -> Option<Tokens> {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use orch_agents::{AgentAdapters, UserHome};
+use orch_agents::{AgentAdapters, Prices, UserHome};
 use orch_exec::{ParallelOrchestrator, workspace};
 use orch_model::{
     ValidPlan,
@@ -60,16 +60,25 @@ impl Workspace {
         config: &Config,
         overrides: &Overrides,
     ) -> Result<ParallelOrchestrator, CliError> {
+        let prices = config.prices().map(|file| read_prices(&self.top.join(file))).transpose()?;
         let mut config = config.engine(overrides);
         // Wherever in the repository `orch` was called from, it means the same folder.
         config.worktree_root = config.worktree_root.map(|root| self.top.join(root));
         config.lock_dir = config.lock_dir.map(|dir| self.top.join(dir));
         let state_dir = config.state_dir.clone().unwrap_or_else(|| self.state_dir.clone());
         let processes = orch_exec::defaults::runner(&config, &state_dir)?;
-        let agents = AgentAdapters::new(processes, state_dir, user());
+        let mut agents = AgentAdapters::new(processes, state_dir, user());
+        if let Some(prices) = prices {
+            agents = agents.prices(Prices::built_in().with(prices));
+        }
         let builder = ParallelOrchestrator::builder(&self.top).config(config);
         Ok(builder.runner(Arc::new(agents)).build().await?)
     }
+}
+
+fn read_prices(path: &Path) -> Result<Prices, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|error| CliError::reading(path, error))?;
+    Prices::parse(&text).map_err(|error| CliError::input(format!("{}: {error}", path.display())))
 }
 
 /// Whom agents work for.

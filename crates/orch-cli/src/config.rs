@@ -93,6 +93,7 @@ keys! {
     WorktreeSetupFiles "worktree_setup_files" "files that it depends on: while they are the same it runs once a worktree",
     WorktreeSubmodules "worktree_submodules" "whether submodules are checked out in worktrees: yes or no",
     WorktreeFreeDisk "worktree_free_disk" "no idle worktree is kept while less of the disk is free",
+    Prices "prices" "a file with what models cost, which wins over the built-in table",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
 }
@@ -225,6 +226,12 @@ impl Config {
         (!dir.is_empty()).then(|| dir.into())
     }
 
+    /// A file with what models cost.
+    pub(crate) fn prices(&self) -> Option<PathBuf> {
+        let file = &self.get(Key::Prices).value;
+        (!file.is_empty()).then(|| file.into())
+    }
+
     /// The settings as a plan and flags change them, for people.
     pub(crate) fn with(mut self, plan: Option<&ValidPlan>, overrides: &Overrides) -> Self {
         let mut changes: Vec<(Key, String, Origin)> = Vec::new();
@@ -279,7 +286,9 @@ fn built_in(key: Key) -> String {
             names.join(", ")
         }
         Key::Silence => "10m".into(),
-        Key::PassEnv | Key::Redact | Key::WorktreeRoot | Key::LockDir => String::new(),
+        Key::PassEnv | Key::Redact | Key::WorktreeRoot | Key::LockDir | Key::Prices => {
+            String::new()
+        }
         Key::WorktreeInclude | Key::WorktreeSetup | Key::WorktreeSetupFiles => String::new(),
         Key::WorktreeSubmodules => if trees.submodules { "yes" } else { "no" }.into(),
         Key::WorktreeKind => trees.kind.to_string(),
@@ -323,7 +332,7 @@ fn check(key: Key, value: &str) -> Result<(), String> {
             .filter(|name| !name.is_empty())
             .try_for_each(|name| name.parse::<Include>().map(|_| ())),
         Key::WorktreeSetup | Key::WorktreeSetupFiles => Ok(()),
-        Key::PassEnv | Key::WorktreeRoot | Key::LockDir => Ok(()),
+        Key::PassEnv | Key::WorktreeRoot | Key::LockDir | Key::Prices => Ok(()),
     }
 }
 
@@ -424,12 +433,14 @@ mod tests {
             (Key::WorktreeSetup, "npm ci"),
             (Key::WorktreeSetupFiles, "package-lock.json"),
             (Key::WorktreeSubmodules, "yes"),
+            (Key::Prices, "prices.json"),
             (Key::LockDir, "/locks"),
             (Key::Live, "never"),
         ] {
             config.set(key, value, file()).unwrap();
         }
         assert_eq!(config.live(), Live::Never);
+        assert_eq!(config.prices(), Some("prices.json".into()));
         assert!(config.settings().iter().all(|setting| setting.origin == file()));
         let engine = config.engine(&Overrides::default());
         let expected = RunSettings {

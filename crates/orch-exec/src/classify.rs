@@ -8,6 +8,9 @@
 //! ::orch failure class=authentication log in first
 //! ```
 //!
+//! By `::orch no-change`, with a reason, it says that there is nothing to change; a task with `expects =
+//! "explained"` has then not failed.
+//!
 //! Of agents that were given a prompt, the ends of their streams and their well-known messages are
 //! understood too. What is not clear is an ordinary failure: an agent that works on a client for a
 //! limited service prints much about limits.
@@ -25,6 +28,9 @@ mod text;
 
 /// How the line begins.
 const MARK: &str = "::orch failure ";
+
+/// How the line begins by which an agent says that there is nothing to change.
+const NO_CHANGE: &str = "::orch no-change ";
 
 /// The longest message that is kept, in characters.
 const LONGEST: usize = 200;
@@ -64,6 +70,14 @@ pub(crate) fn classify(exit: &AgentExit, is_agent: bool, now: Timestamp) -> Opti
         None => None,
     };
     said.map(Said::into_failure)
+}
+
+/// Why an agent says that there is nothing to change: the last line of a text that is
+/// `::orch no-change` and a reason.
+#[must_use]
+pub fn no_change(text: &str) -> Option<String> {
+    let said = text.lines().rev().find_map(|line| line.strip_prefix(NO_CHANGE))?.trim();
+    (!said.is_empty()).then(|| said.chars().take(LONGEST).collect())
 }
 
 /// What the line that ends an agent's stream of JSON tells, with how the agent exited; `None` where

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    classify::classify,
+    classify,
     dispatcher::Reporter,
     internal::{UnitEnd, UnitReport},
     merge_queue::{self, MergeQueue},
@@ -244,6 +244,7 @@ impl Unit {
             Entry::Verification => None,
             Entry::Merge { commit } => return self.merge(place, Some(commit)).await,
         };
+        let mut explained = false;
         if let Some(Watched { exit, stopped }) = watched {
             self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
             if let Some(stopped) = stopped {
@@ -252,9 +253,11 @@ impl Unit {
             if !exit.is_success() {
                 return Err(Exit::Failed(self.failure_of(exit)));
             }
+            let said = exit.no_change.or_else(|| classify::no_change(&exit.output_tail));
+            explained = said.is_some() && self.task().expects == Expects::Explained;
         }
         let sealed = self.seal(place).await?;
-        if sealed.is_none() && self.task().expects == Expects::Changes {
+        if sealed.is_none() && self.task().expects != Expects::Any && !explained {
             return Err(Exit::Failed(Failure::NoChanges));
         }
         self.verify(place).await?;
@@ -266,7 +269,7 @@ impl Unit {
     fn failure_of(&self, exit: AgentExit) -> Failure {
         let is_agent = matches!(self.task().work, Work::Prompt { .. });
         let now = self.ports.clock.now();
-        let said = classify(&exit, is_agent, now);
+        let said = classify::classify(&exit, is_agent, now);
         exit.failure
             .or(said)
             .unwrap_or(Failure::Agent { exit: exit.status, output_tail: exit.output_tail })

@@ -9,7 +9,10 @@ use std::{
 
 use orch_exec::logs;
 use orch_model::{
-    plan::{Agent, Prompt, Work, spec::AgentStdin},
+    plan::{
+        Agent, Prompt, Work,
+        spec::{AgentKind, AgentStdin},
+    },
     ports::{AgentRequest, Purpose, RunnerError},
     state::Attempt,
 };
@@ -42,6 +45,9 @@ impl AgentAdapters {
         let Some(agent) = request.agent.clone() else {
             return Err(RunnerError::Unsupported("a prompt needs an agent".into()));
         };
+        if agent.kind == AgentKind::Command {
+            return self.prepare_command(request, &agent);
+        }
         let Some(adapter) = adapter::of(agent.kind) else {
             let message = format!("no adapter for agents of kind `{}`", agent.kind);
             return Err(RunnerError::Unsupported(message));
@@ -85,6 +91,7 @@ impl AgentAdapters {
             v: SESSIONS_VERSION,
             kind: agent.kind,
             program: program.clone(),
+            events: Vec::new(),
             model,
             session: match &before {
                 Some(record) => record.session.clone(),
@@ -119,6 +126,39 @@ impl AgentAdapters {
         };
         let agent = Agent { command, stdin: AgentStdin::Prompt, ..Agent::of_command(Vec::new()) };
         Ok((AgentRequest { work, agent: Some(agent), env, ..request }, record))
+    }
+
+    /// A program that the plan describes: it is called as that says.
+    fn prepare_command(
+        &self,
+        request: AgentRequest,
+        agent: &Agent,
+    ) -> Result<(AgentRequest, SessionRecord), RunnerError> {
+        let model = match &request.work {
+            Work::Prompt { model, .. } => model.clone().or_else(|| agent.model.clone()),
+            _ => None,
+        };
+        let record = SessionRecord {
+            v: SESSIONS_VERSION,
+            kind: agent.kind,
+            program: agent.command.first().cloned().into_iter().collect(),
+            events: agent.events.clone(),
+            model,
+            session: None,
+            began: request.attempt,
+            directory: request.directory.clone(),
+            env: BTreeMap::new(),
+            earlier: Totals::default(),
+            totals: Totals::default(),
+            is_begun: false,
+        };
+        RunFolder::new(&self.state_dir, &request.run)
+            .write(&request.task, request.attempt, &record)
+            .map_err(|source| RunnerError::Io {
+                doing: "keeping the agent's session".into(),
+                source,
+            })?;
+        Ok((request, record))
     }
 
     /// The end of what the verification of the attempt before printed.

@@ -200,3 +200,16 @@ Error: 429 Too Many Requests
         r#"{"type":"assistant","message":{"content":[{"type":"text","text":"rate_limit_error"}]}}"#;
     assert_eq!(class(talk, true), None);
 }
+
+#[test]
+fn an_agent_says_why_there_is_nothing_to_change() {
+    for (text, expected) in [
+        ("looked\n::orch no-change it is so already\n", Some("it is so already")),
+        ("::orch no-change\n", None),
+        ("::orch no-change   \n", None),
+        ("say ::orch no-change because\n", None),
+        ("::orch no-changes because\n", None),
+    ] {
+        assert_eq!(no_change(text).as_deref(), expected, "{text}");
+    }
+}

@@ -14,6 +14,12 @@ use crate::{
     time::Span,
 };
 
+mod agent;
+
+pub use agent::{
+    AgentKind, AgentOutput, AgentSpec, AgentStdin, EventKind, EventRule, Permissions, Scalar,
+};
+
 /// A plan of dependent tasks, version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -191,131 +197,6 @@ pub struct MergeSpec {
     /// them breaks it is found by halving. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<u32>,
-}
-
-/// `[agents.NAME]`: how an agent is called.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct AgentSpec {
-    /// What kind of agent it is. Default: `command`, any program.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub kind: AgentKind,
-    /// Program and arguments. `{prompt}`, `{prompt_file}`, `{worktree}` and `{model}` are replaced.
-    /// For a `kind` that orch knows how to call: the program with what stands in front of its arguments;
-    /// default: its usual name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub command: Vec<String>,
-    /// Arguments that come on top of those that the `kind` is called with.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub args: Vec<String>,
-    /// Whether the agent may do what it would ask a person for. Default: `allow`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub permissions: Permissions,
-    /// Files and folders of the user's home that the agent sees in its private one, besides those that
-    /// it and common tools need.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub link: Vec<String>,
-    /// What the agent reads on its standard input. Default: the prompt, where `command` names
-    /// neither `{prompt}` nor `{prompt_file}`; else nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stdin: Option<AgentStdin>,
-    /// The model for tasks that name none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Variables for the agent's environment; those of the task win.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
-}
-
-/// What kind of agent a program is: how it is called, and how its output is read.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum AgentKind {
-    /// Any program, called as `command` says.
-    #[default]
-    Command,
-    /// OpenAI's `codex exec`.
-    Codex,
-    /// Anthropic's `claude -p`.
-    Claude,
-    /// `opencode run`.
-    Opencode,
-    /// Google's `gemini`.
-    Gemini,
-    /// Any program that speaks the Agent Client Protocol on its standard input and output.
-    Acp,
-}
-
-impl AgentKind {
-    /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Command, Self::Codex, Self::Claude, Self::Opencode, Self::Gemini, Self::Acp];
-
-    /// The name, as plans write it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Command => "command",
-            Self::Codex => "codex",
-            Self::Claude => "claude",
-            Self::Opencode => "opencode",
-            Self::Gemini => "gemini",
-            Self::Acp => "acp",
-        }
-    }
-}
-
-impl AgentSpec {
-    /// A kind of agent, called as it usually is.
-    #[must_use]
-    pub const fn new(kind: AgentKind) -> Self {
-        Self {
-            kind,
-            command: Vec::new(),
-            args: Vec::new(),
-            permissions: Permissions::Allow,
-            link: Vec::new(),
-            stdin: None,
-            model: None,
-            env: BTreeMap::new(),
-        }
-    }
-}
-
-impl std::fmt::Display for AgentKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Whether an agent may do what it would ask a person for: change files, run commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Permissions {
-    /// It may: it works in a folder of its own.
-    #[default]
-    Allow,
-    /// It may not.
-    Deny,
-}
-
-/// What an agent reads on its standard input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum AgentStdin {
-    /// The prompt, then end of file.
-    Prompt,
-    /// End of file at once.
-    Null,
 }
 
 /// `[[epic]]`: a group of tasks.
@@ -728,6 +609,8 @@ pub enum Expects {
     Any,
     /// A commit or a change; a task that leaves neither has failed.
     Changes,
+    /// A commit or a change, or the agent's word that there is nothing to change, and why.
+    Explained,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Pool;
 use super::spec::{
-    AgentKind, AgentStdin, CommandLine, Expects, Isolation, OnFailure, Permissions, PlanSpec,
-    Schedule,
+    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, OnFailure, Permissions,
+    PlanSpec, Schedule,
 };
 use crate::{
     id::{AgentName, EpicId, LockName, TaskId},
@@ -169,6 +169,8 @@ pub struct Agent {
     pub permissions: Permissions,
     /// What it sees of the user's home besides the usual: paths relative to that.
     pub link: Vec<String>,
+    /// What the lines of its output say; empty where it is text, or of a kind that orch knows.
+    pub events: Vec<EventRule>,
     /// What it reads on its standard input.
     pub stdin: AgentStdin,
     /// The model for tasks that name none.
@@ -187,6 +189,7 @@ impl Agent {
             args: Vec::new(),
             permissions: Permissions::Allow,
             link: Vec::new(),
+            events: Vec::new(),
             stdin: AgentStdin::Prompt,
             model: None,
             env: BTreeMap::new(),

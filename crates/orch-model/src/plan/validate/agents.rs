@@ -10,7 +10,7 @@ use crate::{
         nearest::{list, nearest},
         path::Path,
         problem::Finding,
-        spec::{AgentKind, AgentSpec, AgentStdin},
+        spec::{AgentKind, AgentOutput, AgentSpec, AgentStdin},
         template::{Piece, Placeholder, TemplateError, pieces},
     },
 };
@@ -28,9 +28,9 @@ impl Checker<'_> {
         let is_known = !matches!(spec.kind, AgentKind::Command | AgentKind::Acp);
         let is_missing = spec.command.is_empty() && !is_known;
         if (is_missing || spec.command.first().is_some_and(String::is_empty)) && !is_damaged {
-            let place = if is_missing { path.clone() } else { command.clone() };
-            let finding = Finding::new(place, format!("the command of agent `{name}` is empty"));
-            self.report(finding.help("give the program and its arguments as `command`"));
+            let finding =
+                Finding::new(command, format!("the command of agent `{name}` is empty"));
+            self.report(finding.help("give the program and its arguments, or the `kind` of the agent"));
         }
         let arguments = |list: &'static str, arguments: &[String]| -> Vec<(Path, String)> {
             let path = path.then(list);
@@ -74,6 +74,7 @@ impl Checker<'_> {
                 self.report(Finding::new(path.then("link").then(at), message).help(help));
             }
         }
+        self.events(spec, &path);
         if spec.stdin == Some(AgentStdin::Null) && !takes_prompt {
             let finding =
                 Finding::new(path.then("stdin"), format!("agent `{name}` never sees its prompt"));
@@ -90,9 +91,71 @@ impl Checker<'_> {
             args: spec.args.clone(),
             permissions: spec.permissions,
             link: spec.link.clone(),
+            events: spec.events.clone(),
             stdin: spec.stdin.unwrap_or(implied),
             model: spec.model.clone(),
             env: spec.env.clone(),
+        }
+    }
+
+    /// What the lines of its output say.
+    fn events(&mut self, spec: &AgentSpec, path: &Path) {
+        let is_jsonl = spec.output == AgentOutput::Jsonl;
+        if is_jsonl && spec.kind != AgentKind::Command {
+            let message = format!("an agent of kind `{}` has an output that is known", spec.kind);
+            let finding = Finding::new(path.then("output"), message);
+            self.report(finding.help("remove `output`, or use the kind `command`"));
+        } else if is_jsonl == spec.events.is_empty()
+            && !self.origin.is_damaged(&path.then("events"))
+        {
+            let (at, message, help) = if is_jsonl {
+                (
+                    "output",
+                    "nothing says what the lines of its output say",
+                    "add `events`, rules for lines",
+                )
+            } else {
+                (
+                    "events",
+                    "its output is text, of which no rule can say anything",
+                    "add `output = \"jsonl\"`",
+                )
+            };
+            self.report(Finding::new(path.then(at), message).help(help));
+        }
+        for (at, rule) in spec.events.iter().enumerate() {
+            let path = path.then("events").then(at);
+            for name in rule.take.keys() {
+                let known = rule.event.fields();
+                if known.contains(&name.as_str()) {
+                    continue;
+                }
+                let message = format!("a rule for this event takes no `{name}`");
+                let help = match (nearest(name, known.iter().copied()), known) {
+                    (Some(near), _) => format!("did you mean `{near}`?"),
+                    (None, []) => "remove it: such a rule takes nothing".to_owned(),
+                    (None, known) => {
+                        let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+                        format!("it takes {}", list(&known, "and"))
+                    }
+                };
+                self.report(Finding::new(path.then("take").then(name.clone()), message).help(help));
+            }
+            let pointers = rule
+                .take
+                .iter()
+                .map(|(name, pointer)| (path.then("take").then(name.clone()), pointer));
+            let keys =
+                rule.when.keys().map(|pointer| (path.then("when").then(pointer.clone()), pointer));
+            for (place, pointer) in pointers.chain(keys) {
+                if !pointer.starts_with('/') {
+                    let message = format!("`{pointer}` is no JSON pointer");
+                    self.report(
+                        Finding::new(place, message)
+                            .help("it begins with `/`, as in `/message/text`"),
+                    );
+                }
+            }
         }
     }
 
