@@ -9,6 +9,7 @@ use orch_model::plan::spec::{AgentKind, Permissions};
 
 use crate::{home::UserHome, stream::Dialect};
 
+mod acp;
 mod claude;
 mod codex;
 mod gemini;
@@ -52,11 +53,21 @@ pub trait Adapter: Debug + Send + Sync {
     /// What it can do, in words.
     fn abilities(&self) -> &'static [&'static str];
 
-    /// The arguments by which a person continues a session.
-    fn attach(&self, session: &str) -> Vec<String>;
+    /// Whether it can be asked for its version.
+    fn tells_version(&self) -> bool {
+        true
+    }
+
+    /// Whether an attempt can continue the session of an earlier one.
+    fn can_continue(&self) -> bool {
+        true
+    }
+
+    /// The arguments by which a person continues a session; `None` where that is not possible.
+    fn attach(&self, session: &str) -> Option<Vec<String>>;
 }
 
-/// The adapter of a kind; `None` for kinds that the plan describes.
+/// The adapter of a kind; `None` for one that the plan describes.
 #[must_use]
 pub fn of(kind: AgentKind) -> Option<&'static dyn Adapter> {
     match kind {
@@ -64,13 +75,14 @@ pub fn of(kind: AgentKind) -> Option<&'static dyn Adapter> {
         AgentKind::Claude => Some(&claude::Claude),
         AgentKind::Opencode => Some(&opencode::Opencode),
         AgentKind::Gemini => Some(&gemini::Gemini),
+        AgentKind::Acp => Some(&acp::Acp),
         _ => None,
     }
 }
 
-/// All adapters.
+/// The adapters of agents that have a usual program.
 pub fn all() -> impl Iterator<Item = &'static dyn Adapter> {
-    AgentKind::ALL.into_iter().filter_map(of)
+    AgentKind::ALL.into_iter().filter_map(of).filter(|adapter| !adapter.program().is_empty())
 }
 
 /// What is asked of an agent.
@@ -98,6 +110,8 @@ pub enum Session<'a> {
 /// How an agent is called.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Call {
+    /// The program that starts the agent's, with its arguments; empty: none.
+    pub through: Vec<String>,
     /// The arguments up to where those of the plan belong.
     pub args: Vec<String>,
     /// The arguments after those.
@@ -125,6 +139,8 @@ pub struct Link {
 pub enum Login {
     /// There are credentials: this variable or file. Whether the service takes them, only it knows.
     Found(String),
+    /// It can't be known.
+    Unknown,
     /// There are none where the agent keeps them.
     Missing {
         /// What logs the user in.

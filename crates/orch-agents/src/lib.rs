@@ -19,6 +19,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod acp;
 pub mod adapter;
 pub mod event;
 pub mod home;

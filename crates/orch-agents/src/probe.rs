@@ -36,6 +36,8 @@ pub struct Probed {
 pub enum Found {
     /// There is none.
     Missing,
+    /// It is there; there is no way to ask for its version.
+    Unversioned,
     /// It does not tell its version.
     Silent {
         /// What it does instead.
@@ -65,7 +67,7 @@ impl Found {
     pub const fn version(&self) -> Option<Version> {
         match self {
             Self::TooOld(version) | Self::Known(version) | Self::Newer(version) => Some(*version),
-            Self::Missing | Self::Silent { .. } => None,
+            Self::Missing | Self::Unversioned | Self::Silent { .. } => None,
         }
     }
 }
@@ -89,7 +91,7 @@ impl Probed {
             Found::Silent { why } => {
                 Some(format!("`{program} --version` tells no version of {kind}: {why}"))
             }
-            Found::Known(_) | Found::Newer(_) => None,
+            Found::Known(_) | Found::Newer(_) | Found::Unversioned => None,
         }
     }
 }
@@ -106,6 +108,10 @@ pub async fn probe(adapter: &dyn Adapter, program: &[String], user: &UserHome) -
     };
     let found = match &*program {
         [name, rest @ ..] if find(name, user.variable("PATH")).is_some() => {
+            if !adapter.tells_version() {
+                let login = adapter.login(user);
+                return Probed { program, found: Found::Unversioned, login };
+            }
             match version(name, rest, user).await {
                 Ok(version) => Found::of(version, adapter),
                 Err(why) => Found::Silent { why },

@@ -154,7 +154,7 @@ impl SessionRecord {
     #[must_use]
     pub fn attach(&self) -> Option<String> {
         let session = self.session.as_ref()?;
-        let args = adapter::of(self.kind)?.attach(session);
+        let args = adapter::of(self.kind)?.attach(session)?;
         let quoted = |text: &str| quote(text);
         let env = self.env.iter().map(|(name, value)| format!("{name}={}", quoted(value)));
         let command = self.program.iter().chain(&args).map(|word| quoted(word));

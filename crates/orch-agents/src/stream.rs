@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::event::{AgentEvent, ErrorClass, LONGEST_DETAIL, LONGEST_MESSAGE, Record, Unread, clip};
 
+mod acp;
 mod claude;
 mod codex;
 mod gemini;
@@ -38,6 +39,8 @@ pub enum Dialect {
     Opencode,
     /// `gemini --output-format stream-json`.
     Gemini,
+    /// What [`crate::acp`] prints.
+    Acp,
     /// Lines of JSON whose meaning these rules tell.
     Mapped(Arc<[EventRule]>),
     /// Text without structure: nothing is told but the exit status.
@@ -97,6 +100,7 @@ impl Parser {
             Dialect::Claude => Box::<claude::Claude>::default(),
             Dialect::Opencode => Box::<opencode::Opencode>::default(),
             Dialect::Gemini => Box::<gemini::Gemini>::default(),
+            Dialect::Acp => Box::<acp::Acp>::default(),
             Dialect::Mapped(rules) => Box::new(mapped::Mapped::new(Arc::clone(rules))),
             Dialect::Plain => Box::new(Plain),
         };

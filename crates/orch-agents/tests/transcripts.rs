@@ -4,7 +4,7 @@
 
 use std::{fs, path::PathBuf};
 
-use orch_agents::{Dialect, Parser, Record, Summary, Totals, Verdict, judge};
+use orch_agents::{AgentEvent, Dialect, Parser, Record, Summary, Totals, Verdict, judge};
 use orch_model::{
     Timestamp,
     outcome::{AgentExit, ExitStatus, Failure},
@@ -91,6 +91,39 @@ fn the_events_are_as_they_were_reviewed() {
                 assert_eq!(serde_json::to_string(&record).unwrap(), line);
             }
         }
+    }
+}
+
+/// Both sides of conversations: a prompt that is carried out, and one that is cancelled.
+#[test]
+fn conversations_by_the_agent_client_protocol() {
+    for case in cases("acp") {
+        let records = records(&Dialect::Acp, [&*stream("acp", &case)]);
+        let lines: Vec<String> =
+            records.iter().map(|record| serde_json::to_string(record).unwrap() + "\n").collect();
+        let path = folder("acp").join(format!("{case}.events.jsonl"));
+        if std::env::var_os("ORCH_UPDATE").is_some() {
+            fs::write(&path, lines.concat()).unwrap();
+        }
+        assert_eq!(lines.concat(), fs::read_to_string(&path).unwrap(), "{case}");
+        let is_end = |record: &Record| matches!(record.event, AgentEvent::End { .. });
+        let first = records.iter().position(is_end).unwrap();
+        let (done, cancelled) = records.split_at(first + 1);
+        let summary = summary(done);
+        let ok = AgentExit::new(ExitStatus::Code(0));
+        let verdict = judge(&Dialect::Acp, &summary, &ok, &Totals::default(), NOW);
+        assert_eq!(verdict.failure, None, "{case}");
+        assert!(summary.text.ends_with("all done"), "{case}: {}", summary.text);
+        assert_eq!(
+            (summary.tool_calls, summary.unknown),
+            (2 - u64::from(case == "codex-acp"), 0),
+            "{case}"
+        );
+        assert_eq!(summary.file_changes, u64::from(case != "opencode"), "{case}");
+        assert!(summary.session.is_some(), "{case}");
+        let last = &cancelled.last().unwrap().event;
+        let expected = AgentEvent::End { success: false, reason: "cancelled".into() };
+        assert_eq!(*last, expected, "{case}");
     }
 }
 
@@ -311,7 +344,7 @@ proptest! {
         let kept: u64 = records
             .iter()
             .map(|record| match &record.event {
-                orch_agents::AgentEvent::Unknown { bytes, .. } => *bytes,
+                AgentEvent::Unknown { bytes, .. } => *bytes,
                 _ => 0,
             })
             .sum();
@@ -327,7 +360,7 @@ fn a_flood_of_text_is_counted() {
     let records = records(&Dialect::Claude, [flood.as_bytes()]);
     assert_eq!(records.len(), 1001);
     assert_eq!(records[1000].seq, 1001);
-    let more = orch_agents::AgentEvent::MoreUnknown { lines: 4000, bytes: 80_000 };
+    let more = AgentEvent::MoreUnknown { lines: 4000, bytes: 80_000 };
     assert_eq!(records[1000].event, more);
     assert_eq!(summary(&records).unknown, 5000);
 }

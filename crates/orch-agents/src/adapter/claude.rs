@@ -81,7 +81,7 @@ impl Adapter for Claude {
         &["resume", "tokens", "cost"]
     }
 
-    fn attach(&self, session: &str) -> Vec<String> {
-        words(["--resume", session])
+    fn attach(&self, session: &str) -> Option<Vec<String>> {
+        Some(words(["--resume", session]))
     }
 }

@@ -86,7 +86,7 @@ impl Adapter for Codex {
         &["resume", "tokens"]
     }
 
-    fn attach(&self, session: &str) -> Vec<String> {
-        words(["resume", session])
+    fn attach(&self, session: &str) -> Option<Vec<String>> {
+        Some(words(["resume", session]))
     }
 }

@@ -80,8 +80,8 @@ impl Adapter for Gemini {
         &["resume", "tokens"]
     }
 
-    fn attach(&self, session: &str) -> Vec<String> {
-        words(["--resume", session])
+    fn attach(&self, session: &str) -> Option<Vec<String>> {
+        Some(words(["--resume", session]))
     }
 }
 

@@ -80,7 +80,7 @@ impl Adapter for Opencode {
         &["resume", "tokens", "cost"]
     }
 
-    fn attach(&self, session: &str) -> Vec<String> {
-        words(["-s", session])
+    fn attach(&self, session: &str) -> Option<Vec<String>> {
+        Some(words(["-s", session]))
     }
 }

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::AgentAdapters;
 use crate::{
+    acp,
     adapter::{self, Adapter, Ask, Session},
     session::{RunFolder, SESSIONS_VERSION, SessionRecord},
     verdict::Totals,
@@ -52,6 +53,11 @@ impl AgentAdapters {
             let message = format!("no adapter for agents of kind `{}`", agent.kind);
             return Err(RunnerError::Unsupported(message));
         };
+        if agent.kind == AgentKind::Acp && !acp::is_ready() {
+            let message = "an agent of kind `acp` needs a program that calls \
+                           `orch_agents::acp::run_if_requested` first";
+            return Err(RunnerError::Unsupported(message.into()));
+        }
         let folder = RunFolder::new(&self.state_dir, &request.run);
         let io = |doing: &'static str| {
             move |source: io::Error| RunnerError::Io { doing: doing.into(), source }
@@ -184,6 +190,7 @@ impl AgentAdapters {
         let Some(record) = folder.read(&request.task, before)? else { return Ok(None) };
         let is_same = record.kind == adapter.kind()
             && record.is_begun
+            && adapter.can_continue()
             && record.session.is_some()
             && (record.directory == request.directory || !adapter.binds_session_to_folder());
         if !is_same {

@@ -7,10 +7,7 @@ use orch_agents::{
     probe::{Found, Probed, probe},
     session::RunFolder,
 };
-use orch_model::{
-    AgentName, ValidPlan,
-    plan::{Work, spec::AgentKind},
-};
+use orch_model::{AgentName, ValidPlan, plan::Work};
 use serde_json::json;
 
 use super::pick;
@@ -109,6 +106,7 @@ pub(super) async fn agents(args: AgentsArgs) -> Result<Exit, CliError> {
 fn state(found: &Found) -> &'static str {
     match found {
         Found::Missing => "missing",
+        Found::Unversioned => "found",
         Found::Silent { .. } => "tells no version",
         Found::TooOld(_) => "too old",
         Found::Known(_) => "known",
@@ -136,7 +134,11 @@ fn row(asked: &Asked, probed: &Probed) -> [String; 7] {
         adapter.kind().to_string(),
         probed.program.join(" "),
         version,
-        format!("{} to {}", adapter.oldest(), adapter.tested()),
+        if adapter.tells_version() {
+            format!("{} to {}", adapter.oldest(), adapter.tested())
+        } else {
+            String::new()
+        },
         login,
         adapter.abilities().join(", "),
     ]

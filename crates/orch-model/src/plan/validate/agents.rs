@@ -28,9 +28,10 @@ impl Checker<'_> {
         let is_known = !matches!(spec.kind, AgentKind::Command | AgentKind::Acp);
         let is_missing = spec.command.is_empty() && !is_known;
         if (is_missing || spec.command.first().is_some_and(String::is_empty)) && !is_damaged {
-            let finding =
-                Finding::new(command, format!("the command of agent `{name}` is empty"));
-            self.report(finding.help("give the program and its arguments, or the `kind` of the agent"));
+            let finding = Finding::new(command, format!("the command of agent `{name}` is empty"));
+            self.report(
+                finding.help("give the program and its arguments, or the `kind` of the agent"),
+            );
         }
         let arguments = |list: &'static str, arguments: &[String]| -> Vec<(Path, String)> {
             let path = path.then(list);
