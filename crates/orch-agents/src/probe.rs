@@ -36,7 +36,7 @@ pub struct Probed {
 pub enum Found {
     /// There is none.
     Missing,
-    /// It is there; there is no way to ask for its version.
+    /// There is no way to ask for its version.
     Unversioned,
     /// It does not tell its version.
     Silent {
@@ -107,6 +107,10 @@ pub async fn probe(adapter: &dyn Adapter, program: &[String], user: &UserHome) -
         program => program.to_vec(),
     };
     let found = match &*program {
+        // It is looked for in the worktree.
+        [name, ..] if name.contains('{') || (name.contains('/') && !name.starts_with('/')) => {
+            Found::Unversioned
+        }
         [name, rest @ ..] if find(name, user.variable("PATH")).is_some() => {
             if !adapter.tells_version() {
                 let login = adapter.login(user);
@@ -215,6 +219,8 @@ mod tests {
         assert_eq!(missing.found, Found::Missing);
         let problem = missing.problem(adapter).unwrap();
         assert!(problem.contains("npm install -g @openai/codex"), "{problem}");
+        let within = probe(adapter, &["./tools/agent".into()], &user).await;
+        assert_eq!(within.found, Found::Unversioned, "nobody knows before there is a worktree");
         let folder = probe(adapter, &["/tmp".into()], &user).await;
         assert_eq!(folder.found, Found::Missing, "a folder is no program");
     }

@@ -106,7 +106,7 @@ pub(super) async fn agents(args: AgentsArgs) -> Result<Exit, CliError> {
 fn state(found: &Found) -> &'static str {
     match found {
         Found::Missing => "missing",
-        Found::Unversioned => "found",
+        Found::Unversioned => "not asked",
         Found::Silent { .. } => "tells no version",
         Found::TooOld(_) => "too old",
         Found::Known(_) => "known",
@@ -171,9 +171,7 @@ pub(super) async fn attach(workspace: &Workspace, args: AttachArgs) -> Result<Ex
         CliError::Io { doing: format!("reading the sessions of run {run}"), source }
     })?;
     let Some(line) = last.as_ref().and_then(|(_, record)| record.attach()) else {
-        let kinds: Vec<_> =
-            AgentKind::ALL.into_iter().filter(|kind| adapter::of(*kind).is_some()).collect();
-        let kinds: Vec<_> = kinds.into_iter().map(AgentKind::name).collect();
+        let kinds: Vec<_> = adapter::all().map(|adapter| adapter.kind().name()).collect();
         return Err(CliError::input(format!(
             "task {task} of run {run} has no session that could be continued; agents of kind {} have them",
             kinds.join(", ")
