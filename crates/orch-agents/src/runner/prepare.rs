@@ -119,8 +119,14 @@ impl AgentAdapters {
         let escaped = |args: &[String]| -> Vec<String> {
             args.iter().map(|arg| arg.replace('{', "{{").replace('}', "}}")).collect()
         };
-        let command =
-            [program, escaped(&call.args), agent.args.clone(), escaped(&call.last)].concat();
+        let command = [
+            escaped(&call.through),
+            program,
+            escaped(&call.args),
+            agent.args.clone(),
+            escaped(&call.last),
+        ]
+        .concat();
         let mut env = own_env;
         env.extend(request.env.clone());
         let work = match (request.work.clone(), before.is_some()) {
