@@ -9,10 +9,7 @@ use std::{
 
 use orch_exec::logs;
 use orch_model::{
-    plan::{
-        Agent, Prompt, Work,
-        spec::{AgentKind, AgentStdin},
-    },
+    plan::{Agent, Prompt, Work, spec::AgentKind},
     ports::{AgentRequest, Purpose, RunnerError},
     state::Attempt,
 };
@@ -136,7 +133,7 @@ impl AgentAdapters {
             }
             (work, _) => work,
         };
-        let agent = Agent { command, stdin: AgentStdin::Prompt, ..Agent::of_command(Vec::new()) };
+        let agent = Agent { model: agent.model, ..Agent::of_command(command) };
         Ok((AgentRequest { work, agent: Some(agent), env, ..request }, record))
     }
 
