@@ -201,6 +201,16 @@ impl PrivateHome {
         env
     }
 
+    /// Those of these links that the agent has replaced by files of its own: what it renewed there is not
+    /// the user's.
+    #[must_use]
+    pub fn replaced<'l>(&self, links: &'l [Link]) -> Vec<&'l Link> {
+        let is_file = |link: &&Link| {
+            self.home.join(&link.name).symlink_metadata().is_ok_and(|it| it.is_file())
+        };
+        links.iter().filter(|link| link.target.is_file()).filter(is_file).collect()
+    }
+
     /// Removes what is only for the time of an attempt.
     ///
     /// # Errors
@@ -274,6 +284,11 @@ mod tests {
 
         // Renewed credentials are the user's.
         fs::write(private.join(".codex/auth.json"), "renewed").unwrap();
+        assert_eq!(home.replaced(&links), [] as [&Link; 0]);
+        let own = private.join(".codex/own");
+        fs::write(&own, "its own").unwrap();
+        fs::rename(own, private.join(".codex/auth.json")).unwrap();
+        assert_eq!(home.replaced(&links), [&links[0]]);
         home.remove().unwrap();
         assert!(!private.exists() && !root.path().join("tmp").exists());
         assert_eq!(fs::read_to_string(codex.join("auth.json")).unwrap(), "renewed");

@@ -220,6 +220,15 @@ impl Ended {
         self.record.totals = verdict.totals;
         let written = folder.write(&self.task, self.attempt, &self.record);
         let home = folder.home(&self.task, self.record.began, self.attempt);
+        let links = adapter::of(self.record.kind).map(|adapter| adapter.links(&self.runner.user));
+        for link in home.replaced(&links.unwrap_or_default()) {
+            let (file, target) = (&link.name, link.target.display());
+            tracing::warn!(
+                task = %self.task,
+                "its agent has written a file of its own in place of {target}: if it has renewed your login \
+                 there, log in again (the file is {file} in its home)"
+            );
+        }
         for (doing, result) in
             [("its session can't be kept", written), ("its files", home.remove_temporary())]
         {

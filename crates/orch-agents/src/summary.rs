@@ -88,7 +88,9 @@ impl Summary {
                     self.text.clear();
                 }
                 let room = LONGEST_MESSAGE.saturating_sub(self.text.len());
-                self.text.push_str(&clip(text, room));
+                if room > 0 {
+                    self.text.push_str(&clip(text, room));
+                }
                 self.open = *delta;
                 return;
             }
@@ -144,5 +146,27 @@ impl Used {
                 self.session_cost = cost.or(self.session_cost);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_in_many_parts_is_kept_in_bounded_memory() {
+        let mut summary = Summary::default();
+        let part = |text: &str, delta| {
+            let event = AgentEvent::Message { text: text.into(), delta, thought: false };
+            Record { seq: 1, at: None, event }
+        };
+        summary.take(&part("before", false));
+        for _ in 0..10_000 {
+            summary.take(&part(&"x".repeat(1000), true));
+        }
+        assert!(summary.text.starts_with("xxx"), "another message has begun");
+        assert!(summary.text.len() < LONGEST_MESSAGE + 100, "{}", summary.text.len());
+        summary.take(&part("last", false));
+        assert_eq!(summary.text, "last");
     }
 }
