@@ -26,15 +26,26 @@ use std::{
 #[must_use]
 pub fn fake_agent() -> &'static Path {
     static AGENT: OnceLock<PathBuf> = OnceLock::new();
-    AGENT.get_or_init(|| {
-        let path = profile_folder().join("fake-agent");
-        assert!(
-            path.exists(),
-            "{} is missing: run `cargo build -p orch-tests`, or the tests as a whole",
-            path.display()
-        );
-        path
-    })
+    AGENT.get_or_init(|| beside_the_tests("fake-agent"))
+}
+
+/// The program that kills an orchestrator.
+///
+/// # Panics
+/// Where it isn't beside the tests.
+#[must_use]
+pub(crate) fn kill_point() -> PathBuf {
+    beside_the_tests("kill-point")
+}
+
+fn beside_the_tests(name: &str) -> PathBuf {
+    let path = profile_folder().join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build -p orch-tests`, or the tests as a whole",
+        path.display()
+    );
+    path
 }
 
 /// The `orch` under test, built if necessary.

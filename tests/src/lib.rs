@@ -8,6 +8,7 @@
 //! - [`Signal`] is a file on which an agent and a test wait for one another, so that no test needs
 //!   to guess how long something takes.
 //! - [`Chaos`] kills and stops supervisors, agents and orchestrators at random moments.
+//! - [`KillPoints`] kill an orchestrator at one of its calls of git.
 //! - [`EndState`] is what a run has come to, for the comparison of two.
 //! - [`TestRepo::doctor`] and [`Witness`] are the oracle: what has to hold after every fault.
 //! - [`agent`] is the inside of the `fake-agent` binary.
@@ -38,6 +39,7 @@ mod chaos;
 mod checkout;
 mod end_state;
 mod events;
+mod kill_points;
 mod oracle;
 mod orch;
 mod outcome;
@@ -52,6 +54,7 @@ pub use chaos::{Chaos, Faults};
 pub use checkout::Checkout;
 pub use end_state::EndState;
 pub use events::{Interval, intervals, is_run, is_task};
+pub use kill_points::{KillPoints, Moment, strike};
 pub use oracle::Witness;
 pub use orch::Orch;
 pub use outcome::{Outcome, Report};

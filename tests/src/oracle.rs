@@ -25,6 +25,22 @@ impl TestRepo {
         findings
     }
 
+    /// The control group that those of agents are made in; says so where there can be none.
+    ///
+    /// # Panics
+    /// Where `orch doctor` can't be asked.
+    #[track_caller]
+    #[must_use]
+    #[expect(clippy::print_stderr, reason = "a test that can't test anything says so")]
+    pub fn control_groups(&self) -> Option<PathBuf> {
+        let document = self.orch(["doctor", "--json"]).run().json();
+        let groups = &document["control_groups"];
+        if let Some(why) = groups["why_not"].as_str() {
+            eprintln!("SKIPPED: no control groups here: {why}");
+        }
+        groups["folder"].as_str().map(Into::into)
+    }
+
     /// Processes that run in the environment of this test: its `orch`, its agents, its git.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {

@@ -17,6 +17,7 @@ pub struct Orch<'r> {
     env: Vec<(OsString, OsString)>,
     folder: PathBuf,
     report: Option<PathBuf>,
+    typed: Option<PathBuf>,
 }
 
 impl<'r> Orch<'r> {
@@ -30,6 +31,7 @@ impl<'r> Orch<'r> {
             env: Vec::new(),
             folder: repo.path().to_owned(),
             report: None,
+            typed: None,
         }
     }
 
@@ -69,12 +71,40 @@ impl<'r> Orch<'r> {
         self.arg("--report").arg(report)
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(binary::orch());
+    /// Calls it on a terminal (that of `script`, script(1)), on which this is typed. What it prints on either
+    /// stream comes on the standard output.
+    ///
+    /// # Panics
+    /// Where a file can't be written.
+    #[must_use]
+    pub fn typed(mut self, text: &str) -> Self {
+        let file = self.repo.fresh("typed", "txt");
+        std::fs::write(&file, text).expect("a file can be written");
+        self.typed = Some(file);
+        self.env("TERM", "xterm")
+    }
+
+    /// Without what it inherits.
+    fn bare(&self) -> Command {
+        let Some(typed) = &self.typed else {
+            let mut command = Command::new(binary::orch());
+            command.args(&self.arguments).stdin(Stdio::null());
+            return command;
+        };
+        let mut line = binary::orch().to_string_lossy().into_owned();
+        for argument in &self.arguments {
+            line.push_str(&format!(" '{}'", argument.to_string_lossy()));
+        }
+        let mut command = Command::new("script");
+        command.args(["-q", "-e", "-c", &line, "/dev/null"]);
+        command.stdin(std::fs::File::open(typed).expect("it was written"));
         command
-            .args(&self.arguments)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.bare();
+        command
             .current_dir(&self.folder)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A group of its own, so that nothing that the test sends reaches the test itself.

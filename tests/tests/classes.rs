@@ -35,7 +35,7 @@ fn a_conflict_has_a_class_too() {
     let report = outcome.report();
     let loser = if report.status_of("one") == "merged" { "two" } else { "one" };
     assert_eq!(report.task(loser)["class"], "conflict");
-    assert_eq!(report.task(loser)["hint"], "merge its branch by hand");
+    assert_eq!(report.task(loser)["hint"], "`orch conflicts` shows where, and what to type");
 }
 
 #[test]

@@ -327,3 +327,19 @@ fn a_live_run_is_in_order_at_any_moment() {
     orch.wait().assert_code(0);
     assert_eq!(repo.doctor(), Vec::<Value>::new());
 }
+
+#[test]
+fn what_is_left_in_the_control_group_of_a_run_is_ended() {
+    let (repo, run) = after_a_run();
+    let Some(home) = repo.control_groups() else { return };
+    let group = home.join(format!("orch-{run}"));
+    fs::create_dir_all(group.join("good.1")).expect("a control group");
+    let record = repo.path().join(".orch/runs").join(&run).join("cgroup");
+    fs::write(record, group.to_str().expect("UTF-8")).expect("the run's folder");
+    let mut left = Command::new("sleep").arg("1000").spawn().expect("sleep");
+    fs::write(group.join("good.1/cgroup.procs"), left.id().to_string()).expect("it moves there");
+    assert_repaired(&repo, "no_orphans");
+    let ended = left.wait().expect("it is a child");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9));
+    assert!(!group.exists());
+}

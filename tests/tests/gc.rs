@@ -86,3 +86,47 @@ fn records_go_only_where_no_work_depends_on_them() {
     assert!(!folder(&waiting).exists() && folder(&failed).exists());
     assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new());
 }
+
+#[test]
+fn work_that_is_nowhere_else_is_moved_where_that_is_asked_for() {
+    let repo = TestRepo::new();
+    let plan = Plan::new()
+        .task("committed", |t| t.script("write a.txt 1; commit a; exit 1"))
+        .task("changed", |t| t.script("write b.txt 2; exit 1"));
+    let run = repo.run(&plan).assert_code(1).report().run_id();
+    let before = (repo.branches(), repo.worktrees());
+    let kept = repo.orch(["gc"]).run();
+    kept.assert_code(0).assert_stdout(&["kept", "committed", "changed"]);
+    assert_eq!((repo.branches(), repo.worktrees()), before);
+    // Not yet.
+    repo.orch(["gc", "--preserve", "--older-than", "1h"]).run().assert_code(0);
+    let dry = repo.orch(["gc", "--preserve", "--dry-run"]).run();
+    dry.assert_code(0).assert_stdout(&["would remove", "refs/orch/preserved/", "KiB"]);
+    assert_eq!((repo.branches(), repo.worktrees()), before);
+
+    repo.orch(["gc", "--preserve"]).run().assert_code(0);
+    assert!(repo.worktrees().len() < before.1.len(), "{:?}", repo.worktrees());
+    assert!(repo.branches().iter().all(|branch| !branch.contains(&run)), "{:?}", repo.branches());
+    for (task, file, text) in [("committed", "a.txt", "1\n"), ("changed", "b.txt", "2\n")] {
+        assert_eq!(repo.show(&format!("refs/orch/preserved/{run}/{task}/1"), file), text);
+    }
+    assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+fn the_oldest_records_go_where_all_take_too_much() {
+    let repo = TestRepo::new();
+    let mut runs = Vec::new();
+    for name in ["one", "two", "three"] {
+        let plan = Plan::new().task(name, |t| t.script(format!("write {name} 1; flood 50000")));
+        runs.push(repo.run(&plan).assert_code(0).report().run_id());
+    }
+    let there = |run: &String| repo.path().join(".orch/runs").join(run).exists();
+    repo.orch(["gc", "--runs", "--max-size", "1GB"]).run().assert_code(0);
+    assert!(runs.iter().all(there), "nothing is too much");
+    let dry = repo.orch(["gc", "--runs", "--max-size", "150KB", "--dry-run"]).run();
+    dry.assert_code(0).assert_stdout(&[&runs[0], "KiB"]);
+    repo.orch(["gc", "--runs", "--max-size", "150KB"]).run().assert_code(0);
+    assert!(!there(&runs[0]) && there(&runs[2]), "{runs:?}");
+    assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new());
+}

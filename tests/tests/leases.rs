@@ -1,6 +1,11 @@
 //! Leases of real processes: values of pools, `orch lock`, deadlocks, and what a killed holder leaves.
 
 use std::{
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,7 +17,8 @@ fn lock(arguments: &str) -> String {
     format!("{} lock {arguments}", binary::orch().display())
 }
 
-/// A script of the shell that runs beside the test, in the repository; killed when it is dropped.
+/// A script of the shell that runs beside the test, in the repository; killed when it is dropped, alone: what
+/// it waits for would be left, so it becomes that by `exec`.
 struct Script(Child);
 
 impl Script {
@@ -160,7 +166,7 @@ fn a_killed_holder_frees_its_leases_at_once_and_a_live_one_keeps_them() {
     let held = repo.signal("held");
     let mut holder = Script::start(
         &repo,
-        &[lock("acquire db"), format!("touch {held}"), "sleep 300; exit 1".into()],
+        &[lock("acquire db"), format!("touch {held}"), "exec sleep 300".into()],
     );
     until("it is held", || held.is_raised().then_some(()));
     let try_it = || repo.orch(["lock", "acquire", "db", "--timeout", "0s", "--pid", "1"]).run();
@@ -212,4 +218,96 @@ fn repositories_that_share_a_folder_exclude_one_another() {
     one.orch(take).run().assert_code(0);
     two.orch(["lock", "list"]).run().assert_stdout(&["db", "alone"]);
     assert!(!two.path().join(".orch/locks").exists());
+}
+
+/// A folder that every user can reach, with a copy of `orch` in it.
+struct Shared(tempfile::TempDir);
+
+impl Shared {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("orch-users-").tempdir().expect("a folder");
+        let shared = Self(folder);
+        shared.mode("", 0o755);
+        // That of the build may be in a folder that only one user can reach.
+        std::fs::copy(binary::orch(), shared.path("orch")).expect("a copy");
+        std::fs::create_dir(shared.path("locks")).expect("a folder");
+        shared
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn mode(&self, name: &str, mode: u32) {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(self.path(name), mode).expect("it is ours");
+    }
+
+    /// `orch lock` as a user, with a umask that keeps others out: its exit code and what it said.
+    fn lock(&self, (uid, gid): (u32, u32), arguments: &str) -> (Option<i32>, String) {
+        let home = self.path(&format!("home-{uid}"));
+        std::fs::create_dir_all(&home).expect("a folder");
+        chown(&home, Some(uid), Some(gid)).expect("root may do that");
+        let line = format!("umask 077; exec \"$0\" lock {arguments}");
+        let output = Command::new("/bin/sh")
+            .args(["-c", &line])
+            .arg(self.path("orch"))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", &home)
+            .env("ORCH_LOCK_DIR", self.path("locks"))
+            .current_dir(&home)
+            .uid(uid)
+            .gid(gid)
+            .output()
+            .expect("a shell");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+}
+
+const GROUP: u32 = 54_321;
+const ANN: (u32, u32) = (54_001, GROUP);
+const BOB: (u32, u32) = (54_002, GROUP);
+const STRANGER: (u32, u32) = (54_003, 54_003);
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that can't test anything says so")]
+fn users_of_a_group_share_a_folder_of_locks() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root can be several users");
+    }
+    let shared = Shared::new();
+    // Each for a process of its own, which lives.
+    let pid = |user| if user == ANN { 1 } else { std::process::id() };
+    let acquire = |user, what: &str| {
+        shared.lock(user, &format!("acquire {what} --pid {} --timeout 0s", pid(user)))
+    };
+    // Without preparation the first one who comes is told.
+    let (code, said) = acquire(ANN, "db");
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("chmod 2775"), "{said}");
+
+    chown(shared.path("locks"), None, Some(GROUP)).expect("root may do that");
+    shared.mode("locks", 0o2775);
+    for (user, other) in [(ANN, BOB), (BOB, ANN)] {
+        let (code, said) = acquire(user, "db");
+        assert_eq!(code, Some(0), "{said}");
+        let (code, said) = acquire(other, "db");
+        assert_eq!(code, Some(4), "{said}");
+        let (code, said) = shared.lock(user, &format!("release db --pid {}", pid(user)));
+        assert_eq!(code, Some(0), "{said}");
+    }
+    let pool = "ports --range 3000-3001";
+    let values = [ANN, BOB].map(|user| acquire(user, pool));
+    assert_eq!(values, [(Some(0), "3000\n".into()), (Some(0), "3001\n".into())]);
+    assert_eq!(acquire(STRANGER, pool).0, Some(3), "no user of the group");
+    let (code, list) = shared.lock(BOB, "list");
+    assert_eq!(code, Some(0), "{list}");
+    assert!(list.contains("ports"), "{list}");
+
+    shared.mode("locks", 0o3775);
+    let (code, said) = acquire(ANN, "more");
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("chmod -t"), "{said}");
 }

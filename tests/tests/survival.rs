@@ -163,6 +163,62 @@ fn the_attempts_of_a_killed_supervisor_are_repeated_and_not_charged() {
     no_leftovers(&repo);
 }
 
+/// A run whose orchestrator was killed, and whose only agent goes on until the signal is raised.
+fn left_alone(repo: &TestRepo, go: &Signal) -> u32 {
+    let record = repo.signal("record");
+    let plan = Plan::new()
+        .task("a", |t| t.script(format!("record {record}; wait-for {go}; write a.txt 1")));
+    let run = repo.start(&plan);
+    all_recorded(&record, 1);
+    let pid = run.pid();
+    run.kill();
+    let _ = run.wait();
+    pid
+}
+
+#[test]
+fn whoever_finds_a_run_without_its_orchestrator_is_asked_on_a_terminal() {
+    for (command, answer) in [("status", "y\n"), ("ps", "\n"), ("run", "yes\n")] {
+        let repo = TestRepo::new();
+        let go = repo.signal("go");
+        left_alone(&repo, &go);
+        go.raise();
+        let other = Plan::new().task("b", |t| t.script("write b.txt 1"));
+        let call = if command == "run" { repo.orch_run(&other) } else { repo.orch([command]) };
+        let outcome = call.typed(answer).run();
+        outcome.assert_code(0).assert_stdout(&["is gone", "Resume it now", "[Y/n]"]);
+        assert_eq!(repo.show("main", "a.txt"), "1\n", "{command}: {outcome}");
+        assert!(!repo.path().join("b.txt").exists(), "{command}: {outcome}");
+    }
+}
+
+#[test]
+fn a_run_without_its_orchestrator_is_left_where_nobody_wants_it() {
+    let repo = TestRepo::new();
+    let go = repo.signal("go");
+    let pid = left_alone(&repo, &go);
+    let cure = format!("orch resume {}", the_run(&repo));
+    repo.orch(["status"]).typed("n\n").run().assert_code(0).assert_stdout(&["Resume it now"]);
+    // Nobody sits there.
+    let outcome = repo.orch(["status"]).run();
+    outcome.assert_code(0).assert_stdout(&["is gone", "`orch resume`"]);
+    assert!(!outcome.text().contains("[Y/n]"), "{outcome}");
+    let gone = format!("its orchestrator (process {pid}) is gone");
+    let outcome = repo.orch(["ps"]).run();
+    outcome.assert_code(0).assert_stderr(&[&gone, &cure]);
+    assert!(!outcome.text().contains("[Y/n]"), "{outcome}");
+    let other = Plan::new().task("b", |t| t.script("write b.txt 1"));
+    let outcome = repo.run(&other);
+    outcome.assert_code(0).assert_stderr(&[&gone, &cure]);
+    assert_eq!(repo.show("main", "b.txt"), "1\n");
+    go.raise();
+    repo.orch(["resume"]).run().assert_code(0);
+    assert_eq!(repo.show("main", "a.txt"), "1\n");
+    // One that has ended is told of by nobody.
+    let outcome = repo.orch(["ps"]).run();
+    assert!(!outcome.text().contains("is gone"), "{outcome}");
+}
+
 #[test]
 fn a_supervisor_that_was_stopped_is_named_and_goes_on() {
     let repo = TestRepo::new();
@@ -181,6 +237,37 @@ fn a_supervisor_that_was_stopped_is_named_and_goes_on() {
     go.raise();
     repo.orch(["resume"]).run().assert_code(0);
     assert_eq!(recorded(&record).len(), 1, "it was not started again");
+    no_leftovers(&repo);
+}
+
+#[test]
+fn a_supervisor_that_is_stopped_in_a_run_is_named_and_goes_on() {
+    let repo = TestRepo::new();
+    let (record, go) = (repo.signal("record"), repo.signal("go"));
+    let plan = Plan::new()
+        .task("a", |t| t.script(format!("record {record}; wait-for {go}; write a.txt 1")));
+    let run = repo.start(&plan);
+    let supervisor = supervisor_of(&all_recorded(&record, 1));
+    let journal = repo.path().join(".orch/runs").join(the_run(&repo)).join("journal");
+    let says = |what: String| {
+        until(&what, || fs::read_to_string(&journal).ok()?.contains(&what).then_some(()));
+    };
+    // The list of processes is written within a second.
+    until("the list of processes", || {
+        repo.orch(["ps"]).run().text().contains("running").then_some(())
+    });
+    send(supervisor, Kill::STOP);
+    let cure = format!("kill -CONT {supervisor}");
+    // A signal takes effect when the process is next looked at.
+    until("the status", || repo.orch(["status"]).run().stdout.contains(&cure).then_some(()));
+    says(cure.clone());
+    go.raise();
+    send(supervisor, Kill::CONT);
+    says(format!("(process {supervisor}) answers again"));
+    let outcome = run.wait();
+    outcome.assert_code(0);
+    assert!(outcome.text().contains(&cure), "{outcome}");
+    assert_eq!(outcome.report().task("a")["attempts"], 1, "{outcome}");
     no_leftovers(&repo);
 }
 
@@ -232,6 +319,59 @@ fn what_left_the_group_of_an_agent_is_ended_with_it() {
     assert!(!process_is_alive(left), "{outcome}");
     assert!(outcome.text().contains("left behind"), "{outcome}");
     no_leftovers(&repo);
+}
+
+/// Starts a process that no one can attribute: in a session of its own, without its variables.
+fn unknown(pid: &Signal) -> String {
+    format!(
+        "(env -i setsid sh -c 'echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 1000' \
+         < /dev/null > /dev/null 2>&1 &); while ! [ -e {pid} ]; do sleep 0.01; done"
+    )
+}
+
+fn pid_in(signal: &Signal) -> u32 {
+    until("a pid", || signal.text().trim().parse().ok())
+}
+
+#[test]
+fn what_left_its_group_and_cleared_its_environment_is_ended_by_the_control_group() {
+    let repo = TestRepo::new();
+    let Some(folder) = repo.control_groups() else { return };
+    let pid = repo.signal("pid");
+    let shell = format!("{}; echo 1 > a.txt", unknown(&pid));
+    let outcome = repo.run(&Plan::new().task("parent", |t| t.shell(&shell)));
+    outcome.assert_code(0);
+    assert!(!process_is_alive(pid_in(&pid)), "{outcome}");
+    assert!(outcome.text().contains("left behind"), "{outcome}");
+    no_leftovers(&repo);
+    let group = folder.join(format!("orch-{}", the_run(&repo)));
+    until("the end of the control group", || (!group.exists()).then_some(()));
+}
+
+#[test]
+fn a_successor_ends_what_a_killed_supervisor_had_in_its_control_group() {
+    let repo = TestRepo::new();
+    let Some(folder) = repo.control_groups() else { return };
+    let (pid, parent, go) = (repo.signal("pid"), repo.signal("parent"), repo.signal("go"));
+    let shell = format!(
+        "if ! [ -e {pid} ]; then {}; echo $PPID > {parent}; fi; \
+         while ! [ -e {go} ]; do sleep 0.05; done; echo 1 > a.txt",
+        unknown(&pid)
+    );
+    let run = repo.start(&Plan::new().task("a", |t| t.shell(&shell)));
+    let supervisor = pid_in(&parent);
+    let unknown = pid_in(&pid);
+    run.kill();
+    let _ = run.wait();
+    kill(supervisor);
+    wait_for_end(supervisor);
+    assert!(process_is_alive(unknown));
+    go.raise();
+    repo.orch(["resume"]).run().assert_code(0);
+    assert!(!process_is_alive(unknown));
+    no_leftovers(&repo);
+    let group = folder.join(format!("orch-{}", the_run(&repo)));
+    until("the end of the control group", || (!group.exists()).then_some(()));
 }
 
 /// It forks on and on, in sessions of its own too, ignores SIGTERM, leaves its output in the hands of

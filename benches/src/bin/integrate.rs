@@ -14,6 +14,7 @@ use std::{
 
 use orch_model::{
     CommitId, RunId, TaskId,
+    plan::spec::Strategy,
     ports::{BeginRun, CommitMessage, MergeOutcome, MergeRequest, WorktreeProvider},
 };
 use orch_worktree::{GitWorktrees, GitWorktreesConfig};
@@ -136,19 +137,16 @@ async fn engine(repo: &Path, commits: &[CommitId]) -> Result<Vec<Duration>> {
     let run = RunId::new("bench")?;
     // Away from the checked-out branch, as a run is that delivers at its end.
     let provider = GitWorktrees::open(GitWorktreesConfig::new(repo)).await?;
-    provider.begin(BeginRun { run: run.clone(), target: Some("main".into()) }).await?;
+    provider.begin(BeginRun { run: run.clone(), target: Some("main".into()), base: None }).await?;
     let mut times = Vec::new();
     for (number, commit) in commits.iter().enumerate() {
-        let message = CommitMessage {
-            subject: "Merge".into(),
-            run: run.clone(),
-            task: TaskId::new(format!("t{number}"))?,
-            attempt: 1,
-        };
+        let message =
+            CommitMessage::new("Merge", run.clone(), TaskId::new(format!("t{number}"))?, 1);
         let branch = format!("b{number}");
         let begin = Instant::now();
-        let outcome =
-            provider.merge(MergeRequest { commit: commit.clone(), branch, message }).await?;
+        let strategy = Strategy::Merge;
+        let request = MergeRequest { commit: commit.clone(), branch, message, strategy };
+        let outcome = provider.merge(request).await?;
         times.push(begin.elapsed());
         assert!(matches!(outcome, MergeOutcome::Merged { .. }), "{outcome:?}");
     }

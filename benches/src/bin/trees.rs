@@ -14,6 +14,7 @@ use std::{
 
 use orch_model::{
     RunId, TaskId,
+    plan::spec::Strategy,
     ports::{
         BeginRun, CommitMessage, MergeRequest, Release, Worktree, WorktreeProvider, WorktreeRequest,
     },
@@ -67,7 +68,7 @@ impl Ours {
         let config = GitWorktreesConfig::new(repository).root(root).trees(trees);
         let provider = GitWorktrees::open(config).await?;
         let run = RunId::new(format!("bench-{kind}"))?;
-        provider.begin(BeginRun { run: run.clone(), target: None }).await?;
+        provider.begin(BeginRun { run: run.clone(), target: None, base: None }).await?;
         Ok(Self { kind, provider, run, tasks: 0 })
     }
 
@@ -96,11 +97,12 @@ impl Ours {
             let place = tree.path().join(format!("dir0/sub{}/file{}", n / 2, n / 2 * 100 + n));
             fs::write(place, format!("{} by {task}\n", self.tasks))?;
         }
-        let message =
-            CommitMessage { subject: "work".into(), run: self.run.clone(), task, attempt: 1 };
+        let message = CommitMessage::new("work", self.run.clone(), task, 1);
         let commit = tree.seal(&message).await?.tip.ok_or("nothing was changed")?;
         let branch = tree.branch().to_owned();
-        self.provider.merge(MergeRequest { commit, branch, message }).await?;
+        self.provider
+            .merge(MergeRequest { commit, branch, message, strategy: Strategy::Merge })
+            .await?;
         tree.release(Release::Done).await?;
         self.settle().await?;
         Ok(took)
@@ -117,7 +119,7 @@ impl Ours {
     /// Waits for what goes on in the background, so that it burdens no other contender.
     async fn settle(&self) -> Result<(), Failure> {
         let live = vec![self.run.clone()];
-        let request = orch_model::ports::GcRequest { live, dry_run: false };
+        let request = orch_model::ports::GcRequest { live, ..Default::default() };
         self.provider.gc(request).await?;
         Ok(())
     }

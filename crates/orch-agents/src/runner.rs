@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use orch_exec::logs;
 use orch_model::{
     RunId, TaskId, Timestamp,
     event::AgentIdentity,
@@ -24,7 +25,7 @@ use crate::{
     event::{EVENTS_VERSION, Header},
     home::UserHome,
     prices::{self, Prices},
-    session::{RunFolder, SessionRecord},
+    session::{RunFolder, SessionRecord, name},
     stream::Parser,
     summary::Summary,
     verdict::judge,
@@ -74,6 +75,7 @@ impl AgentAdapters {
                 run: request.run.clone(),
                 task: request.task.clone(),
                 attempt: request.attempt,
+                purpose: request.purpose,
                 record,
             },
         })
@@ -88,7 +90,7 @@ impl AgentRunner for AgentAdapters {
 
     async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError> {
         let is_read = |agent: &Agent| agent.kind != AgentKind::Command || !agent.events.is_empty();
-        let is_agent = request.purpose == Purpose::Work
+        let is_agent = is_agents(request.purpose)
             && matches!(request.work, Work::Prompt { .. })
             && request.agent.as_ref().is_some_and(is_read);
         if !is_agent {
@@ -111,9 +113,12 @@ impl AgentRunner for AgentAdapters {
         let Adopted::Agent(agent) = adopted else { return Ok(adopted) };
         let folder = RunFolder::new(&self.state_dir, &request.run);
         let record = match request.purpose {
-            Purpose::Work => folder.read(&request.task, request.attempt).map_err(|source| {
-                RunnerError::Io { doing: "reading the agent's session".into(), source }
-            })?,
+            purpose if is_agents(purpose) => folder
+                .read_of(&name(&request.task, request.attempt, purpose))
+                .map_err(|source| RunnerError::Io {
+                    doing: "reading the agent's session".into(),
+                    source,
+                })?,
             _ => None,
         };
         Ok(Adopted::Agent(match record {
@@ -133,6 +138,11 @@ impl AgentRunner for AgentAdapters {
     async fn finish(&self, run: &RunId) {
         self.inner.finish(run).await;
     }
+}
+
+/// Whether that is something for an agent.
+const fn is_agents(purpose: Purpose) -> bool {
+    matches!(purpose, Purpose::Work | Purpose::Resolve { .. })
 }
 
 /// Says how a program is installed that is missing.
@@ -196,6 +206,7 @@ struct Ended {
     run: RunId,
     task: TaskId,
     attempt: Attempt,
+    purpose: Purpose,
     record: SessionRecord,
 }
 
@@ -204,10 +215,10 @@ impl Ended {
     fn judge(mut self, mut exit: AgentExit) -> AgentExit {
         let (now, dialect) = (now(), self.record.dialect());
         let folder = RunFolder::new(&self.runner.state_dir, &self.run);
-        let summary = match self.runner.output(&self.run, &self.task, self.attempt) {
-            Some(output) => self.read(&output, now),
-            None => Summary::default(),
-        };
+        let name = name(&self.task, self.attempt, self.purpose);
+        let output = logs::folder(&self.runner.state_dir, &self.run).join(format!("{name}.log"));
+        // One without output has none.
+        let summary = if output.is_file() { self.read(&output, now) } else { Summary::default() };
         let verdict = judge(&dialect, &summary, &exit, &self.record.earlier, now);
         let model = summary.model.as_deref().or(self.record.model.as_deref());
         exit.usage = prices::usage(verdict.tokens, verdict.cost, model, &self.runner.prices);
@@ -218,8 +229,11 @@ impl Ended {
         self.record.is_begun |= summary.tool_calls > 0 || !summary.text.is_empty();
         self.record.session = summary.session.or(self.record.session);
         self.record.totals = verdict.totals;
-        let written = folder.write(&self.task, self.attempt, &self.record);
-        let home = folder.home(&self.task, self.record.began, self.attempt);
+        let written = folder.write_of(&name, &self.record);
+        let home = match self.purpose {
+            Purpose::Work => folder.home(&self.task, self.record.began, self.attempt),
+            _ => folder.home_of(&name),
+        };
         let links = adapter::of(self.record.kind).map(|adapter| adapter.links(&self.runner.user));
         for link in home.replaced(&links.unwrap_or_default()) {
             let (file, target) = (&link.name, link.target.display());

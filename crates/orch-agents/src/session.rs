@@ -10,6 +10,7 @@ use std::{
 use orch_model::{
     RunId, TaskId,
     plan::spec::{AgentKind, EventRule},
+    ports::Purpose,
     state::Attempt,
 };
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,14 @@ pub struct SessionRecord {
     pub is_begun: bool,
 }
 
+/// What an agent does for an attempt, as files are named after it; see `orch_exec::logs`.
+pub(crate) fn name(task: &TaskId, attempt: Attempt, purpose: Purpose) -> String {
+    match purpose {
+        Purpose::Resolve { round } => format!("{task}.{attempt}.resolve-{round}"),
+        _ => format!("{task}.{attempt}"),
+    }
+}
+
 /// Where the sessions and homes of a run are.
 #[derive(Debug, Clone)]
 pub struct RunFolder(PathBuf);
@@ -75,8 +84,10 @@ impl RunFolder {
         )
     }
 
-    fn path(&self, task: &TaskId, attempt: Attempt) -> PathBuf {
-        self.0.join("sessions").join(format!("{task}.{attempt}.json"))
+    /// The home of an agent that does something else for an attempt than its work.
+    #[must_use]
+    pub(crate) fn home_of(&self, name: &str) -> PrivateHome {
+        PrivateHome::new(self.0.join("homes").join(name), self.0.join("tmp").join(name))
     }
 
     /// Reads what is kept of an attempt; `None` where there is nothing.
@@ -84,7 +95,11 @@ impl RunFolder {
     /// # Errors
     /// Where the file can't be read or is of a newer version.
     pub fn read(&self, task: &TaskId, attempt: Attempt) -> io::Result<Option<SessionRecord>> {
-        let path = self.path(task, attempt);
+        self.read_of(&name(task, attempt, Purpose::Work))
+    }
+
+    pub(crate) fn read_of(&self, name: &str) -> io::Result<Option<SessionRecord>> {
+        let path = self.0.join("sessions").join(format!("{name}.json"));
         let text = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text?,
@@ -102,7 +117,11 @@ impl RunFolder {
     /// # Errors
     /// Where it can't be written.
     pub fn write(&self, task: &TaskId, attempt: Attempt, record: &SessionRecord) -> io::Result<()> {
-        let path = self.path(task, attempt);
+        self.write_of(&name(task, attempt, Purpose::Work), record)
+    }
+
+    pub(crate) fn write_of(&self, name: &str, record: &SessionRecord) -> io::Result<()> {
+        let path = self.0.join("sessions").join(format!("{name}.json"));
         path.parent().map_or(Ok(()), fs::create_dir_all)?;
         let new = path.with_extension("json~");
         fs::write(&new, serde_json::to_vec_pretty(record)?)?;

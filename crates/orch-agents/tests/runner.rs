@@ -228,6 +228,30 @@ async fn an_agent_that_never_began_is_not_continued() {
     assert_eq!(bench.said("prompt"), "do {it}");
 }
 
+/// It resolves conflicts of what another one did, beside that one's session.
+#[tokio::test]
+async fn a_resolver_is_an_agent_too() {
+    let bench = Bench::new();
+    let work = bench.agent(AgentKind::Codex, &replay("codex", "success", 0));
+    bench.run(bench.request(work, 1)).await;
+    let resolver = bench.agent(
+        AgentKind::Claude,
+        &format!("echo \"$@\" > args; {}", replay("claude", "permission", 0)),
+    );
+    let mut request = bench.request(resolver, 1);
+    request.purpose = Purpose::Resolve { round: 2 };
+    let exit = bench.run(request).await;
+    assert_eq!(exit.failure.as_ref().map(Failure::class), Some("needs_input"));
+    assert!(bench.said("args").contains("--session-id "), "{}", bench.said("args"));
+    let run = bench.path("state/runs/r");
+    assert!(run.join("logs/a.1.resolve-2.events.jsonl").exists());
+    assert!(run.join("homes/a.1.resolve-2").exists() && run.join("homes/a.1").exists());
+    assert_eq!(bench.events(1).len(), 7, "those of its work are as they were");
+    let folder = RunFolder::new(&bench.path("state"), &RunId::new("r").unwrap());
+    let (_, last) = folder.last(&TaskId::new("a").unwrap()).unwrap().unwrap();
+    assert_eq!(last.kind, AgentKind::Codex);
+}
+
 #[tokio::test]
 async fn commands_and_verifications_are_left_alone() {
     let bench = Bench::new();

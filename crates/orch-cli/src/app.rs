@@ -59,6 +59,25 @@ pub enum Command {
         orch logs login --attempt 1   what the first one did\n  \
         orch logs login -f            what is being printed")]
     Logs(LogsArgs),
+    /// Show what a task changed, also what it has not committed yet
+    #[command(after_help = "Examples:\n  \
+        orch diff login            as a patch\n  \
+        orch diff login --stat     files and how much of them\n  \
+        orch diff login | git apply")]
+    Diff(DiffArgs),
+    /// Show what a task did: attempts, commits, files, verification, cost, where its work is
+    Show(ShowArgs),
+    /// Keep the work of a task: `orch gc` removes neither it nor its worktree any more
+    Keep(KeepArgs),
+    /// Bring the target back to where a run began, if nobody else has moved it since
+    #[command(after_help = "Nothing is lost: what is taken from the target is kept as \
+        refs/orch/<run>/undone/<n>/target.\n\
+        Where the target is checked out, that checkout is moved along, and only while nothing in it \
+        is changed.\n\n\
+        Examples:\n  \
+        orch undo --dry-run    what would be done\n  \
+        orch undo              the run that ended last")]
+    Undo(UndoArgs),
     /// Start nothing new in the run that goes on
     Pause(PauseArgs),
     /// Go on after `orch pause`, or continue a run that was stopped
@@ -68,6 +87,15 @@ pub enum Command {
         orch cancel login   ends one task; those that need it are skipped\n  \
         orch cancel         ends everything; what was merged is delivered")]
     Cancel(CancelArgs),
+    /// Show what could not be merged: files, both sides, and what to type
+    Conflicts(ConflictsArgs),
+    /// Resolve the conflicts of a task that waits for a person
+    #[command(after_help = "Examples:\n  \
+        cd \"$(orch resolve login)\"   a folder with the merge in progress\n  \
+        git commit                    when the files are as they should be\n  \
+        orch resume                   merges it, and what needs the task is run\n\n\
+        For tasks with `on_conflict = \"manual\"`.")]
+    Resolve(ResolveArgs),
     /// Show the processes of agents
     #[command(after_help = "The same, for scripts: .orch/runs/<run>/processes.json")]
     Ps(PsArgs),
@@ -259,6 +287,58 @@ pub struct LogsArgs {
     pub attempt: Option<u32>,
 }
 
+/// `orch diff`
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The task
+    pub task: TaskId,
+    /// Files and how much of them was changed, not the changes
+    #[arg(long)]
+    pub stat: bool,
+    /// The run [default: the one that goes on, else the newest]
+    #[arg(long)]
+    pub run: Option<RunId>,
+}
+
+/// `orch show`
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The task
+    pub task: TaskId,
+    /// The run [default: the one that goes on, else the newest]
+    #[arg(long)]
+    pub run: Option<RunId>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch keep`
+#[derive(Debug, Args)]
+pub struct KeepArgs {
+    /// The task
+    pub task: TaskId,
+    /// The run [default: the one that goes on, else the newest]
+    #[arg(long)]
+    pub run: Option<RunId>,
+}
+
+/// `orch undo`
+#[derive(Debug, Args)]
+pub struct UndoArgs {
+    /// The run [default: the one that ended last]
+    pub run: Option<RunId>,
+    /// Say only what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// For programs; does not ask
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `orch pause`
 #[derive(Debug, Args)]
 pub struct PauseArgs {
@@ -286,6 +366,32 @@ pub struct CancelArgs {
     /// The task [default: everything]
     pub task: Option<TaskId>,
     /// The run [default: the one that goes on]
+    #[arg(long)]
+    pub run: Option<RunId>,
+}
+
+/// `orch conflicts`
+#[derive(Debug, Args)]
+pub struct ConflictsArgs {
+    /// The run [default: the one that goes on, else the newest]
+    pub run: Option<RunId>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch resolve`
+#[derive(Debug, Args)]
+pub struct ResolveArgs {
+    /// The task
+    pub task: TaskId,
+    /// All is resolved: commit what is not, and take it
+    #[arg(long, conflicts_with = "abort")]
+    pub done: bool,
+    /// Remove the folder; what is in it is kept under a reference
+    #[arg(long)]
+    pub abort: bool,
+    /// The run [default: the one that goes on, else the newest]
     #[arg(long)]
     pub run: Option<RunId>,
 }
@@ -343,9 +449,15 @@ pub struct GcArgs {
     /// How many of the newest runs keep their records
     #[arg(long, value_name = "N", requires = "runs", default_value_t = orch_exec::retention::KEEP)]
     pub keep: usize,
-    /// Only runs that ended longer ago: 30d, 12h
-    #[arg(long, value_name = "TIME", requires = "runs", value_parser = humantime::parse_duration)]
+    /// Only of runs whose last event is longer ago: 30d, 12h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub older_than: Option<std::time::Duration>,
+    /// How much space the records of all runs may take; beyond it the oldest go: 500MB, 2GiB
+    #[arg(long, value_name = "SIZE", requires = "runs")]
+    pub max_size: Option<orch_model::ByteSize>,
+    /// Move work that is nowhere else to refs/orch/preserved/, so that its worktrees and branches can go
+    #[arg(long)]
+    pub preserve: bool,
     /// For programs
     #[arg(long)]
     pub json: bool,

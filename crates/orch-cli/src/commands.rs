@@ -7,12 +7,16 @@ use crate::{
     exit_code::Exit,
 };
 
+mod abandoned;
 mod agents;
 mod config;
+mod conflicts;
 mod control;
+mod diff;
 mod doctor;
 mod gc;
 mod init;
+mod keep;
 mod lock;
 mod logs;
 mod pick;
@@ -20,7 +24,9 @@ mod plan;
 mod ps;
 mod run;
 mod runs;
+mod show;
 mod status;
+mod undo;
 
 /// Does what the arguments say.
 pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
@@ -41,9 +47,15 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Status(args) => status::status(&workspace, args).await,
         Command::Runs(args) => runs::runs(&workspace, &args).await,
         Command::Logs(args) => logs::logs(&workspace, args).await,
+        Command::Diff(args) => diff::diff(&workspace, args).await,
+        Command::Show(args) => show::show(&workspace, args).await,
+        Command::Keep(args) => keep::keep(&workspace, args).await,
+        Command::Undo(args) => undo::undo(&workspace, args).await,
         Command::Pause(args) => control::pause(&workspace, args).await,
         Command::Resume(args) => control::resume(&workspace, args).await,
         Command::Cancel(args) => control::cancel(&workspace, args).await,
+        Command::Conflicts(args) => conflicts::conflicts(&workspace, args).await,
+        Command::Resolve(args) => conflicts::resolve(&workspace, args).await,
         Command::Ps(args) => ps::ps(&workspace, args).await,
         Command::Attach(args) => agents::attach(&workspace, args).await,
         Command::Kill(args) => ps::kill(&workspace, args).await,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use orch_agents::{AgentAdapters, Prices, UserHome};
-use orch_exec::{ParallelOrchestrator, workspace};
+use orch_exec::{ParallelOrchestrator, review::Review, workspace};
 use orch_model::{
     ValidPlan,
     plan::{Format, parse},
@@ -53,6 +53,13 @@ impl Workspace {
     pub(crate) fn locks(&self) -> Result<FileLocks, CliError> {
         let dir = self.config()?.lock_dir().map(|dir| self.top.join(dir));
         Ok(FileLocks::open(dir.unwrap_or_else(|| self.state_dir.join("locks")))?)
+    }
+
+    /// The runs of the repository and what they did, for a look back.
+    pub(crate) async fn review(&self) -> Result<Review, CliError> {
+        let root = self.config()?.engine(&Overrides::default()).worktree_root;
+        let root = root.map(|root| self.top.join(root));
+        Ok(Review::open(&self.top, Some(self.state_dir.clone()), root).await?)
     }
 
     pub(crate) async fn engine(

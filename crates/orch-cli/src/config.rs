@@ -87,11 +87,13 @@ keys! {
     WorktreeKind "worktree_kind" "how worktrees are made: auto, worktree, pool or overlay",
     WorktreePoolSize "worktree_pool_size" "with the pool: how many idle worktrees are kept, at most",
     WorktreePoolDisk "worktree_pool_disk" "with the pool: the space that idle worktrees may take",
+    WorktreePoolAge "worktree_pool_age" "with the pool: how long an idle worktree is kept",
     WorktreePoolIgnored "worktree_pool_ignored" "with the pool: keep or clean what git ignores (build caches)",
     WorktreeInclude "worktree_include" "ignored files that worktrees get, as PATTERN or copy|symlink|hardlink|reflink:PATTERN",
     WorktreeSetup "worktree_setup" "a command that makes a worktree ready, such as npm ci",
     WorktreeSetupFiles "worktree_setup_files" "files that it depends on: while they are the same it runs once a worktree",
     WorktreeSubmodules "worktree_submodules" "whether submodules are checked out in worktrees: yes or no",
+    TrustedFilters "trusted_filters" "filters of your git configuration that orch's git may run, such as lfs",
     WorktreeFreeDisk "worktree_free_disk" "no idle worktree is kept while less of the disk is free",
     Prices "prices" "a file with what models cost, which wins over the built-in table",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
@@ -103,7 +105,7 @@ impl Key {
     const fn separator(self) -> Option<&'static str> {
         match self {
             Self::Redact => Some("\n"),
-            Self::PassEnv | Self::Pressure => Some(", "),
+            Self::PassEnv | Self::Pressure | Self::TrustedFilters => Some(", "),
             _ => None,
         }
     }
@@ -206,6 +208,7 @@ impl Config {
         trees.kind = self.value(Key::WorktreeKind);
         trees.pool.size = self.value(Key::WorktreePoolSize);
         trees.pool.disk = self.value::<ByteSize>(Key::WorktreePoolDisk).0;
+        trees.pool.age = self.value::<Span>(Key::WorktreePoolAge).0;
         trees.pool.free_floor = self.value::<ByteSize>(Key::WorktreeFreeDisk).0;
         let listed = |key| {
             let names = self.get(key).value.split([',', ' ']).filter(|name| !name.is_empty());
@@ -215,6 +218,7 @@ impl Config {
         trees.include = include.iter().filter_map(|name| name.parse().ok()).collect();
         trees.setup = Some(self.get(Key::WorktreeSetup).value.clone()).filter(|s| !s.is_empty());
         trees.setup_key = listed(Key::WorktreeSetupFiles);
+        trees.trusted_filters = listed(Key::TrustedFilters);
         trees.submodules = self.get(Key::WorktreeSubmodules).value == "yes";
         trees.pool.keep_ignored = self.get(Key::WorktreePoolIgnored).value == "keep";
         trees
@@ -290,10 +294,12 @@ fn built_in(key: Key) -> String {
             String::new()
         }
         Key::WorktreeInclude | Key::WorktreeSetup | Key::WorktreeSetupFiles => String::new(),
+        Key::TrustedFilters => String::new(),
         Key::WorktreeSubmodules => if trees.submodules { "yes" } else { "no" }.into(),
         Key::WorktreeKind => trees.kind.to_string(),
         Key::WorktreePoolSize => trees.pool.size.to_string(),
         Key::WorktreePoolDisk => ByteSize(trees.pool.disk).to_string(),
+        Key::WorktreePoolAge => Span(trees.pool.age).to_string(),
         Key::WorktreePoolIgnored => if trees.pool.keep_ignored { "keep" } else { "clean" }.into(),
         Key::WorktreeFreeDisk => ByteSize(trees.pool.free_floor).to_string(),
         Key::Live => "auto".into(),
@@ -315,9 +321,12 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::MaxPerWave | Key::WorktreePoolSize => {
             value.parse::<u32>().map(|_| ()).map_err(|_| format!("`{value}` is not a whole number"))
         }
-        Key::WaveDelay | Key::Grace | Key::Backoff | Key::BackoffMax | Key::Silence => {
-            value.parse::<Span>().map(|_| ())
-        }
+        Key::WaveDelay
+        | Key::Grace
+        | Key::Backoff
+        | Key::BackoffMax
+        | Key::Silence
+        | Key::WorktreePoolAge => value.parse::<Span>().map(|_| ()),
         Key::MinFreeDisk | Key::MinFreeMemory | Key::MaxTotalOutput => {
             value.parse::<ByteSize>().map(|_| ())
         }
@@ -331,7 +340,7 @@ fn check(key: Key, value: &str) -> Result<(), String> {
             .split([',', ' '])
             .filter(|name| !name.is_empty())
             .try_for_each(|name| name.parse::<Include>().map(|_| ())),
-        Key::WorktreeSetup | Key::WorktreeSetupFiles => Ok(()),
+        Key::WorktreeSetup | Key::WorktreeSetupFiles | Key::TrustedFilters => Ok(()),
         Key::PassEnv | Key::WorktreeRoot | Key::LockDir | Key::Prices => Ok(()),
     }
 }
@@ -427,7 +436,9 @@ mod tests {
             (Key::WorktreeKind, "pool"),
             (Key::WorktreePoolSize, "3"),
             (Key::WorktreePoolDisk, "4GiB"),
+            (Key::WorktreePoolAge, "2h"),
             (Key::WorktreePoolIgnored, "clean"),
+            (Key::TrustedFilters, "lfs, crypt"),
             (Key::WorktreeFreeDisk, "5GiB"),
             (Key::WorktreeInclude, ".env, symlink:node_modules"),
             (Key::WorktreeSetup, "npm ci"),
@@ -472,6 +483,8 @@ mod tests {
         assert_eq!((trees.setup.as_deref(), trees.submodules), (Some("npm ci"), true));
         assert_eq!(trees.setup_key, ["package-lock.json"]);
         assert_eq!((pool.free_floor, pool.keep_ignored), (5 << 30, false));
+        assert_eq!(pool.age, std::time::Duration::from_secs(7200));
+        assert_eq!(trees.trusted_filters, ["lfs", "crypt"]);
     }
 
     #[test]

@@ -51,12 +51,14 @@ fn exit_of(error: &EngineError) -> Exit {
     match error {
         EngineError::NoRepository { .. }
         | EngineError::CantResume { .. }
+        | EngineError::CantResolve { .. }
         | EngineError::NoSuchTask(_)
         | EngineError::Worktree(
             WorktreeError::NoGit { .. }
             | WorktreeError::GitTooOld { .. }
             | WorktreeError::NotARepository { .. }
-            | WorktreeError::Target { .. },
+            | WorktreeError::Target { .. }
+            | WorktreeError::Refused { .. },
         ) => Exit::Input,
         EngineError::Shared(error) => exit_of(error),
         _ => Exit::Engine,

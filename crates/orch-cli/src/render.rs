@@ -13,6 +13,8 @@ use crate::error::CliError;
 pub(crate) mod events;
 mod harmless;
 pub(crate) mod live;
+pub(crate) mod patch;
+pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod summary;
 pub(crate) mod terminal;

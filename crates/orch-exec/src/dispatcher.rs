@@ -5,7 +5,8 @@
 //! process, before any of its commands is carried out. One `sync` at a time makes what was appended
 //! survive a power cut too; turns go on meanwhile and are covered by the next one (group commit).
 //! Observers are told of an event only after a `sync` has covered it. A start need not wait for
-//! that: a power cut ends what was started as well.
+//! that: a power cut ends what was started as well. A merge waits for it, for what git has merged is
+//! there after a power cut.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -17,7 +18,7 @@ use orch_model::{
     CommitId, Event, Progress, Report, RunId, RunState, Timestamp,
     event::Delivery,
     outcome::{Failure, StopReason},
-    plan::{TaskIndex, ValidPlan},
+    plan::{Task, TaskIndex, ValidPlan, spec::Isolation},
     ports::{RunJournal, StoreError},
     state::Attempt,
 };
@@ -29,6 +30,7 @@ use tokio::{
 
 use crate::{
     error::EngineError,
+    foresight::{self, AtWork},
     internal::{Command, Input, UnitEnd, UnitReport},
     merge_queue::MergeQueue,
     orchestrator::{EVENT_QUEUE, Ports},
@@ -59,6 +61,8 @@ pub(crate) enum Message {
     Verified(TaskIndex, Option<CommitId>, oneshot::Sender<Option<StopReason>>),
     /// A unit failed like this: will there be another attempt?
     WillRetry(TaskIndex, Failure, oneshot::Sender<bool>),
+    /// Which tasks are at work, and where?
+    AtWork(oneshot::Sender<Vec<AtWork>>),
     /// Bring [`Progress`] up to date now.
     Refresh(oneshot::Sender<()>),
     /// Give running agents no more grace.
@@ -77,6 +81,11 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
+    #[cfg(test)]
+    pub(crate) const fn new(task: TaskIndex, messages: mpsc::UnboundedSender<Message>) -> Self {
+        Self { task, messages }
+    }
+
     pub(crate) fn tell(&self, report: UnitReport) {
         // Where the dispatcher is gone, nobody is left to be told.
         let _ = self.messages.send(Message::Input(Input::Unit { task: self.task, report }, None));
@@ -153,13 +162,14 @@ pub(crate) fn spawn(
         adoptions: parts.adoptions,
         queue: None,
         undurable: VecDeque::new(),
+        merging: Vec::new(),
         appended_seq: 0,
         commit: Arc::new(Notify::new()),
         last_call: Arc::new(Notify::new()),
         helpers: JoinSet::new(),
         units: JoinSet::new(),
         unit_tasks: HashMap::new(),
-        controls: HashMap::new(),
+        controls: BTreeMap::new(),
         frozen: false,
         killing: false,
         wakes: BTreeSet::new(),
@@ -194,6 +204,8 @@ struct Dispatcher {
     decided: Vec<Event>,
     /// Events that were appended and may not survive a power cut yet, turn by turn.
     undurable: VecDeque<Vec<Event>>,
+    /// Units that are about to merge.
+    merging: Vec<Merging>,
     /// The number of the last event that was appended.
     appended_seq: u64,
     commit: Arc<Notify>,
@@ -203,7 +215,7 @@ struct Dispatcher {
     helpers: JoinSet<()>,
     units: JoinSet<()>,
     unit_tasks: HashMap<Id, TaskIndex>,
-    controls: HashMap<TaskIndex, watch::Sender<Control>>,
+    controls: BTreeMap<TaskIndex, watch::Sender<Control>>,
     adoptions: HashMap<TaskIndex, Adoption>,
     /// `None` where nothing verifies the merged result.
     queue: Option<MergeQueue>,
@@ -224,7 +236,18 @@ struct Dispatcher {
 struct Turn {
     commands: Vec<Command>,
     done: Vec<oneshot::Sender<()>>,
-    verified: Vec<(TaskIndex, oneshot::Sender<Option<StopReason>>)>,
+    verified: Vec<Merging>,
+}
+
+/// A unit that is about to merge.
+#[derive(Debug)]
+struct Merging {
+    task: TaskIndex,
+    /// Whether there is something to merge.
+    waits: bool,
+    /// The number of the event that says so, or of a later one.
+    intent: u64,
+    reply: oneshot::Sender<Option<StopReason>>,
 }
 
 impl Dispatcher {
@@ -232,13 +255,16 @@ impl Dispatcher {
         self.spawn_committer();
         self.watch_for_deadlocks();
         self.open_merge_queue();
+        self.watch_runner();
         self.watch_resources();
+        self.foresee_conflicts();
         let result = self.turns().await;
         if result.is_err() {
             // Nothing more can be written: end what runs, and tell nobody of it. Units that wait
             // for an answer get none.
             self.inbox.close();
             while self.inbox.try_recv().is_ok() {}
+            self.merging.clear();
             self.tell_all(|control| {
                 control.stop = Some(StopReason::Interrupted);
             });
@@ -260,7 +286,7 @@ impl Dispatcher {
     async fn turns(&mut self) -> Result<(), EngineError> {
         let mut turn = Turn::default();
         if let Some(resources) = &self.ports.resources {
-            let reading = resources::first_look(resources).await;
+            let reading = resources::first_look(resources.as_ref()).await;
             self.take_in(Message::Input(Input::Resources(reading), None), &mut turn)?;
         }
         self.take_in(Message::Input(Input::Begin, None), &mut turn)?;
@@ -274,7 +300,10 @@ impl Dispatcher {
             }
             let wake = self.wake();
             tokio::select! {
-                Some(message) = self.inbox.recv() => self.take_in(message, &mut turn)?,
+                // In an order that is the same each time, what comes seldom before what may come
+                // without end.
+                biased;
+                () = sleep_until(wake) => self.woken(&mut turn)?,
                 Some(unit) = self.units.join_next_with_id(), if !self.units.is_empty() => {
                     self.unit_gone(unit);
                 }
@@ -282,7 +311,7 @@ impl Dispatcher {
                 Some(Err(error)) = self.helpers.join_next() => {
                     return Err(EngineError::Internal(error.to_string()));
                 }
-                () = sleep_until(wake) => self.woken(&mut turn)?,
+                Some(message) = self.inbox.recv() => self.take_in(message, &mut turn)?,
             }
             for _ in 1..TURN_LIMIT {
                 let Ok(message) = self.inbox.try_recv() else { break };
@@ -316,6 +345,7 @@ impl Dispatcher {
                     return;
                 }
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(SYNC_EVERY) => {}
                     () = last_call.notified() => {}
                 }
@@ -349,6 +379,20 @@ impl Dispatcher {
         });
     }
 
+    /// Tells observers what the runner has to say of the run.
+    fn watch_runner(&mut self) {
+        let (runner, run) = (Arc::clone(&self.ports.runner), self.run.clone());
+        let messages = self.messages.clone();
+        self.helpers.spawn(async move {
+            loop {
+                let message = runner.notice(&run).await;
+                if messages.send(Message::Input(Input::Warning(message), None)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     /// Tells the scheduler again and again how the machine does. The kernel tells nobody when a disk
     /// fills up, so it has to be looked at.
     fn watch_resources(&mut self) {
@@ -357,12 +401,29 @@ impl Dispatcher {
         self.helpers.spawn(async move {
             loop {
                 tokio::time::sleep(resources::LOOK_EVERY).await;
-                let reading = resources::look(&resources).await;
+                let reading = resources.look().await;
                 if messages.send(Message::Input(Input::Resources(reading), None)).is_err() {
                     return;
                 }
             }
         });
+    }
+
+    /// Tells observers of conflicts between tasks at work. Where no two can be, it costs nothing.
+    fn foresee_conflicts(&mut self) {
+        let in_git = |task: &&Task| task.isolation != Isolation::None;
+        let alone = self.scheduler.state().header.settings.max_concurrency < 2
+            || self.plan.tasks().iter().filter(in_git).count() < 2;
+        let Some(worktrees) = self.ports.worktrees.clone().filter(|_| !alone) else { return };
+        self.helpers.spawn(foresight::watch(worktrees, self.messages.clone()));
+    }
+
+    fn at_work(&self) -> Vec<AtWork> {
+        let places = self.controls.keys().filter_map(|task| {
+            let run = self.scheduler.state().task(*task);
+            Some((*task, run.place.clone().filter(|_| run.state.is_active())?))
+        });
+        places.collect()
     }
 
     fn now(&self) -> Timestamp {
@@ -383,11 +444,15 @@ impl Dispatcher {
                 turn.done.extend(done);
             }
             Message::Verified(task, commit, reply) => {
+                let waits = commit.is_some();
                 self.step(Input::Unit { task, report: UnitReport::Verified { commit } }, turn);
-                turn.verified.push((task, reply));
+                turn.verified.push(Merging { task, waits, intent: 0, reply });
             }
             Message::WillRetry(task, failure, reply) => {
                 let _ = reply.send(self.scheduler.will_retry(task, &failure));
+            }
+            Message::AtWork(reply) => {
+                let _ = reply.send(self.at_work());
             }
             // The answer comes at the end of the turn, like all that shows the progress.
             Message::Refresh(done) => turn.done.push(done),
@@ -442,9 +507,9 @@ impl Dispatcher {
         for command in turn.commands {
             self.carry_out(command);
         }
-        for (task, reply) in turn.verified {
-            let _ = reply.send(self.scheduler.stop_reason(task));
-        }
+        let intent = self.appended_seq;
+        self.merging.extend(turn.verified.into_iter().map(|merging| Merging { intent, ..merging }));
+        self.let_merge();
         // Who asked for something finds it done.
         if !turn.done.is_empty() || self.ended {
             self.show_progress();
@@ -454,6 +519,18 @@ impl Dispatcher {
         }
         self.publish_if_due();
         Ok(())
+    }
+
+    /// Lets those merge whose intent survives a power cut. The merge itself does, so that a task whose
+    /// intent was forgotten would be run and merged again.
+    fn let_merge(&mut self) {
+        let durable = *self.outlets.durable.borrow();
+        let may_go = |merging: &Merging| !merging.waits || merging.intent <= durable;
+        let (go, wait): (Vec<_>, _) = self.merging.drain(..).partition(may_go);
+        self.merging = wait;
+        for Merging { task, reply, .. } in go {
+            let _ = reply.send(self.scheduler.stop_reason(task));
+        }
     }
 
     /// Keeps the events of this turn for observers, who read more than [`EVENT_QUEUE`] of them from
@@ -510,11 +587,13 @@ impl Dispatcher {
             attempt,
             grace: settings.grace.0,
             max_total_output: settings.max_total_output,
+            foundations: self.scheduler.foundations(task),
             previous: self.scheduler.state().task(task).last_failure.clone(),
             inherited: BTreeMap::new(),
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,
             adoption,
+            is_merging: false,
             queue: self.queue.clone(),
             lease: None,
         };
@@ -573,6 +652,7 @@ impl Dispatcher {
             }
             self.undurable.pop_front();
         }
+        self.let_merge();
     }
 
     // --- timers ---

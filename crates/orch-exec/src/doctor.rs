@@ -92,6 +92,7 @@ enum Remedy {
     RebuildState(RunId),
     RemoveLeftovers,
     BreakLocks,
+    EndProcesses(RunId),
     SweepLeases,
     Tidy { run: RunId, task: TaskId },
     RemoveEmptyFolder(PathBuf),
@@ -162,7 +163,7 @@ impl Known {
     /// Whether agents of it may be alive: somebody is at work on it, or could take it up again.
     fn may_go_on(&self) -> bool {
         let status = self.state.status;
-        self.owner.is_some() || !status.is_ended() || status == orch_model::RunStatus::Interrupted
+        self.owner.is_some() || status.may_go_on()
     }
 }
 
@@ -229,6 +230,7 @@ impl World {
         let runs = journals::check(&self.store, &mut findings).await?;
         journals::check_published(&self.store, &runs, &mut findings).await?;
         processes::check_orphans(&self.top, &runs, &mut findings);
+        processes::check_groups(&self.store, &runs, &mut findings)?;
         processes::check_locks(&self.store, self.locks.dir(), &mut findings)?;
         locks::check(&self.locks, &self.store, &runs, &mut findings).await?;
         match &self.git {

@@ -43,6 +43,14 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
+    /// The conflicts of a task can't be resolved by a person now.
+    #[error("task {task}: {reason}")]
+    CantResolve {
+        /// The task.
+        task: orch_model::TaskId,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A request came after the run had ended.
     #[error("the run has ended")]
     Ended,

@@ -1,7 +1,7 @@
 //! What the parts of the engine say to one another. None of it is stored or shown.
 
 use orch_model::{
-    CommitId, Event, LockName, TaskId, Timestamp,
+    CommitId, Event, Hunk, LockName, TaskId, Timestamp,
     event::{AgentIdentity, Delivery, Place},
     outcome::{ExitStatus, Failure, StopReason},
     plan::TaskIndex,
@@ -49,6 +49,13 @@ pub enum Input {
     Warning(String),
     /// What the machine has left.
     Resources(Reading),
+    /// Whether what two tasks at work have committed so far conflicts was looked at.
+    ConflictExpected {
+        /// The two.
+        tasks: [TaskIndex; 2],
+        /// The files; none where nothing conflicts.
+        files: Vec<String>,
+    },
 }
 
 /// What a unit of work reports.
@@ -78,6 +85,20 @@ pub enum UnitReport {
     Verified {
         /// The tip of its work.
         commit: Option<CommitId>,
+    },
+    /// The resolver gets the merge of its work.
+    Resolving {
+        /// How often it was for this attempt.
+        round: u32,
+        /// The files in conflict.
+        files: Vec<String>,
+    },
+    /// The resolver has ended.
+    ResolvingEnded {
+        /// Whether what came of it is merged.
+        resolved: bool,
+        /// What it used.
+        usage: Option<Usage>,
     },
     /// What merging these tasks gives is about to be verified.
     CandidateMade {
@@ -116,6 +137,8 @@ pub enum UnitEnd {
         branch: String,
         /// The files in conflict.
         files: Vec<String>,
+        /// Where in them.
+        hunks: Vec<Hunk>,
     },
     /// The attempt failed.
     Failed(Failure),

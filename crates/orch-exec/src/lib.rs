@@ -31,16 +31,21 @@
 pub mod backoff;
 pub mod classify;
 pub mod config;
+mod conflicts;
 mod dispatcher;
 mod error;
 mod events;
+mod foresight;
 pub mod internal;
 mod merge_queue;
+mod message;
 mod orchestrator;
 mod reconcile;
 pub mod resources;
 #[cfg(feature = "defaults")]
 pub mod retention;
+#[cfg(feature = "defaults")]
+pub mod review;
 pub mod scheduler;
 pub mod time;
 mod unit;

@@ -1,6 +1,7 @@
-//! Where the output of agents is kept: `<state>/runs/<run>/logs/<task>.<attempt>.log`,
-//! `<task>.<attempt>.verify-<n>.log` for the n-th verification (from 0), and
-//! `<task>.<attempt>.merge-<c>-<n>.log` for that of what the c-th candidate of the merge queue gave.
+//! Where the output of agents is kept: `<state>/runs/<run>/logs/<task>.<attempt>.log`; with
+//! `.verify-<n>` before `.log` that of the n-th verification (from 0); with `.resolve-<r>` and
+//! `.resolve-<r>-<n>` that of the r-th time (from 1) that conflicts of its work were resolved, and of the
+//! verifications of that; with `.merge-<c>-<n>` that of what the c-th candidate of the merge queue gave.
 
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,15 @@ fn parse(name: &str, task: &TaskId) -> Option<(Attempt, Purpose)> {
     let rest = name.strip_prefix(task.as_str())?.strip_prefix('.')?.strip_suffix(".log")?;
     let (attempt, purpose) = if let Some((attempt, index)) = rest.split_once(".verify-") {
         (attempt, Purpose::Verify { index: index.parse().ok()? })
+    } else if let Some((attempt, resolved)) = rest.split_once(".resolve-") {
+        let purpose = match resolved.split_once('-') {
+            Some((round, index)) => {
+                let (round, index) = (round.parse().ok()?, index.parse().ok()?);
+                Purpose::VerifyResolved { round, index }
+            }
+            None => Purpose::Resolve { round: resolved.parse().ok()? },
+        };
+        (attempt, purpose)
     } else if let Some((attempt, candidate)) = rest.split_once(".merge-") {
         let (number, index) = candidate.split_once('-')?;
         let (number, index) = (number.parse().ok()?, index.parse().ok()?);
@@ -76,7 +86,12 @@ pub(crate) fn output_of(
 }
 
 pub(crate) fn path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
+    let AgentRequest { task, attempt, .. } = request;
     let name = match request.purpose {
+        Purpose::Resolve { round } => format!("{task}.{attempt}.resolve-{round}.log"),
+        Purpose::VerifyResolved { round, index } => {
+            format!("{task}.{attempt}.resolve-{round}-{index}.log")
+        }
         Purpose::Verify { index } => {
             format!("{}.{}.verify-{index}.log", request.task, request.attempt)
         }
@@ -89,7 +104,11 @@ pub(crate) fn path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
 }
 
 pub(crate) fn prompt_path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
-    let name = format!("{}.{}.md", request.task, request.attempt);
+    let AgentRequest { task, attempt, .. } = request;
+    let name = match request.purpose {
+        Purpose::Resolve { round } => format!("{task}.{attempt}.resolve-{round}.md"),
+        _ => format!("{task}.{attempt}.md"),
+    };
     state_dir.join("runs").join(request.run.as_str()).join("prompts").join(name)
 }
 
@@ -111,6 +130,9 @@ mod tests {
             "a.2.merge-11-0.log",
             "a.2.merge-3-1.log",
             "a.2.merge-x-1.log",
+            "a.2.resolve-1.log",
+            "a.2.resolve-1-0.log",
+            "a.2.resolve-x.log",
             "a.2.log",
             "a.b.1.log",
             "b.1.log",
@@ -130,6 +152,8 @@ mod tests {
             [
                 (2, Purpose::Work),
                 (2, Purpose::Verify { index: 0 }),
+                (2, Purpose::Resolve { round: 1 }),
+                (2, Purpose::VerifyResolved { round: 1, index: 0 }),
                 (2, candidate(3, 1)),
                 (2, candidate(11, 0)),
                 (10, Purpose::Work),

@@ -5,7 +5,12 @@
 //! the topmost is verified. Where it passes, the whole batch is in by one step. Where it fails, the
 //! first task that breaks it is found by halving: the one below is good, and it is not. That one is
 //! verified again before it is refused, for a verification may fail by chance. The others go on
-//! without it.
+//! without it. What conflicts with a task on the stack waits until that is in or refused: its own fate
+//! must not depend on one that does not get in.
+//!
+//! So the outcome of each task is what it would be if they were taken one by one, in their order. A batch of n
+//! with one that fails takes at most log2(n) + 3 verifications, rounded up: the whole, the halving, that
+//! one again, and the others.
 
 use std::{
     future::{Future, poll_fn},
@@ -131,11 +136,12 @@ impl Worker {
                 Ok(stack) => stack,
                 Err(halt) => return answer_all(batch, &halt),
             };
-            let (base, candidates) = (stack.base, settle(batch, stack.merges));
+            let (base, Settled { candidates, later }) = (stack.base, settle(batch, stack.merges));
             if candidates.is_empty() {
                 return;
             }
-            batch = match self.longest_good(&candidates).await {
+            let stacked = candidates.len();
+            let rest = match self.longest_good(&candidates).await {
                 Ok((good, failure)) => {
                     match self.take_in(&base, &candidates[..good]).await {
                         Ok(true) => taken_in(candidates, good, failure),
@@ -147,14 +153,23 @@ impl Worker {
                         Ok(false) => {
                             let message = "the results are moved faster than they can be verified";
                             let failure = Failure::Infrastructure { message: message.into() };
-                            return answer_all(entries(candidates), &Halt::Failed(failure));
+                            let all = in_order(entries(candidates), stacked, later);
+                            return answer_all(all, &Halt::Failed(failure));
                         }
-                        Err(halt) => return answer_all(entries(candidates), &halt),
+                        Err(halt) => {
+                            return answer_all(
+                                in_order(entries(candidates), stacked, later),
+                                &halt,
+                            );
+                        }
                     }
                 }
                 Err(Halt::Stopped) => entries(candidates),
-                Err(halt) => return answer_all(entries(candidates), &halt),
+                Err(halt) => {
+                    return answer_all(in_order(entries(candidates), stacked, later), &halt);
+                }
             };
+            batch = in_order(rest, stacked, later);
         }
     }
 
@@ -254,6 +269,7 @@ impl Worker {
         let limit = self.plan.merging().timeout;
         let agent = self.ports.runner.start(request).await?;
         let ended = tokio::select! {
+            biased;
             ended = timeout(limit, agent.wait()) => ended,
             () = one_is_stopped(stack) => {
                 agent.stop(top.entry.grace).await?;
@@ -291,23 +307,47 @@ fn reason_to_stop(control: &watch::Receiver<Control>) -> Option<StopReason> {
     control.borrow().stop.clone().or_else(|| is_gone.then_some(StopReason::Interrupted))
 }
 
+/// A batch after a look at what stacking it gives.
+#[derive(Debug)]
+struct Settled {
+    /// The stack.
+    candidates: Vec<Candidate>,
+    /// Those that conflict with what is stacked below them, or are part of it, and how many that are.
+    /// Whether these get in is yet to be seen.
+    later: Vec<(usize, Entry)>,
+}
+
 /// Answers those of whom all is known, and gives the others.
-fn settle(batch: Vec<Entry>, merges: Vec<Stacked>) -> Vec<Candidate> {
-    let mut candidates = Vec::with_capacity(batch.len());
+fn settle(batch: Vec<Entry>, merges: Vec<Stacked>) -> Settled {
+    let (mut candidates, mut later) = (Vec::with_capacity(batch.len()), Vec::new());
     for (entry, stacked) in batch.into_iter().zip(merges) {
         match stacked {
             Stacked::Merged { merge_commit } => candidates.push(Candidate { entry, merge_commit }),
+            Stacked::Contained { .. } | Stacked::Conflicted { .. } if !candidates.is_empty() => {
+                later.push((candidates.len(), entry));
+            }
             Stacked::Contained { merge_commit } => {
                 answer(entry, Ok(MergeOutcome::Merged { merge_commit }));
             }
-            Stacked::Conflicted { files } => answer(entry, Ok(MergeOutcome::Conflicted { files })),
+            Stacked::Conflicted { files, hunks } => {
+                answer(entry, Ok(MergeOutcome::Conflicted { files, hunks }));
+            }
             other => {
                 let message = format!("the merge ended in an unknown way: {other:?}");
                 answer(entry, Err(Exit::Failed(Failure::Infrastructure { message })));
             }
         }
     }
-    candidates
+    Settled { candidates, later }
+}
+
+/// In the order in which they were put in: the last of a stack of so many, and those that were not stacked.
+fn in_order(mut rest: Vec<Entry>, stacked: usize, later: Vec<(usize, Entry)>) -> Vec<Entry> {
+    let gone = stacked - rest.len();
+    for (below, entry) in later.into_iter().rev() {
+        rest.insert(below.saturating_sub(gone), entry);
+    }
+    rest
 }
 
 /// Answers those that are in and the one that is refused, and gives the others.
@@ -359,3 +399,6 @@ async fn one_is_stopped(stack: &[Candidate]) {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests;

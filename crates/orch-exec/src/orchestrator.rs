@@ -8,7 +8,7 @@ use std::{
 };
 
 use orch_model::{
-    Event, EventKind, Progress, Report, RunId, RunState, RunStatus, TaskId, Timestamp, ValidPlan,
+    Event, EventKind, Progress, Report, RunId, RunState, TaskId, Timestamp, ValidPlan,
     event::{EVENT_VERSION, RunBase, RunHeader, TaskChange},
     plan::{TaskIndex, spec::Isolation},
     ports::{
@@ -174,6 +174,10 @@ impl ParallelOrchestrator {
         &self.ports.workspace
     }
 
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
     /// Where runs are recorded.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn StateStore> {
@@ -254,8 +258,9 @@ impl ParallelOrchestrator {
         let Some(mut state) = state else {
             return Err(cant("its journal is empty: nothing was started".into()));
         };
-        if state.status.is_ended() && state.status != RunStatus::Interrupted {
-            return Err(cant("it has ended".into()));
+        if !state.status.may_go_on() {
+            let undone = if state.undone.is_some() { " and was undone" } else { "" };
+            return Err(cant(format!("it has ended{undone}")));
         }
         let plan = ValidPlan::new((*state.header.plan).clone())
             .map_err(|problems| cant(format!("its plan is not valid any more: {problems}")))?;
@@ -292,7 +297,8 @@ impl ParallelOrchestrator {
         if plan.tasks().iter().all(|task| task.isolation == Isolation::None) {
             return Ok(None);
         }
-        let request = BeginRun { run: run.clone(), target };
+        let base = plan.run().base.clone();
+        let request = BeginRun { run: run.clone(), target, base };
         Ok(Some(self.ports.worktrees()?.begin(request).await?))
     }
 

@@ -6,6 +6,7 @@
 
 mod activity;
 pub(crate) mod budget;
+pub(crate) mod cgroup;
 pub(crate) mod child;
 mod command;
 pub(crate) mod environment;
@@ -20,6 +21,7 @@ mod patterns;
 pub(crate) mod redact;
 mod runner;
 
+pub use cgroup::containment;
 pub use command::Invocation;
 pub use patterns::Patterns;
 pub use runner::CommandRunner;

@@ -6,19 +6,24 @@ use orch_model::{
     Event, EventKind, RunState, TaskState, Timestamp, ValidPlan,
     event::TaskChange,
     outcome::{Failure, StopReason},
-    plan::{TaskIndex, spec::Isolation},
+    plan::{
+        TaskIndex,
+        spec::{Isolation, OnConflict, Strategy},
+    },
     ports::{
-        AdoptRequest, Adopted, CommitMessage, MergeOutcome, MergeRequest, Purpose, Release,
-        RunningAgent, Stacked, WorktreeError, WorktreeRequest,
+        AdoptRequest, Adopted, MergeOutcome, Purpose, RunningAgent, Stacked, WorktreeError,
+        WorktreeRequest,
     },
     run::Candidate,
     state::Merged,
 };
 
 use crate::{
+    conflicts::{self, Waited},
     error::EngineError,
+    message,
     orchestrator::Ports,
-    unit::{Adoption, Entry, Workplace, merge_subject, shared_by},
+    unit::{Adoption, Entry, Workplace, release_of, resolve::ROUNDS, shared_by},
 };
 
 /// What was found.
@@ -35,7 +40,9 @@ pub(crate) struct Found {
 /// - Its agent runs or has ended meanwhile, and its worktree is there: the attempt goes on where it
 ///   was, under the time limit that began when the agent was started.
 /// - It was being verified: the verification is repeated.
-/// - It was being merged: the merge is repeated, which finds out whether it had been done.
+/// - It was being merged: the merge is repeated, which finds out whether it had been done. What resolved
+///   its conflicts is ended, and they are resolved anew.
+/// - It waited for a person, who has resolved its conflicts: it is merged.
 /// - Nothing of its agent is left, and nobody saw how it ended: what it left is preserved and the task
 ///   is run again, uncharged, unless it was being cancelled.
 /// - It can't be known: the task needs attention.
@@ -52,6 +59,7 @@ pub(crate) async fn reconcile(
     end_candidate(state, plan, ports).await?;
     for index in plan.indices() {
         if !state.task(index).state.is_active() {
+            take_up_conflict(state, plan, index, ports, &mut found).await?;
             continue;
         }
         let (changes, adoption) = match fate(state, plan, index, ports).await? {
@@ -63,9 +71,7 @@ pub(crate) async fn reconcile(
             let kind = EventKind::Task { task: task.clone(), change };
             record(state, ports, &mut found, kind)?;
         }
-        if matches!(state.task(index).state, TaskState::Merged { .. })
-            && let Err(error) = tidy(state, plan, index, ports).await
-        {
+        if let Err(error) = tidy(state, plan, index, ports).await {
             let kind = EventKind::Warning { task: Some(task), message: error.to_string() };
             record(state, ports, &mut found, kind)?;
         }
@@ -86,6 +92,35 @@ fn record(
         .apply(&event)
         .map_err(|error| EngineError::Internal(format!("reconciliation: {error}")))?;
     found.events.push(event);
+    Ok(())
+}
+
+/// Goes on with a task whose conflicts a person has resolved.
+async fn take_up_conflict(
+    state: &mut RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+    found: &mut Found,
+) -> Result<(), EngineError> {
+    let task = state.task(index).id.clone();
+    match conflicts::waited(state, plan, index, ports).await? {
+        None => {}
+        Some(Waited::Unresolved { reason }) => {
+            let message = format!("its conflicts are not resolved yet: {reason}");
+            record(state, ports, found, EventKind::Warning { task: Some(task), message })?;
+        }
+        Some(Waited::Resolved { place }) => {
+            let kind = EventKind::Task { task, change: TaskChange::Resolved };
+            record(state, ports, found, kind)?;
+            if let TaskState::Merging { commit: Some(commit), .. } = &state.task(index).state {
+                let entry = Entry::Merge { commit: commit.clone() };
+                let there = workplace(state, plan, index, ports).await?;
+                let place = there.unwrap_or(Workplace::Gone(place));
+                found.adoptions.insert(index, Adoption { place, entry });
+            }
+        }
+    }
     Ok(())
 }
 
@@ -121,17 +156,15 @@ async fn tidy(
     ports: &Ports,
 ) -> Result<(), WorktreeError> {
     let task = plan.task(index);
-    let (Some(worktrees), Some(attempt)) = (&ports.worktrees, state.task(index).state.attempt())
-    else {
-        return Ok(());
-    };
+    let TaskState::Merged { attempt, result } = &state.task(index).state else { return Ok(()) };
+    let Some(worktrees) = &ports.worktrees else { return Ok(()) };
     if task.isolation == Isolation::None {
         return Ok(());
     }
     let shared_by = shared_by(plan, index);
     let (run, id) = (state.run().clone(), task.id.clone());
-    let release = if task.verify.is_empty() { Release::Done } else { Release::Verified };
-    worktrees.tidy(WorktreeRequest { run, task: id, attempt, shared_by }, release).await
+    let request = WorktreeRequest { run, task: id, attempt: *attempt, shared_by };
+    worktrees.tidy(request, release_of(result, task)).await
 }
 
 async fn fate(
@@ -149,7 +182,10 @@ async fn fate(
         Fate::Becomes(TaskChange::Lost { known, hint })
     };
     Ok(match &task.state {
-        TaskState::Merging { .. } => merging(state, plan, index, ports).await?,
+        TaskState::Merging { .. } => {
+            end_resolver(state, plan, index, ports).await?;
+            merging(state, plan, index, ports).await?
+        }
         TaskState::Verifying { .. } => {
             for verification in 0..plan.task(index).verify.len() {
                 let purpose = Purpose::Verify { index: verification };
@@ -261,44 +297,77 @@ async fn merging(
     let Some(place) = &task.place else {
         return Ok(again("the place of its work is not recorded"));
     };
-    let request = MergeRequest {
-        commit: commit.clone(),
-        branch: place.branch.clone(),
-        message: CommitMessage {
-            subject: merge_subject(plan.task(index)),
-            run: state.run().clone(),
-            task: task.id.clone(),
-            attempt: *attempt,
-        },
-    };
+    if plan.merging().strategy == Strategy::None {
+        let result = Merged::Kept { commit: commit.clone(), branch: place.branch.clone() };
+        return Ok(Fate::Becomes(TaskChange::Merged { result }));
+    }
+    let attempt = (state.run(), *attempt);
+    let from = (place.branch.as_str(), &place.base);
+    let request = message::merge_request((plan, index), ports, attempt, from, commit).await?;
     let merged = |merge_commit| {
         let commit = commit.clone();
         Fate::Becomes(TaskChange::Merged { result: Merged::Commit { commit, merge_commit } })
     };
-    let conflicted = |files| {
+    let goes_on = |place| {
+        let entry = Entry::Merge { commit: commit.clone() };
+        Fate::GoesOn(Adoption { place, entry })
+    };
+    let policy = plan.task(index).on_conflict;
+    let conflicted = async |files, hunks| {
         let (commit, branch) = (commit.clone(), place.branch.clone());
-        Fate::Becomes(TaskChange::Conflicted { commit, branch, files })
+        if matches!(policy, OnConflict::Fail | OnConflict::Manual) {
+            return Ok(Fate::Becomes(TaskChange::Conflicted { commit, branch, files, hunks }));
+        }
+        // What follows from it is the unit's business, which finds it in conflict again.
+        let there = workplace(state, plan, index, ports).await?;
+        Ok::<_, EngineError>(goes_on(there.unwrap_or_else(|| Workplace::Gone(place.clone()))))
     };
     if plan.merging().verify.is_empty() {
-        return Ok(match ports.worktrees()?.merge(request).await? {
-            MergeOutcome::Merged { merge_commit } => merged(merge_commit),
-            MergeOutcome::Conflicted { files } => conflicted(files),
+        return Ok(match ports.worktrees()?.merge(request.clone()).await? {
+            MergeOutcome::Merged { merge_commit } => {
+                ports.worktrees()?.close_merge(&request).await?;
+                merged(merge_commit)
+            }
+            MergeOutcome::Conflicted { files, hunks } => conflicted(files, hunks).await?,
             _ => again("the merge ended in an unknown way"),
         });
     }
-    let stack = ports.worktrees()?.stack(state.run(), &[request]).await?;
+    let stack = ports.worktrees()?.stack(state.run(), std::slice::from_ref(&request)).await?;
     Ok(match stack.merges.into_iter().next() {
-        Some(Stacked::Contained { merge_commit }) => merged(merge_commit),
-        Some(Stacked::Conflicted { files }) => conflicted(files),
+        Some(Stacked::Contained { merge_commit }) => {
+            ports.worktrees()?.close_merge(&request).await?;
+            merged(merge_commit)
+        }
+        Some(Stacked::Conflicted { files, hunks }) => conflicted(files, hunks).await?,
         Some(Stacked::Merged { .. }) => match workplace(state, plan, index, ports).await? {
-            Some(place) => {
-                let entry = Entry::Merge { commit: commit.clone() };
-                Fate::GoesOn(Adoption { place, entry })
-            }
+            Some(place) => goes_on(place),
             None => again("its worktree is gone"),
         },
         _ => again("the merge ended in an unknown way"),
     })
+}
+
+/// Ends what still resolves the conflicts of a task, or verifies that.
+async fn end_resolver(
+    state: &RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+) -> Result<(), EngineError> {
+    let task = plan.task(index);
+    if task.on_conflict != OnConflict::Resolver {
+        return Ok(());
+    }
+    for round in 1..=ROUNDS {
+        let verifications =
+            (0..task.verify.len()).map(|index| Purpose::VerifyResolved { round, index });
+        for purpose in std::iter::once(Purpose::Resolve { round }).chain(verifications) {
+            if let Adopted::Agent(agent) = ask(state, index, purpose, ports).await? {
+                end(agent.as_ref()).await;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Ends what still verifies a candidate of the merge queue: it is made anew.

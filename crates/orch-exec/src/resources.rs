@@ -1,7 +1,8 @@
 //! What the machine has left: looked at once a second, and told to the scheduler.
 
-use std::{fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Debug, path::PathBuf, time::Duration};
 
+use async_trait::async_trait;
 use orch_model::resources::Contended;
 
 #[cfg(feature = "process")]
@@ -18,9 +19,13 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// Tells what the machine has left.
+#[async_trait]
 pub trait Resources: Debug + Send + Sync {
-    /// Takes a look. May block for as long as a file system takes to answer.
-    fn look(&self) -> Reading;
+    /// Takes a look. May take as long as a file system takes to answer.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    async fn look(&self) -> Reading;
 }
 
 /// What one look found. What the system does not tell is not there.
@@ -56,13 +61,7 @@ pub struct Stall {
     pub full: f32,
 }
 
-/// Takes a look without holding anybody up.
-pub(crate) async fn look(resources: &Arc<dyn Resources>) -> Reading {
-    let resources = Arc::clone(resources);
-    tokio::task::spawn_blocking(move || resources.look()).await.unwrap_or_default()
-}
-
 /// The look before a run begins.
-pub(crate) async fn first_look(resources: &Arc<dyn Resources>) -> Reading {
-    tokio::time::timeout(FIRST_LOOK, look(resources)).await.unwrap_or_default()
+pub(crate) async fn first_look(resources: &dyn Resources) -> Reading {
+    tokio::time::timeout(FIRST_LOOK, resources.look()).await.unwrap_or_default()
 }

@@ -1,9 +1,9 @@
 //! How long records of ended runs are kept: journals, output, prompts.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use orch_model::{
-    RunId, RunStatus, Timestamp,
+    RunId, Timestamp,
     ports::{GcItem, GcItemKind, RunSummary, StateStore, StoreError},
 };
 /// Where runs are recorded.
@@ -21,13 +21,16 @@ pub struct Retention {
     pub keep: usize,
     /// Only runs whose last event is longer ago may go; `None`: of any age.
     pub older_than: Option<Duration>,
+    /// How much space the records of all runs may take together, in bytes: beyond it the oldest go, also
+    /// newest and young ones; `None`: any.
+    pub max_size: Option<u64>,
     /// List only.
     pub dry_run: bool,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { keep: KEEP, older_than: None, dry_run: false }
+        Self { keep: KEEP, older_than: None, max_size: None, dry_run: false }
     }
 }
 
@@ -39,13 +42,15 @@ pub struct RunRecords {
     pub run: RunId,
     /// Why they are kept; `None` where they were (or would be) removed.
     pub kept: Option<String>,
+    /// How much space they take, in bytes.
+    pub bytes: u64,
 }
 
 impl Retention {
     /// Removes the records of runs that have ended and whose work is safe without them. `garbage`
     /// is what [`WorktreeProvider::gc`](orch_model::ports::WorktreeProvider::gc) has just given:
     /// a run of which it kept something keeps its records too, since they say what that is.
-    /// Runs that are among the newest, or too young, are not listed.
+    /// Runs that are among the newest, or too young, are not listed, unless all together take too much.
     ///
     /// # Errors
     /// Where runs can't be listed or removed.
@@ -60,8 +65,13 @@ impl Retention {
     ) -> Result<Vec<RunRecords>, StoreError> {
         let current = store.current().await?;
         let mut records = Vec::new();
-        for run in store.list().await?.into_iter().skip(self.keep) {
-            if self.older_than.is_some_and(|age| now.since(run.updated_at) < age) {
+        let mut total = 0;
+        for (place, run) in store.list().await?.into_iter().enumerate() {
+            let bytes = size_of(&store.run_dir(&run.run));
+            total += bytes;
+            let is_young = self.older_than.is_some_and(|age| now.since(run.updated_at) < age);
+            let is_too_much = self.max_size.is_some_and(|most| total > most);
+            if (place < self.keep || is_young) && !is_too_much {
                 continue;
             }
             let mut kept = if current.as_ref() == Some(&run.run) {
@@ -79,7 +89,10 @@ impl Retention {
                     Err(error) => return Err(error),
                 };
             }
-            records.push(RunRecords { run: run.run, kept });
+            if kept.is_none() {
+                total -= bytes;
+            }
+            records.push(RunRecords { run: run.run, kept, bytes });
         }
         if !self.dry_run {
             store.remove_leftovers()?;
@@ -88,11 +101,21 @@ impl Retention {
     }
 }
 
+/// How much space a folder takes, in bytes; what can't be read counts as nothing.
+fn size_of(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let sizes = entries.filter_map(|entry| {
+        let meta = entry.metadata().ok()?;
+        Some(if meta.is_dir() { size_of(&entry.path()) } else { meta.len() })
+    });
+    sizes.sum()
+}
+
 fn why_kept(run: &RunSummary, garbage: &[GcItem]) -> Option<String> {
     if run.owner.is_some() {
         return Some("somebody is at work on it".into());
     }
-    if !run.status.is_ended() || run.status == RunStatus::Interrupted {
+    if run.status.may_go_on() {
         return Some("it can be resumed".into());
     }
     let of_run = |item: &&GcItem| {
@@ -106,6 +129,8 @@ fn why_kept(run: &RunSummary, garbage: &[GcItem]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use orch_model::RunStatus;
+
     use super::*;
 
     fn summary(status: RunStatus, owner: Option<u32>) -> RunSummary {
@@ -127,6 +152,8 @@ mod tests {
             kind,
             name: name.into(),
             kept: kept.map(str::to_owned),
+            preserved: false,
+            bytes: None,
         };
         let others = [
             item(GcItemKind::Branch, "orch/r.1/a", None),

@@ -10,12 +10,12 @@ use std::{
 
 use orch_deps::{Ended, Frontier, Graph, Rank, Ranks, Waves};
 use orch_model::{
-    Event, EventKind, RunState, RunStatus, TaskChange, TaskState, Timestamp, ValidPlan,
+    CommitId, Event, EventKind, RunState, RunStatus, TaskChange, TaskState, Timestamp, ValidPlan,
     event::{Delivery, RunSettings},
     outcome::{Failure, StopReason},
     plan::{
         TaskIndex,
-        spec::{OnFailure, Schedule},
+        spec::{OnConflict, OnFailure, Schedule},
     },
     progress::WaitReason,
     state::{Merged, SkipReason},
@@ -57,8 +57,9 @@ pub struct Scheduler {
     told: BTreeMap<TaskIndex, StopReason>,
     /// The failed task because of which nothing new is started.
     stopped_by: Option<TaskIndex>,
-    /// By kind whose breaker is open: the one task that tries whether the trouble is over.
-    probes: BTreeMap<String, TaskIndex>,
+    /// The tasks that try whether the trouble of their kind, whose breaker is open, is over: one of each
+    /// kind, and what an earlier orchestrator had begun.
+    probes: BTreeMap<TaskIndex, String>,
     /// How many agents succeeded since the concurrency changed last.
     successes: u32,
     /// How the machine does.
@@ -69,6 +70,8 @@ pub struct Scheduler {
     wave: usize,
     /// When it may begin.
     wave_opens: Timestamp,
+    /// Tasks whose conflicts a person has to resolve before what needs them can go on.
+    on_hold: BTreeSet<TaskIndex>,
     /// How long the tasks took that have ended well: their number and their sum.
     observed: (u32, Duration),
     ending: bool,
@@ -103,6 +106,7 @@ impl Scheduler {
             probes: BTreeMap::new(),
             successes: 0,
             machine: Machine::default(),
+            on_hold: BTreeSet::new(),
             observed: (0, Duration::ZERO),
             ending: false,
             out: Decision::default(),
@@ -118,6 +122,18 @@ impl Scheduler {
     #[must_use]
     pub const fn state(&self) -> &RunState {
         &self.state
+    }
+
+    /// The commits that brought in the work of the tasks that one needs.
+    #[must_use]
+    pub fn foundations(&self, task: TaskIndex) -> Vec<CommitId> {
+        let merged = |needed: TaskIndex| match &self.state.task(needed).state {
+            TaskState::Merged { result: Merged::Commit { merge_commit, .. }, .. } => {
+                Some(merge_commit.clone())
+            }
+            _ => None,
+        };
+        self.graph.needs(task).into_iter().filter_map(merged).collect()
     }
 
     /// Takes a message in and decides. Every change of the state is among the events.
@@ -153,6 +169,7 @@ impl Scheduler {
                 self.record(EventKind::Warning { task: None, message }, now);
             }
             Input::Resources(reading) => self.resources(&reading, now),
+            Input::ConflictExpected { tasks, files } => self.conflict_expected(tasks, files, now),
         }
         if !self.ending {
             self.end_pauses(now);
@@ -173,10 +190,27 @@ impl Scheduler {
         {
             return false;
         }
+        let on_conflict = self.plan.task(task).on_conflict;
+        if matches!(failure, Failure::Conflict { .. }) && on_conflict != OnConflict::RebaseRetry {
+            return false;
+        }
+        // How it ends does not count: the run was stopped, and it begins anew.
+        if self.is_ended_for(task, &StopReason::Interrupted) {
+            return true;
+        }
         let run = self.state.task(task);
         let failed = run.failures.get(failure.class()).map_or(0, |count| *count) + 1;
         let charged = run.charged + u32::from(failure.is_charged());
         failed < failure.policy().bound && charged <= self.plan.task(task).retries
+    }
+
+    /// Whether a unit is being ended because it was told to for this reason: that it may have failed of
+    /// itself meanwhile does not count.
+    fn is_ended_for(&self, task: TaskIndex, told: &StopReason) -> bool {
+        let state = &self.state.task(task).state;
+        let of_itself = |reason: &_| matches!(reason, StopReason::Timeout { .. });
+        self.told.get(&task) == Some(told)
+            && matches!(state, TaskState::Stopping { reason, .. } if !of_itself(reason))
     }
 
     /// Why a unit of work must not go on; `None` where it may.
@@ -218,6 +252,10 @@ impl Scheduler {
         let mut skipped = Vec::new();
         for task in ended {
             self.leave_wave(task, now);
+            if self.waits_for_person(task) {
+                self.on_hold.insert(task);
+                continue;
+            }
             let how = match self.state.task(task).state {
                 TaskState::Merged { .. } => Ended::Succeeded,
                 TaskState::Failed { .. } | TaskState::Conflicted { .. } => {
@@ -260,7 +298,7 @@ impl Scheduler {
         let key = self.plan.task(task).runner_key();
         if self.state.breakers.contains_key(&key) {
             // It may have been the one that tries; in any case its end tells how things are.
-            self.probes.insert(key, task);
+            self.probes.insert(task, key);
         }
         self.holdings.take(task);
         self.out.commands.push(Command::Adopt { task, attempt });
@@ -345,7 +383,7 @@ impl Scheduler {
         if !self.state.breakers.is_empty() {
             let key = self.plan.task(task).runner_key();
             if self.state.breakers.contains_key(&key) {
-                self.probes.insert(key, task);
+                self.probes.insert(task, key);
             }
         }
         self.slots.insert(task, now);
@@ -385,6 +423,12 @@ impl Scheduler {
                 let id = self.state.task(task).id.clone();
                 self.record(EventKind::Warning { task: Some(id), message }, now);
             }
+            UnitReport::Resolving { round, files } => {
+                self.change(task, TaskChange::Resolving { round, files }, now);
+            }
+            UnitReport::ResolvingEnded { resolved, usage } => {
+                self.change(task, TaskChange::ResolvingEnded { resolved, usage }, now);
+            }
             UnitReport::CandidateMade { number, tasks, commit } => {
                 self.record(EventKind::CandidateMade { number, tasks, commit }, now);
             }
@@ -404,6 +448,9 @@ impl Scheduler {
             }
             // It was told to stop meanwhile and will end soon.
             _ if stopping => {}
+            // What is stopped is the resolver of its conflicts, or a verification of that.
+            UnitReport::Stopping(_)
+                if matches!(self.state.task(task).state, TaskState::Merging { .. }) => {}
             UnitReport::Leased => {
                 self.leased(task, now);
                 if let Some(reason) = self.told.get(&task).cloned() {
@@ -422,7 +469,7 @@ impl Scheduler {
     }
 
     fn free_slot(&mut self, task: TaskIndex) {
-        self.probes.retain(|_, probe| *probe != task);
+        self.probes.remove(&task);
         self.slots.remove(&task);
         self.told.remove(&task);
         self.holdings.release(task);
@@ -464,12 +511,28 @@ impl Scheduler {
                 self.observed.1 += now.since(since);
                 self.change(task, TaskChange::Merged { result }, now);
             }
-            UnitEnd::Conflicted { commit, branch, files } => {
-                self.change(task, TaskChange::Conflicted { commit, branch, files }, now);
+            UnitEnd::Conflicted { commit, branch, files, hunks } => {
+                let (of, at) = (files.clone(), hunks.clone());
+                let failure = Failure::Conflict { branch: branch.clone(), files: of, hunks: at };
+                if self.will_retry(task, &failure) {
+                    let until = self.next_attempt(task, &failure, now);
+                    self.retry(task, failure, until, now);
+                } else {
+                    let change = TaskChange::Conflicted { commit, branch, files, hunks };
+                    self.change(task, change, now);
+                }
             }
+            // It stays where it is: whoever resumes the run repeats the merge, not the work.
+            UnitEnd::Stopped(StopReason::Interrupted)
+                if matches!(self.state.task(task).state, TaskState::Merging { .. })
+                    && self.state.status == RunStatus::Interrupting => {}
             UnitEnd::Stopped(StopReason::Interrupted) => {
                 let failure = Failure::Interrupted { message: "the run was stopped".into() };
                 self.retry(task, failure, now, now);
+                // An attempt of an earlier orchestrator, perhaps: nobody starts it again.
+                if let Some(by) = self.stopped_by {
+                    self.skip_rest(by, now);
+                }
             }
             UnitEnd::Stopped(_) => self.change(task, TaskChange::Cancelled, now),
             UnitEnd::Failed(failure) => {
@@ -519,10 +582,15 @@ impl Scheduler {
         self.queue.remove(&self.ranks.rank(task));
         self.foreign.remove(&task);
         self.leave_wave(task, now);
+        if self.waits_for_person(task) {
+            self.on_hold.insert(task);
+            return;
+        }
         let how = match self.state.task(task).state {
-            TaskState::Merged { result: Merged::Nothing | Merged::Commit { .. }, .. } => {
-                Ended::Succeeded
-            }
+            TaskState::Merged {
+                result: Merged::Nothing | Merged::Commit { .. } | Merged::Kept { .. },
+                ..
+            } => Ended::Succeeded,
             _ => Ended::Failed,
         };
         let resolved = self.frontier.resolve(task, how);
@@ -545,6 +613,39 @@ impl Scheduler {
             if let Some(by) = self.stopped_by {
                 self.skip_rest(by, now);
             }
+        }
+    }
+
+    /// Whether it can go on when a person has resolved its conflicts.
+    fn waits_for_person(&self, task: TaskIndex) -> bool {
+        matches!(self.state.task(task).state, TaskState::Conflicted { .. })
+            && self.plan.task(task).on_conflict == OnConflict::Manual
+    }
+
+    /// Whether all that is left to do has to wait for a person.
+    fn is_held_up(&self) -> bool {
+        if self.on_hold.is_empty() {
+            return false;
+        }
+        // A wave does not end while a task of it waits for one that is on hold.
+        let in_waves = self.settings().schedule == Schedule::Waves;
+        let is_behind = |rank: &Rank| self.waves.wave_of(self.ranks.task(*rank)) > self.wave;
+        let waits_for_nobody_else = self.pauses.is_empty()
+            && self.foreign.is_empty()
+            && self.queue.iter().all(|rank| in_waves && is_behind(rank));
+        waits_for_nobody_else || self.frontier.unresolved() == self.on_hold.len()
+    }
+
+    fn conflict_expected(&mut self, tasks: [TaskIndex; 2], files: Vec<String>, now: Timestamp) {
+        // One of them may have ended while it was found out.
+        if tasks.iter().any(|task| !self.slots.contains_key(task)) {
+            return;
+        }
+        let tasks = tasks.map(|task| self.plan.task(task).id.clone());
+        let mut known = self.state.expected_conflicts.iter();
+        let known = known.find(|known| known.tasks == tasks);
+        if known.map_or(&[][..], |known| &known.files[..]) != files {
+            self.record(EventKind::ConflictExpected { tasks, files }, now);
         }
     }
 
@@ -653,14 +754,15 @@ impl Scheduler {
         if self.ending || !self.slots.is_empty() {
             return;
         }
-        if self.frontier.unresolved() == 0 {
+        let interrupted = self.state.status == RunStatus::Interrupting;
+        if self.frontier.unresolved() == 0 || (self.is_held_up() && !interrupted) {
             self.ending = true;
             if self.state.header.base.is_some() {
                 self.out.commands.push(Command::Deliver);
             } else {
                 self.delivered(Delivery::Nothing, now);
             }
-        } else if self.state.status == RunStatus::Interrupting {
+        } else if interrupted {
             self.ending = true;
             self.finish(RunStatus::Interrupted, now);
         }
@@ -675,6 +777,7 @@ impl Scheduler {
         let status = match self.state.status {
             _ if all_merged => RunStatus::Succeeded,
             RunStatus::Cancelling => RunStatus::Cancelled,
+            _ if !self.on_hold.is_empty() => RunStatus::Conflicted,
             _ => RunStatus::Failed,
         };
         self.finish(status, now);

@@ -18,6 +18,7 @@
 mod agent;
 mod client;
 mod connection;
+mod heartbeat;
 pub mod processes;
 mod protocol;
 mod record;
@@ -26,6 +27,9 @@ mod supervisor;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use client::SupervisedRunner;
+
+/// What a supervisor is called in lists of processes.
+const NAME_OF_SUPERVISOR: &str = "orch-supervisor";
 
 /// The hidden argument.
 const ARGUMENT: &str = "__orch-supervisor";
@@ -42,6 +46,14 @@ pub fn run_if_requested() {
         std::process::exit(code);
     }
     READY.store(true, Ordering::Relaxed);
+}
+
+/// Whether a run has a supervisor that lives.
+#[cfg(feature = "defaults")]
+pub(crate) fn is_supervised(run_dir: &std::path::Path) -> bool {
+    // Who begins at this very moment tries again.
+    let lock = std::fs::File::open(run_dir.join("supervisor.lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
 /// Whether [`run_if_requested`] was called, so that agents can outlive this program.

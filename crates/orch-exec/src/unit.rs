@@ -2,7 +2,7 @@
 //!
 //! It owns no state of the run. It reports to the dispatcher and is told when to stop.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use orch_model::{
     ByteSize, CommitId, EpicId, RunId, Span, Timestamp,
@@ -10,11 +10,12 @@ use orch_model::{
     outcome::{AgentExit, Failure, StopReason},
     plan::{
         Task, TaskIndex, ValidPlan, Work,
-        spec::{Expects, Isolation},
+        spec::{Expects, Isolation, OnConflict, Strategy},
     },
     ports::{
-        Acquired, AgentRequest, CommitMessage, Lease, LockHolder, LockRequest, MergeOutcome,
-        MergeRequest, Purpose, Release, RunningAgent, Sealed, Worktree, WorktreeRequest,
+        Acquired, AgentRequest, CommitMessage, Findings, Lease, LockHolder, LockRequest,
+        MergeOutcome, MergeRequest, Purpose, Release, RunningAgent, Sealed, Worktree,
+        WorktreeRequest,
     },
     run::LastFailure,
     state::{Attempt, Merged},
@@ -29,11 +30,13 @@ use crate::{
     dispatcher::Reporter,
     internal::{UnitEnd, UnitReport},
     merge_queue::{self, MergeQueue},
+    message,
     orchestrator::Ports,
 };
 
 mod causes;
 mod inherited;
+pub(crate) mod resolve;
 
 /// What a unit is told while it works.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -54,6 +57,8 @@ pub(crate) struct Unit {
     pub(crate) run: RunId,
     pub(crate) index: TaskIndex,
     pub(crate) attempt: Attempt,
+    /// The commits that brought in the work of the tasks that it needs.
+    pub(crate) foundations: Vec<CommitId>,
     /// How the attempt before this one failed.
     pub(crate) previous: Option<LastFailure>,
     pub(crate) grace: Duration,
@@ -66,6 +71,8 @@ pub(crate) struct Unit {
     pub(crate) inherited: BTreeMap<String, String>,
     /// Where an attempt of an earlier orchestrator goes on; `None` for a new one.
     pub(crate) adoption: Option<Adoption>,
+    /// Whether its work is being merged: all that cost anything is done.
+    pub(crate) is_merging: bool,
     /// The merge queue; `None` where nothing verifies the merged result.
     pub(crate) queue: Option<MergeQueue>,
 }
@@ -101,6 +108,10 @@ pub(crate) enum Exit {
 pub(crate) enum Workplace {
     Repository,
     Worktree(Box<dyn Worktree>),
+    /// The folder of a merge in progress.
+    Folder(PathBuf),
+    /// Nowhere any more: of its work only the branch is left.
+    Gone(Place),
 }
 
 impl Unit {
@@ -154,7 +165,8 @@ impl Unit {
                     self.bind(lease.as_ref(), &guardian).await;
                 }
                 if self.adoption.is_none() {
-                    self.reporter.tell(UnitReport::Leased);
+                    // Before anything is started that a later orchestrator has to find.
+                    self.reporter.write(UnitReport::Leased).await;
                 }
                 Ok(Some(Some(lease)))
             }
@@ -183,13 +195,22 @@ impl Unit {
         self.inherit().await;
         let result = self.work(&place, entry).await;
         let (end, release) = match result {
-            Ok(end @ UnitEnd::Merged(_)) => {
-                let verified = !self.task().verify.is_empty();
-                (end, if verified { Release::Verified } else { Release::Done })
+            Ok(UnitEnd::Merged(result)) => {
+                let release = release_of(&result, self.task());
+                (UnitEnd::Merged(result), release)
+            }
+            Ok(UnitEnd::Conflicted { commit, branch, files, hunks }) => {
+                let (of, at) = (files.clone(), hunks.clone());
+                let failure = Failure::Conflict { branch: branch.clone(), files: of, hunks: at };
+                let retry = self.reporter.will_retry(failure).await;
+                let end = UnitEnd::Conflicted { commit, branch, files, hunks };
+                (end, if retry { Release::Retry } else { Release::Keep })
             }
             Ok(end) => (end, Release::Keep),
             Err(Exit::Stopped(StopReason::Interrupted)) => {
-                (UnitEnd::Stopped(StopReason::Interrupted), Release::Retry)
+                // The merge is made when the run is resumed.
+                let release = if self.is_merging { Release::Keep } else { Release::Retry };
+                (UnitEnd::Stopped(StopReason::Interrupted), release)
             }
             Err(Exit::Stopped(reason)) => (UnitEnd::Stopped(reason), Release::Keep),
             Err(Exit::Failed(failure)) => {
@@ -197,12 +218,26 @@ impl Unit {
                 (UnitEnd::Failed(failure), if retry { Release::Retry } else { Release::Keep })
             }
         };
-        if let Workplace::Worktree(worktree) = place
-            && let Err(error) = worktree.release(release).await
-        {
+        let released = match (place, &self.ports.worktrees) {
+            (Workplace::Worktree(worktree), _) => worktree.release(release).await,
+            (Workplace::Gone(_), Some(worktrees)) if matches!(end, UnitEnd::Merged(_)) => {
+                worktrees.tidy(self.worktree_request(), release).await
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = released {
             self.warn(error.to_string());
         }
         end
+    }
+
+    fn worktree_request(&self) -> WorktreeRequest {
+        WorktreeRequest {
+            run: self.run.clone(),
+            task: self.task().id.clone(),
+            attempt: self.attempt,
+            shared_by: shared_by(&self.plan, self.index),
+        }
     }
 
     async fn prepare(&self) -> Result<Workplace, Exit> {
@@ -210,19 +245,22 @@ impl Unit {
         if task.isolation == Isolation::None {
             return Ok(Workplace::Repository);
         }
-        let shared_by = shared_by(&self.plan, self.index);
-        let request = WorktreeRequest {
-            run: self.run.clone(),
-            task: task.id.clone(),
-            attempt: self.attempt,
-            shared_by,
-        };
-        let worktree = self.ports.worktrees()?.acquire(request).await?;
+        let worktrees = self.ports.worktrees()?;
+        let worktree = worktrees.acquire(self.worktree_request()).await?;
+        if let Some(lacking) = worktrees.lacks(worktree.base(), &self.foundations).await? {
+            worktree.release(Release::Done).await?;
+            let message = format!(
+                "the results do not contain {}, which brought in the work of a task that this one needs; somebody moved their branch",
+                lacking.short()
+            );
+            return Err(Exit::Failed(Failure::Infrastructure { message }));
+        }
         // Whoever finds the agent without this orchestrator must know where it works.
         let place = Place {
             path: worktree.path().to_owned(),
             branch: worktree.branch().to_owned(),
             base: worktree.base().clone(),
+            settings: worktree.settings().map(str::to_owned),
         };
         self.reporter.write(UnitReport::Prepared(place)).await;
         Ok(Workplace::Worktree(worktree))
@@ -232,7 +270,8 @@ impl Unit {
         let watched = match entry {
             Entry::Beginning => {
                 self.go_on()?;
-                let request = self.request(place, self.task().work.clone(), Purpose::Work);
+                let work = self.with_conflict(self.task().work.clone());
+                let request = self.request(place, work, Purpose::Work);
                 let agent = self.ports.runner.start(request).await?;
                 self.reporter.tell(UnitReport::Started(agent.identity()));
                 Some(self.watch(agent.as_ref(), Duration::ZERO).await?)
@@ -241,7 +280,10 @@ impl Unit {
                 let elapsed = self.ports.clock.now().since(since);
                 Some(self.watch(agent.as_ref(), elapsed).await?)
             }
-            Entry::Verification => None,
+            Entry::Verification => {
+                self.examine(place).await?;
+                None
+            }
             Entry::Merge { commit } => return self.merge(place, Some(commit)).await,
         };
         let mut explained = false;
@@ -249,6 +291,13 @@ impl Unit {
             self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
             if let Some(stopped) = stopped {
                 return Err(stopped);
+            }
+            self.examine(place).await?;
+            // Ended on request: by an earlier orchestrator, for a reason that is known or not.
+            if matches!(exit.failure, Some(Failure::Interrupted { .. }))
+                && let Some(reason) = self.control.borrow().stop.clone()
+            {
+                return Err(why_stopped(reason));
             }
             if !exit.is_success() {
                 return Err(Exit::Failed(self.failure_of(exit)));
@@ -260,10 +309,31 @@ impl Unit {
         if sealed.is_none() && self.task().expects != Expects::Any && !explained {
             return Err(Exit::Failed(Failure::NoChanges));
         }
-        self.verify(place).await?;
+        self.verify(place, |index| Purpose::Verify { index }).await?;
+        if !self.task().verify.is_empty() {
+            self.examine(place).await?;
+        }
         // The intent is written before the target moves.
         self.reporter.verified(sealed.clone()).await.map_err(Exit::Stopped)?;
         self.merge(place, sealed).await
+    }
+
+    /// Takes nothing over from a place that was led elsewhere, or while the repository has other
+    /// settings than when the attempt began.
+    async fn examine(&self, place: &Workplace) -> Result<(), Exit> {
+        let Workplace::Worktree(worktree) = place else { return Ok(()) };
+        let Findings { tampering, notices } = worktree.examine().await?;
+        for notice in notices {
+            self.warn(notice);
+        }
+        if tampering.is_empty() {
+            return Ok(());
+        }
+        self.warn(format!(
+            "while it ran this was changed, by it or by another task that ran at the time: {}",
+            tampering.join("; ")
+        ));
+        Err(Exit::Failed(Failure::Tampered { changes: tampering }))
     }
 
     fn failure_of(&self, exit: AgentExit) -> Failure {
@@ -284,17 +354,23 @@ impl Unit {
 
     async fn seal(&self, place: &Workplace) -> Result<Option<CommitId>, Exit> {
         let Workplace::Worktree(worktree) = place else { return Ok(None) };
-        let message = self.message(commit_subject(self.task()));
+        let task = self.task();
+        let subject = message::commit_subject(task);
+        let message = CommitMessage::new(subject, self.run.clone(), task.id.clone(), self.attempt);
         let Sealed { tip, .. } = worktree.seal(&message).await?;
         Ok(tip)
     }
 
-    async fn verify(&mut self, place: &Workplace) -> Result<(), Exit> {
+    async fn verify(
+        &mut self,
+        place: &Workplace,
+        purpose: impl Fn(usize) -> Purpose + Send,
+    ) -> Result<(), Exit> {
         let commands = self.task().verify.clone();
         for (index, command) in commands.into_iter().enumerate() {
             self.go_on()?;
             let work = Work::Command(command.clone());
-            let request = self.request(place, work, Purpose::Verify { index });
+            let request = self.request(place, work, purpose(index));
             let agent = self.ports.runner.start(request).await?;
             let Watched { exit, stopped } = self.watch(agent.as_ref(), Duration::ZERO).await?;
             if let Some(stopped) = stopped {
@@ -314,30 +390,54 @@ impl Unit {
         Ok(())
     }
 
-    async fn merge(&self, place: &Workplace, commit: Option<CommitId>) -> Result<UnitEnd, Exit> {
-        let (Workplace::Worktree(worktree), Some(commit)) = (place, commit) else {
+    async fn merge(
+        &mut self,
+        place: &Workplace,
+        commit: Option<CommitId>,
+    ) -> Result<UnitEnd, Exit> {
+        let from = match place {
+            Workplace::Worktree(worktree) => {
+                Some((worktree.branch().to_owned(), worktree.base().clone()))
+            }
+            Workplace::Gone(place) => Some((place.branch.clone(), place.base.clone())),
+            Workplace::Repository | Workplace::Folder(_) => None,
+        };
+        let (Some((branch, base)), Some(commit)) = (from, commit) else {
             return Ok(UnitEnd::Merged(Merged::Nothing));
         };
-        let branch = worktree.branch().to_owned();
-        let request = MergeRequest {
-            commit: commit.clone(),
-            branch: branch.clone(),
-            message: self.message(merge_subject(self.task())),
-        };
-        let outcome = match &self.queue {
-            Some(queue) => self.merge_verified(queue, place, request).await?,
-            None => self.ports.worktrees()?.merge(request).await?,
-        };
-        Ok(match outcome {
-            MergeOutcome::Merged { merge_commit } => {
-                UnitEnd::Merged(Merged::Commit { commit, merge_commit })
+        if self.plan.merging().strategy == Strategy::None {
+            return Ok(UnitEnd::Merged(Merged::Kept { commit, branch }));
+        }
+        let (task, attempt) = ((&*self.plan, self.index), (&self.run, self.attempt));
+        let request =
+            message::merge_request(task, &self.ports, attempt, (&branch, &base), &commit).await?;
+        self.is_merging = true;
+        let may_resolve = self.task().on_conflict == OnConflict::Resolver;
+        let mut rounds = 1..=if may_resolve { resolve::ROUNDS } else { 0 };
+        loop {
+            let outcome = match &self.queue {
+                Some(queue) => self.merge_verified(queue, place, request.clone()).await?,
+                None => self.ports.worktrees()?.merge(request.clone()).await?,
+            };
+            match outcome {
+                MergeOutcome::Merged { merge_commit } => {
+                    self.close_merge(&request).await;
+                    return Ok(UnitEnd::Merged(Merged::Commit { commit, merge_commit }));
+                }
+                MergeOutcome::Conflicted { files, hunks } => {
+                    if let Some(round) = rounds.next()
+                        && self.resolve(&request, round).await?
+                    {
+                        continue;
+                    }
+                    return Ok(UnitEnd::Conflicted { commit, branch, files, hunks });
+                }
+                outcome => {
+                    let message = format!("the merge ended in an unknown way: {outcome:?}");
+                    return Err(Exit::Failed(Failure::Unknown { message }));
+                }
             }
-            MergeOutcome::Conflicted { files } => UnitEnd::Conflicted { commit, branch, files },
-            outcome => {
-                let message = format!("the merge ended in an unknown way: {outcome:?}");
-                return Err(Exit::Failed(Failure::Unknown { message }));
-            }
-        })
+        }
     }
 
     /// Merges by way of the merge queue.
@@ -359,21 +459,13 @@ impl Unit {
         answer.await.unwrap_or(Err(Exit::Stopped(StopReason::Interrupted)))
     }
 
-    fn message(&self, subject: String) -> CommitMessage {
-        CommitMessage {
-            subject,
-            run: self.run.clone(),
-            task: self.task().id.clone(),
-            attempt: self.attempt,
-        }
-    }
-
     fn request(&self, place: &Workplace, work: Work, purpose: Purpose) -> AgentRequest {
         let task = self.task();
         let repository = self.ports.workspace.clone();
         let directory = match place {
-            Workplace::Repository => repository.clone(),
+            Workplace::Repository | Workplace::Gone(_) => repository.clone(),
             Workplace::Worktree(worktree) => worktree.path().to_owned(),
+            Workplace::Folder(path) => path.clone(),
         };
         let agent = match &work {
             Work::Prompt { agent, .. } => self.plan.agents().get(agent).cloned(),
@@ -460,14 +552,7 @@ impl Unit {
                         },
                     };
                     if let Some(reason) = control.stop {
-                        let why = match reason {
-                            // An earlier orchestrator found it late.
-                            StopReason::Timeout { after } => {
-                                Exit::Failed(Failure::Timeout { after })
-                            }
-                            reason => Exit::Stopped(reason),
-                        };
-                        return self.stop(agent, why).await;
+                        return self.stop(agent, why_stopped(reason)).await;
                     }
                     if watch.set_frozen(control.frozen) {
                         if control.frozen { agent.freeze().await? } else { agent.thaw().await? }
@@ -502,6 +587,7 @@ impl Unit {
             }
         };
         tokio::select! {
+            biased;
             ended = &mut polite => ended?,
             () = no_grace => agent.stop(Duration::ZERO).await?,
         }
@@ -509,6 +595,15 @@ impl Unit {
             Ok(exit) => Ok(Watched { exit, stopped: Some(why) }),
             Err(_) => Err(why),
         }
+    }
+}
+
+/// What the end of an agent that was told to stop means.
+fn why_stopped(reason: StopReason) -> Exit {
+    match reason {
+        // An earlier orchestrator found it late.
+        StopReason::Timeout { after } => Exit::Failed(Failure::Timeout { after }),
+        reason => Exit::Stopped(reason),
     }
 }
 
@@ -536,6 +631,16 @@ pub(crate) enum Entry {
     },
 }
 
+/// What becomes of the worktree of a task that has succeeded.
+pub(crate) fn release_of(result: &Merged, task: &Task) -> Release {
+    let verified = !task.verify.is_empty();
+    match result {
+        Merged::Kept { .. } => Release::Shelve { verified },
+        _ if verified => Release::Verified,
+        _ => Release::Done,
+    }
+}
+
 /// The epic whose tasks share the worktree of a task.
 pub(crate) fn shared_by(plan: &ValidPlan, index: TaskIndex) -> Option<EpicId> {
     let task = plan.task(index);
@@ -549,22 +654,6 @@ impl Exit {
             Self::Failed(failure) => UnitEnd::Failed(failure),
             Self::Stopped(reason) => UnitEnd::Stopped(reason),
         }
-    }
-}
-
-/// The first line of the commit that merges a task's work.
-pub(crate) fn merge_subject(task: &Task) -> String {
-    match &task.title {
-        Some(title) => format!("Merge {}: {title}", task.id),
-        None => format!("Merge {}", task.id),
-    }
-}
-
-/// The first line of the commit of what a task left uncommitted.
-fn commit_subject(task: &Task) -> String {
-    match &task.title {
-        Some(title) => format!("{}: {title}", task.id),
-        None => format!("{}: work of the task", task.id),
     }
 }
 

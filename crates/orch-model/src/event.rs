@@ -8,6 +8,7 @@ use std::{path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    conflict::Hunk,
     id::{CommitId, RunId, TaskId},
     outcome::{ExitStatus, Failure, StopReason},
     plan::PlanSpec,
@@ -119,6 +120,14 @@ pub enum EventKind {
         /// Whether it may become the results.
         passed: bool,
     },
+    /// What two tasks at work have committed so far conflicts: one of them will not be merged as it
+    /// is. Told once for each pair and list of files.
+    ConflictExpected {
+        /// The two.
+        tasks: [TaskId; 2],
+        /// The files in conflict; none: they were, and are not any more.
+        files: Vec<String>,
+    },
     /// Nothing new is started until `StartsResumed`: the machine is short of something.
     StartsHeld {
         /// Of what.
@@ -126,10 +135,15 @@ pub enum EventKind {
     },
     /// There is enough again, and tasks are started.
     StartsResumed,
-    /// The run has ended (or stopped, if `Interrupted`).
+    /// The run has ended (or stopped, if `Interrupted`, or waits for a person, if `Conflicted`).
     RunEnded {
         /// How.
         status: RunStatus,
+    },
+    /// After the end of the run: the target was brought back to where the run began.
+    Undone {
+        /// What was taken back, and where it is kept.
+        undone: Undone,
     },
 }
 
@@ -188,7 +202,27 @@ pub enum TaskChange {
         branch: String,
         /// The files in conflict.
         files: Vec<String>,
+        /// Where in them, as far as that is kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hunks: Vec<Hunk>,
     },
+    /// The resolver of the plan is given the merge of its work, in a folder.
+    Resolving {
+        /// How often it was for this attempt, from 1.
+        round: u32,
+        /// The files in conflict.
+        files: Vec<String>,
+    },
+    /// The resolver has ended.
+    ResolvingEnded {
+        /// Whether all conflicts are resolved and what came of it passed the task's verification.
+        resolved: bool,
+        /// What it used, where it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+    },
+    /// A person resolved its conflicts; its work is merged again.
+    Resolved,
     /// Its agent is being ended.
     Stopping {
         /// Why.
@@ -335,6 +369,10 @@ pub struct Place {
     pub branch: String,
     /// The commit that it was made from.
     pub base: CommitId,
+    /// Under which name the provider finds what the repository's settings were at that moment, see
+    /// [`Worktree::examine`](crate::ports::Worktree::examine).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
 }
 
 /// Which process an agent is. The pid alone names nothing: it is reused.
@@ -346,6 +384,19 @@ pub struct AgentIdentity {
     pub start_ticks: u64,
     /// Which boot the ticks count from (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
+}
+
+/// The results of a run that were taken back from the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// The branch.
+    pub target: String,
+    /// Where it stood.
+    pub from: CommitId,
+    /// Where it was brought back to.
+    pub to: CommitId,
+    /// The reference that keeps where it stood, by its whole name.
+    pub kept: String,
 }
 
 /// Where the results of a run stand at its end.

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod attempts;
+pub mod conflict;
 pub mod event;
 pub mod id;
 pub mod outcome;
@@ -16,9 +18,11 @@ pub mod run;
 pub mod size;
 pub mod state;
 pub mod time;
+pub mod trailers;
 pub mod transition;
 pub mod usage;
 
+pub use conflict::{Conflict, Hunk};
 pub use event::{Event, EventKind, TaskChange};
 pub use id::{AgentName, CommitId, EpicId, IdError, LockName, RunId, TaskId};
 pub use plan::{PlanSpec, TaskIndex, ValidPlan};

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    conflict::Hunk,
     time::{Span, Timestamp},
     usage::Usage,
 };
@@ -206,11 +207,19 @@ pub enum Failure {
         branch: String,
         /// The files, relative to the repository.
         files: Vec<String>,
+        /// Where in them, as far as that is kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hunks: Vec<Hunk>,
     },
     /// What it left can't be taken over: unresolved conflicts, a repository in the worktree.
     Unusable {
         /// What is in the way, and the cure.
         message: String,
+    },
+    /// While it ran, something was changed that makes git run programs, or leads it elsewhere.
+    Tampered {
+        /// What, each as a sentence.
+        changes: Vec<String>,
     },
     /// It did not get a lock in time, or at all, as that would have been a deadlock.
     LockTimeout {
@@ -272,6 +281,7 @@ impl Failure {
             Self::NeedsInput { .. } => "needs_input",
             Self::Conflict { .. } => "conflict",
             Self::Unusable { .. } => "unusable",
+            Self::Tampered { .. } => "tampered",
             Self::LockTimeout { .. } => "lock_timeout",
             Self::ResourceShortage { .. } => "resource_shortage",
             Self::Cancelled => "cancelled",
@@ -289,6 +299,11 @@ impl Failure {
             _ => "",
         }
     }
+}
+
+/// What was changed, in one sentence.
+pub(crate) fn tampered(changes: &[String]) -> String {
+    format!("what makes git run programs or leads it elsewhere was changed: {}", changes.join("; "))
 }
 
 /// One line, without the output.
@@ -321,6 +336,7 @@ impl fmt::Display for Failure {
             Self::Conflict { files, .. } => {
                 write!(f, "conflicts with the target in {}", files.join(", "))
             }
+            Self::Tampered { changes } => f.write_str(&tampered(changes)),
             Self::LockTimeout { message } => write!(f, "no lock: {message}"),
             Self::ResourceShortage { message } => {
                 write!(f, "the machine has too little: {message}")

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "parse")]
 mod decode;
+mod message;
 mod nearest;
 #[cfg(feature = "parse")]
 mod parse;
@@ -21,6 +22,7 @@ pub mod template;
 mod valid;
 mod validate;
 
+pub use message::{MessageField, MessageTemplate};
 #[cfg(feature = "parse")]
 pub use parse::parse;
 pub use pool::{Pool, PoolRange, PoolRangeError, PoolValues};

@@ -17,9 +17,9 @@ pub use runner::{
 };
 pub use store::{EventReader, RunJournal, RunSummary, StateStore, StoreError};
 pub use worktree::{
-    BeginRun, CommitMessage, GcItem, GcItemKind, GcRequest, MergeOutcome, MergeRequest, Release,
-    Sealed, Stack, Stacked, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
-    redirects_git,
+    BeginRun, CommitMessage, Findings, GcItem, GcItemKind, GcRequest, MergeOutcome, MergeRequest,
+    MergeSide, OpenMerge, Release, Sealed, SealedMerge, Stack, Stacked, Worktree, WorktreeError,
+    WorktreeProvider, WorktreeRequest, redirects_git,
 };
 
 /// An error of a foreign implementation of a port.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::Delivery,
+    conflict::Conflict,
+    event::{Delivery, Undone},
     id::{CommitId, RunId, TaskId},
     run::{RunState, TaskRun},
     state::{Attempt, Merged, RunStatus, SkipReason, TaskState},
@@ -32,6 +33,9 @@ pub struct Report {
     pub agent_seconds: f64,
     /// Where the results stand.
     pub delivery: Option<Delivery>,
+    /// What was taken back of them since, by `orch undo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
     /// What all tasks used together.
     pub usage: Usage,
     /// Its tasks, in plan order.
@@ -66,6 +70,9 @@ pub struct TaskReport {
     /// The end of the output that belongs to the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tail: Option<String>,
+    /// Where it conflicts, where it does: files, and both sides of each place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Conflict>,
     /// The worktree that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<PathBuf>,
@@ -94,6 +101,7 @@ impl Report {
             wall_seconds: state.updated_at.since(state.started_at).as_secs_f64(),
             agent_seconds: state.tasks.iter().map(|task| task.agent_time.0.as_secs_f64()).sum(),
             delivery: state.delivery.clone(),
+            undone: state.undone.clone(),
             usage,
             tasks: state.tasks.iter().map(TaskReport::of).collect(),
         }
@@ -116,6 +124,7 @@ impl TaskReport {
             class: failure.as_ref().map(|failure| failure.class().to_owned()),
             hint: hint.filter(|hint| !hint.is_empty()).map(str::to_owned),
             output_tail: None,
+            conflict: None,
             worktree: None,
             branch: None,
             usage: task.usage,
@@ -127,12 +136,19 @@ impl TaskReport {
                 report.merge_commit = Some(merge_commit.clone());
                 false
             }
+            TaskState::Merged { result: Merged::Kept { commit, branch }, .. } => {
+                report.commit = Some(commit.clone());
+                report.branch = Some(branch.clone());
+                false
+            }
             TaskState::Failed { failure, .. } => {
                 let tail = failure.output_tail();
                 report.output_tail = (!tail.is_empty()).then(|| tail.to_owned());
                 true
             }
-            TaskState::Conflicted { commit, .. } => {
+            TaskState::Conflicted { commit, files, hunks, .. } => {
+                let (files, hunks) = (files.clone(), hunks.clone());
+                report.conflict = Some(Conflict { files, hunks });
                 report.commit = Some(commit.clone());
                 true
             }

@@ -9,7 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange},
+    conflict::Conflict,
+    event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange, Undone},
     id::{CommitId, RunId, TaskId},
     outcome::Failure,
     plan::TaskIndex,
@@ -76,6 +77,9 @@ pub struct RunState {
     pub pid: u32,
     /// Where the results stand, once that is known.
     pub delivery: Option<Delivery>,
+    /// What was taken back of them since, by `orch undo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
     /// Its tasks, in plan order.
     pub tasks: Vec<TaskRun>,
     /// How many tasks may run at a time for now; `None`: as many as the settings say.
@@ -90,6 +94,9 @@ pub struct RunState {
     /// What the merge queue verified last, or verifies now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Candidate>,
+    /// Conflicts between tasks that were at work at the same time, as they were seen last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected_conflicts: Vec<ExpectedConflict>,
     #[serde(skip)]
     by_id: Arc<HashMap<TaskId, TaskIndex>>,
 }
@@ -105,6 +112,15 @@ pub struct Candidate {
     pub commit: CommitId,
     /// Whether its verification passed; `None`: it has not ended.
     pub passed: Option<bool>,
+}
+
+/// A conflict between what two tasks have committed so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectedConflict {
+    /// The two.
+    pub tasks: [TaskId; 2],
+    /// The files.
+    pub files: Vec<String>,
 }
 
 /// A breaker that is open: nothing of its kind is started. From [`Breaker::until`] on one task may try
@@ -177,6 +193,9 @@ pub struct LastFailure {
     pub class: String,
     /// What went wrong, in one line of at most 500 characters.
     pub message: String,
+    /// Where it conflicted, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Conflict>,
 }
 
 impl LastFailure {
@@ -189,6 +208,12 @@ impl LastFailure {
             attempt,
             class: failure.class().to_owned(),
             message: line.chars().take(Self::LONGEST).collect(),
+            conflict: match failure {
+                Failure::Conflict { files, hunks, .. } => {
+                    Some(Conflict { files: files.clone(), hunks: hunks.clone() })
+                }
+                _ => None,
+            },
         }
     }
 }
@@ -241,11 +266,13 @@ impl RunState {
             updated_at: event.at,
             pid: header.pid,
             delivery: None,
+            undone: None,
             tasks,
             concurrency: None,
             slowdown: None,
             breakers: BTreeMap::new(),
             candidate: None,
+            expected_conflicts: Vec::new(),
             by_id: Arc::default(),
         };
         state.index();
@@ -349,6 +376,13 @@ impl RunState {
             EventKind::RunInterrupting => self.status = RunStatus::Interrupting,
             EventKind::Delivered { delivery } => self.delivery = Some(delivery.clone()),
             EventKind::Warning { .. } => {}
+            EventKind::ConflictExpected { tasks, files } => {
+                self.expected_conflicts.retain(|known| known.tasks != *tasks);
+                if !files.is_empty() {
+                    let (tasks, files) = (tasks.clone(), files.clone());
+                    self.expected_conflicts.push(ExpectedConflict { tasks, files });
+                }
+            }
             EventKind::BreakerOpened { key, until, reason } => {
                 let opened = self.breakers.get(key).map_or(0, |breaker| breaker.opened) + 1;
                 let breaker = Breaker { until: *until, opened, reason: reason.clone() };
@@ -378,6 +412,7 @@ impl RunState {
             // It is looked at anew by whoever goes on with the run.
             EventKind::StartsHeld { .. } | EventKind::StartsResumed => {}
             EventKind::RunEnded { status } => self.status = *status,
+            EventKind::Undone { undone } => self.undone = Some(undone.clone()),
         }
         self.seq = event.seq;
         self.updated_at = event.at;
@@ -408,6 +443,7 @@ impl TaskRun {
                     self.agent_time = Span(self.agent_time.0 + at.since(since));
                 }
             }
+            TaskChange::ResolvingEnded { usage: Some(usage), .. } => self.usage += *usage,
             TaskChange::Retry { failure, .. } | TaskChange::Failed { failure } => {
                 self.charged += u32::from(failure.is_charged());
                 *self.failures.entry(failure.class().to_owned()).or_default() += 1;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    conflict::Hunk,
     id::{CommitId, TaskId},
     outcome::{Failure, StopReason},
     time::Timestamp,
@@ -21,6 +22,7 @@ pub type Attempt = u32;
 /// Leased .. Merging                  -> Backoff -> Queued
 /// Leased .. Merging                  -> Stopping -> Backoff | [Failed] | [Cancelled]
 /// Merging                            -> [Conflicted] | [Failed]
+/// [Conflicted]                       -> Merging       a person resolved it
 /// any, truth unknown on recovery     -> [NeedsAttention]
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,6 +102,9 @@ pub enum TaskState {
         branch: String,
         /// The files in conflict, relative to the repository.
         files: Vec<String>,
+        /// Where in them, as far as that is kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hunks: Vec<Hunk>,
     },
     /// Somebody cancelled it.
     Cancelled {
@@ -123,7 +128,8 @@ pub enum TaskState {
 }
 
 impl TaskState {
-    /// Whether nothing more will happen to the task.
+    /// Whether nothing more will happen to the task, unless a person does something and resumes the
+    /// run.
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
         matches!(
@@ -144,9 +150,11 @@ impl TaskState {
             Self::Backoff { failure, .. } | Self::Failed { failure, .. } => {
                 Some(Cow::Borrowed(failure))
             }
-            Self::Conflicted { branch, files, .. } => {
-                Some(Cow::Owned(Failure::Conflict { branch: branch.clone(), files: files.clone() }))
-            }
+            Self::Conflicted { branch, files, hunks, .. } => Some(Cow::Owned(Failure::Conflict {
+                branch: branch.clone(),
+                files: files.clone(),
+                hunks: hunks.clone(),
+            })),
             Self::Cancelled { .. } => Some(Cow::Owned(Failure::Cancelled)),
             _ => None,
         }
@@ -224,6 +232,13 @@ pub enum Merged {
         /// The commit that brought it into the target.
         merge_commit: CommitId,
     },
+    /// It is verified and stays on its branch: the plan says that nothing is merged.
+    Kept {
+        /// The tip of its work.
+        commit: CommitId,
+        /// The branch, without `refs/heads/`.
+        branch: String,
+    },
 }
 
 /// Why a task was never run.
@@ -266,12 +281,23 @@ pub enum RunStatus {
     Cancelled,
     /// It was stopped before its end; `orch resume` continues it.
     Interrupted,
+    /// All that is left waits for a person to resolve conflicts; `orch resume` continues it then.
+    Conflicted,
 }
 
 impl RunStatus {
-    /// Whether the run has ended (an interrupted one may be resumed).
+    /// Whether the run has ended (some may be resumed, see [`RunStatus::may_go_on`]).
     #[must_use]
     pub const fn is_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Interrupted)
+        matches!(
+            self,
+            Self::Succeeded | Self::Failed | Self::Cancelled | Self::Interrupted | Self::Conflicted
+        )
+    }
+
+    /// Whether an orchestrator is at work on it, or may take it up again.
+    #[must_use]
+    pub const fn may_go_on(self) -> bool {
+        !self.is_ended() || matches!(self, Self::Interrupted | Self::Conflicted)
     }
 }

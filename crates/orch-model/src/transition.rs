@@ -44,12 +44,19 @@ pub fn next(state: &TaskState, change: &TaskChange) -> Result<TaskState, Illegal
         (S::Merging { attempt, .. }, C::Merged { result }) => {
             S::Merged { attempt: *attempt, result: result.clone() }
         }
-        (S::Merging { attempt, .. }, C::Conflicted { commit, branch, files }) => S::Conflicted {
-            attempt: *attempt,
-            commit: commit.clone(),
-            branch: branch.clone(),
-            files: files.clone(),
-        },
+        (S::Merging { attempt, .. }, C::Conflicted { commit, branch, files, hunks }) => {
+            S::Conflicted {
+                attempt: *attempt,
+                commit: commit.clone(),
+                branch: branch.clone(),
+                files: files.clone(),
+                hunks: hunks.clone(),
+            }
+        }
+        (S::Merging { .. }, C::Resolving { .. } | C::ResolvingEnded { .. }) => state.clone(),
+        (S::Conflicted { attempt, commit, .. }, C::Resolved) => {
+            S::Merging { attempt: *attempt, commit: Some(commit.clone()) }
+        }
         (
             S::Leased { attempt }
             | S::Preparing { attempt }
@@ -95,6 +102,9 @@ impl TaskChange {
             Self::Verified { .. } => "verified",
             Self::Merged { .. } => "merged",
             Self::Conflicted { .. } => "conflicted",
+            Self::Resolving { .. } => "resolving",
+            Self::ResolvingEnded { .. } => "resolving_ended",
+            Self::Resolved => "resolved",
             Self::Stopping { .. } => "stopping",
             Self::Retry { .. } => "retry",
             Self::Failed { .. } => "failed",
@@ -125,13 +135,26 @@ mod tests {
             TaskChange::Leased { attempt: 2 },
             TaskChange::Preparing,
             TaskChange::Prepared {
-                place: Place { path: "w".into(), branch: "b".into(), base: commit.clone() },
+                place: Place {
+                    path: "w".into(),
+                    branch: "b".into(),
+                    base: commit.clone(),
+                    settings: None,
+                },
             },
             TaskChange::Started { agent: None },
             TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None },
             TaskChange::Verified { commit: Some(commit.clone()) },
             TaskChange::Merged { result: Merged::Nothing },
-            TaskChange::Conflicted { commit, branch: "b".into(), files: vec!["f".into()] },
+            TaskChange::Conflicted {
+                commit,
+                branch: "b".into(),
+                files: vec!["f".into()],
+                hunks: Vec::new(),
+            },
+            TaskChange::Resolving { round: 1, files: vec!["f".into()] },
+            TaskChange::ResolvingEnded { resolved: true, usage: None },
+            TaskChange::Resolved,
             TaskChange::Stopping { reason: StopReason::Cancelled },
             TaskChange::Retry { failure: failure.clone(), until: Timestamp::from_millis(5) },
             TaskChange::Failed { failure },
@@ -165,9 +188,10 @@ mod tests {
     fn every_state_is_reachable_and_terminal_ones_are_final() {
         let table = table();
         assert_eq!(table.len(), 16, "{:?}", table.keys());
-        for end in ["merged", "failed", "conflicted", "cancelled", "skipped", "needs_attention"] {
+        for end in ["merged", "failed", "cancelled", "skipped", "needs_attention"] {
             assert_eq!(table[end], [], "{end}");
         }
+        assert_eq!(table["conflicted"], [("resolved", "merging")]);
     }
 
     #[test]

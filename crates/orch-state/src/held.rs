@@ -5,10 +5,15 @@
 //! the file outlives it for as long as some child process, forked at that moment by another thread,
 //! still has a copy of the descriptor, and the next attempt then fails for no reason.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::{MetadataExt, PermissionsExt, fchown},
+    path::Path,
+};
 
 use fd_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-use rustix::fs::OFlags;
+use rustix::{fs::OFlags, io::Errno};
 use self_cell::{MutBorrow, self_cell};
 
 /// Opens a file to be locked, and makes it if it is not there. A symbolic link in its place is
@@ -17,6 +22,48 @@ use self_cell::{MutBorrow, self_cell};
 pub(crate) fn open_lock_file(path: &Path, access: OFlags) -> io::Result<File> {
     let flags = access | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(rustix::fs::open(path, flags, rustix::fs::Mode::from_raw_mode(0o666))?.into())
+}
+
+/// As [`open_lock_file`], for a file of a folder that users may share: who may write to the folder may write to
+/// the file, whatever the umask of the one who made it.
+///
+/// It is opened without `O_CREAT` where it is there: where `fs.protected_regular` is set, the kernel refuses that
+/// for the file of another user in a folder with the sticky bit.
+pub(crate) fn open_shared_file(path: &Path, access: OFlags) -> io::Result<File> {
+    let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    loop {
+        match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+            Err(Errno::NOENT) => {}
+            opened => return Ok(opened?.into()),
+        }
+        // With its mode before it has its name: nobody finds one that is not open to him yet.
+        let folder = path.parent().unwrap_or(path);
+        let file = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
+        share(file.as_file(), folder)?;
+        match file.persist_noclobber(path) {
+            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(error.error);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a file is called before it has its name.
+const NEW: &str = "@new.";
+
+/// Gives a file of this user to those who may write to its folder.
+pub(crate) fn share(file: &File, folder: &Path) -> io::Result<()> {
+    let of_folder = fs::metadata(folder)?;
+    let granted = of_folder.mode() & 0o066;
+    // Where the folder does not hand its group on (setgid), and this user is not of that group, others of the
+    // group are told what is wrong.
+    if granted & 0o060 != 0 && file.metadata()?.gid() != of_folder.gid() {
+        let _ = fchown(file, None, Some(of_folder.gid()));
+    }
+    // Whoever writes reads first.
+    let mode = 0o600 | granted | (granted & 0o022) << 1;
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 /// How a file is locked.

@@ -11,6 +11,7 @@ mod watch;
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -341,7 +342,26 @@ async fn blocking<T: Send + 'static>(
 
 fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> LockError {
     let path = path.to_path_buf();
-    move |source| LockError::Io { path, doing, source }
+    move |source| LockError::Io { source: with_cure(source, &path), path, doing }
+}
+
+/// What keeps users from sharing a folder of locks, and what to do.
+fn with_cure(error: std::io::Error, path: &Path) -> std::io::Error {
+    if error.kind() != std::io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let folder = path.parent().unwrap_or(path);
+    let is_sticky = std::fs::metadata(folder).is_ok_and(|found| found.mode() & 0o1000 != 0);
+    let folder = folder.display();
+    let cure = if is_sticky {
+        format!("the folder is sticky, so only its maker may replace a file: `chmod -t {folder}`")
+    } else {
+        format!(
+            "users who share locks need a group that owns the folder and may write to it: `chgrp -R GROUP {folder} \
+             && chmod 2775 {folder}`"
+        )
+    };
+    std::io::Error::new(error.kind(), format!("{error}; {cure}"))
 }
 
 #[cfg(test)]

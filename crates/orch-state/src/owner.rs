@@ -130,6 +130,12 @@ pub(crate) fn current(path: &Path) -> Option<Note> {
     }
 }
 
+/// Who was at work and ended without a word, where nobody is now.
+pub(crate) fn left_by(path: &Path) -> Option<u32> {
+    let note = read(path).filter(|note| note.pid != 0)?;
+    (!is_held(path)).then_some(note.pid)
+}
+
 /// Whether somebody is at work now, be it known who or not.
 pub(crate) fn is_held(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
@@ -159,11 +165,18 @@ mod tests {
             panic!("two owners");
         };
         assert_eq!(busy, pid);
+        assert_eq!(left_by(&path), None);
         drop(owner);
         assert_eq!(current(&path), None);
+        assert_eq!(left_by(&path), None);
         let owner = Ownership::take(&path, &run).unwrap();
         assert_eq!(current(&path).unwrap().epoch, 2);
         owner.check().unwrap();
+        drop(owner);
+        // One that was killed leaves its note.
+        let note = Note { pid: 7, run, epoch: 2 };
+        std::fs::write(&path, serde_json::to_vec(&note).unwrap()).unwrap();
+        assert_eq!(left_by(&path), Some(7));
     }
 
     #[test]

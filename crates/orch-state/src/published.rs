@@ -8,7 +8,7 @@ use std::{
 };
 
 use orch_model::{
-    event::{Delivery, RunBase, RunSettings},
+    event::{Delivery, RunBase, RunSettings, Undone},
     id::RunId,
     ports::StoreError,
     run::{Breaker, RunState, Slowdown, TaskRun},
@@ -48,6 +48,9 @@ pub struct PublishedState<'a> {
     pub base: Option<RunBase>,
     /// Where the results stand, once that is known.
     pub delivery: Option<Delivery>,
+    /// What was taken back of them since, by `orch undo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
     /// The settings in force.
     pub settings: RunSettings,
     /// How many tasks may run at a time for now, where that is fewer than the settings say.
@@ -112,6 +115,7 @@ impl<'a> From<&'a RunState> for PublishedState<'a> {
             repository: state.header.repository.clone(),
             base: state.header.base.clone(),
             delivery: state.delivery.clone(),
+            undone: state.undone.clone(),
             settings: state.header.settings.clone(),
             concurrency: state.concurrency,
             slowdown: state.concurrency.and(state.slowdown.as_ref()).map(Cow::Borrowed),

@@ -38,6 +38,18 @@ impl FileStore {
             .then(|| owner::current(&self.layout.owner(run)).map_or(0, |note| note.pid))
     }
 
+    /// The runs that somebody was at work on who died over it, and nobody is now, with that process. Reads
+    /// no journal: such a run may have ended all the same.
+    ///
+    /// # Errors
+    /// Where the folder can't be read.
+    pub fn abandoned(&self) -> Result<Vec<(RunId, u32)>, StoreError> {
+        let mut runs = self.runs()?;
+        runs.reverse();
+        let left = |run: RunId| Some((run.clone(), owner::left_by(&self.layout.owner(&run))?));
+        Ok(runs.into_iter().filter_map(left).collect())
+    }
+
     /// Refuses a run whose journal was written by a newer version: it may be read as far as it is
     /// understood, and is never written.
     ///
@@ -127,7 +139,7 @@ impl FileStore {
         let state = self.state(run).await?;
         self.layout.check_end(run, state.as_ref().map_or(0, |state| state.seq))?;
         let status = state.map(|state| state.status);
-        if !status.is_none_or(|s| s.is_ended() && s != RunStatus::Interrupted) {
+        if status.is_some_and(RunStatus::may_go_on) {
             let error = format!("run {run} has not ended, so what is recorded of it is kept");
             return Err(StoreError::Other { source: error.into() });
         }

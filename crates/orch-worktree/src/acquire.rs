@@ -26,6 +26,7 @@ use crate::{
     preserve::{Owner, Site, refuse_nested, status_of},
     repo::{Repo, Run},
     slot::Slot,
+    trust::Settings,
 };
 
 impl Repo {
@@ -37,6 +38,7 @@ impl Repo {
         let branch = names::task_branch(&request.run, &request.task);
         let path = self.root.join(request.run.as_str()).join(names::folder(&request));
         let _place = self.places.hold(&path).await;
+        let settings = self.settings_of(&run, &path).await?;
         self.revive(&path).await?;
         let head = names::head(&branch);
         let tips = match self.settle(&run, Some(&head)).await {
@@ -76,6 +78,7 @@ impl Repo {
             base,
             shared,
             run,
+            settings: Some(settings),
         }))
     }
 
@@ -87,12 +90,23 @@ impl Repo {
     ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
         let run = self.run(&request.run).await?;
         self.revive(&place.path).await?;
-        let Some(admin) = self.checkouts.admin_of(&place.path) else { return Ok(None) };
         let reason = names::lock_reason(&request.run, &request.task, request.attempt);
+        // Its entry may name another folder by now: then it is found by what it is locked for.
+        let admin = self.checkouts.admin_of(&place.path);
+        let Some(admin) = admin.or_else(|| self.checkouts.locked_for(&reason)) else {
+            return Ok(None);
+        };
         let locked = fs::read_to_string(admin.join("locked")).unwrap_or_default();
         if !place.path.is_dir() || locked.trim_end() != reason.trim_end() {
             return Ok(None);
         }
+        let settings = match place.settings {
+            Some(name) => {
+                let print = self.trust.recall(&self.git, &name).await?;
+                Some(Settings { name, print, stash: None })
+            }
+            None => None,
+        };
         Ok(Some(Box::new(Slot {
             repo: Arc::clone(&self),
             task: request.task,
@@ -103,6 +117,7 @@ impl Repo {
             base: place.base,
             shared: request.shared_by.is_some(),
             run,
+            settings,
         })))
     }
 
@@ -214,7 +229,7 @@ impl Repo {
             base.as_str().as_ref(),
         ];
         let lock = self.lock.hold().await?;
-        self.git.call(arguments).holding(&lock)?.answer().await?.success()?;
+        self.git.plain().call(arguments).holding(&lock)?.answer().await?.success()?;
         let doing = format!("reading the git file of {}", path.display());
         let link = fs::read_to_string(path.join(".git")).map_err(io_error(&*doing))?;
         let admin = Path::new(link.trim_start_matches("gitdir:").trim());
@@ -228,7 +243,18 @@ impl Repo {
         branch: &str,
         owner: Owner<'_>,
     ) -> Result<(), WorktreeError> {
-        let site = Site { path: path.into(), admin: self.checkouts.admin_of(path) };
+        let mut site = Site { path: path.into(), admin: self.checkouts.admin_of(path) };
+        if let Some(admin) = &site.admin
+            && !self.misled(path, admin).is_empty()
+        {
+            // What is there is not the worktree: it is neither read nor deleted, and moved away. Git's
+            // entry of it is.
+            let changes = self.misled(path, admin);
+            let entry = Site { path: admin.join("nowhere"), admin: Some(admin.clone()) };
+            self.preserve(&entry, branch, owner).await?;
+            self.give_up(&site, &WorktreeError::Tampered { changes }).await?;
+            site.admin = None;
+        }
         let owner = Owner { attempt: site.attempt().unwrap_or(owner.attempt), ..owner };
         self.drop_unreadable(branch).await?;
         let tip = match self.preserve(&site, branch, owner).await {
@@ -311,7 +337,7 @@ impl Repo {
             .and_then(|(_, task)| TaskId::new(task).ok());
         if let (Some(task), Some(head)) = (ours, &status.head) {
             let message = names::left_by(&run.id, &task, site.attempt().unwrap_or(1));
-            let commit = self.snapshot(&site.path, admin, Some(head), &message).await?;
+            let commit = self.snapshot(&site.path, admin, &status, &message).await?;
             let line = format!("update {} {commit} {head}", names::head(branch));
             self.transact(&message.subject, &[line]).await??;
             // The index follows; where it can't, the caller finds the folder changed and keeps

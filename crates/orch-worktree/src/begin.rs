@@ -3,7 +3,6 @@
 use std::fs;
 
 use orch_model::{
-    CommitId,
     event::RunBase,
     ports::{BeginRun, WorktreeError},
 };
@@ -11,36 +10,37 @@ use orch_model::{
 use crate::{
     error::{io_error, target_error},
     names::{self, HEADS},
-    parse::listed,
     repo::{Repo, Run},
+    target::Target,
 };
 
 impl Repo {
     pub(crate) async fn begin(&self, request: BeginRun) -> Result<RunBase, WorktreeError> {
-        let id = request.run;
+        let (id, base) = (request.run, request.base);
         if self.checkouts.common().join(names::run_ref(&id, "base")).exists() {
             // A git that was killed together with the last orchestrator would stop this one.
             self.break_abandoned_locks().await?;
             self.drop_empty_objects()?;
         }
         if let Some(run) = self.recall(&id).await? {
-            let run = self.remember(run);
-            return Ok(RunBase { target: run.target.clone(), commit: run.base.clone() });
+            let run = self.remember(Run { makes_target: base.is_some(), ..run });
+            return Ok(RunBase { target: run.target.name(), commit: run.base.clone() });
         }
         let target = match request.target {
-            Some(name) => name.strip_prefix(HEADS).unwrap_or(&name).to_owned(),
-            None => self.checked_out().await?,
+            Some(name) => self.target_named(&name).await?,
+            None => Target::Branch(self.checked_out().await?),
         };
+        self.refuse_odd_name(&target).await?;
         // Where a power cut took the name of the target only, the base stays what it was.
         let base_ref = names::run_ref(&id, "base");
         let begun = self.refs(&[&base_ref]).await?.remove(&base_ref);
         let commit = match &begun {
             Some(base) => base.commit.clone(),
-            None => self.tip_of_target(&target).await?,
+            None => self.start_of(&target, base.as_deref()).await?,
         };
-        let run = Run::new(id, target, commit);
+        let run = Run { makes_target: base.is_some(), ..Run::new(id, target, commit) };
         self.record(&run, begun.is_some()).await?;
-        let base = RunBase { target: run.target.clone(), commit: run.base.clone() };
+        let base = RunBase { target: run.target.name(), commit: run.base.clone() };
         self.remember(run);
         Ok(base)
     }
@@ -59,42 +59,18 @@ impl Repo {
         Ok(name.strip_prefix(HEADS).unwrap_or(&name).to_owned())
     }
 
-    async fn tip_of_target(&self, target: &str) -> Result<CommitId, WorktreeError> {
-        let heads = self.refs(&[HEADS]).await?;
-        if heads.contains_key("refs/heads/orch") {
-            return Err(target_error(
-                "a branch named `orch` is in the way of the branches `orch/<run>/<task>`; rename it with `git branch -m orch NEW-NAME`",
-            ));
-        }
-        if let Some(tip) = heads.get(&names::head(target)) {
-            return Ok(tip.commit.clone());
-        }
-        let branches: Vec<&str> = heads
-            .keys()
-            .filter(|name| !name.starts_with(names::OURS))
-            .filter_map(|name| name.strip_prefix(HEADS))
-            .collect();
-        if branches.is_empty() {
-            return Err(target_error(format!(
-                "branch `{target}` has no commits yet; make a first one: `git add . && git commit -m first`"
-            )));
-        }
-        let mut similar: Vec<(f64, &str)> = branches
-            .iter()
-            .map(|name| (strsim::jaro_winkler(target, name), *name))
-            .filter(|(likeness, _)| *likeness > 0.7)
-            .collect();
-        similar.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let similar: Vec<&str> = similar.into_iter().map(|(_, name)| name).take(3).collect();
-        let cure = if similar.is_empty() {
-            format!("make it with `git branch -- {target}`, or name one of {}", listed(&branches))
-        } else {
-            format!("did you mean {}?", listed(&similar))
-        };
-        Err(target_error(format!("there is no branch `{target}`; {cure}")))
+    /// Takes no name that git would not give a branch: `-x`, `a..b`, `@{-1}`.
+    async fn refuse_odd_name(&self, target: &Target) -> Result<(), WorktreeError> {
+        let (Target::Branch(name) | Target::Remote { branch: name, .. }) = target;
+        let answer = self.git.call(["check-ref-format", "--branch", name]).answer().await?;
+        let same = answer.code == Some(0) && answer.stdout.trim_ascii_end() == name.as_bytes();
+        same.then_some(()).ok_or_else(|| {
+            target_error(format!("`{name}` can't be the name of a branch; name another target"))
+        })
     }
 
-    /// Remembers the run in references and makes the branch for its results. The base comes
+    /// Remembers the run in references and makes the branch for its results, and the target where that is to
+    /// be made. The base comes
     /// last: without it the run has not begun.
     async fn record(&self, run: &Run, has_base: bool) -> Result<(), WorktreeError> {
         let target = names::run_ref(&run.id, "target");
@@ -112,7 +88,13 @@ impl Repo {
         if !has_base {
             lines.push(format!("create {} {}", names::run_ref(&run.id, "base"), run.base));
         }
-        if !self.refs(&[&results]).await?.contains_key(&results) {
+        let branch = run.target_ref();
+        let known = self.refs(&[&results, &branch]).await?;
+        let is_here = matches!(run.target, Target::Branch(_));
+        if is_here && !has_base && !known.contains_key(&branch) {
+            lines.push(format!("create {branch} {}", run.base));
+        }
+        if !known.contains_key(&results) {
             lines.push(format!("create {results} {}", run.base));
         }
         if lines.is_empty() { Ok(()) } else { self.transact("orch: begin", &lines).await? }

@@ -73,7 +73,7 @@ impl Checkouts {
     /// All work trees, the main one first.
     pub(crate) async fn all(&self, git: &Git) -> Result<Vec<Checkout>, WorktreeError> {
         let listed: HashMap<PathBuf, Option<String>> = if self.reftable {
-            let list = git.run(["worktree", "list", "--porcelain", "-z"]).await?;
+            let list = git.plain().run(["worktree", "list", "--porcelain", "-z"]).await?;
             parse::worktrees(&list).into_iter().map(|(path, b)| (path.into(), b)).collect()
         } else {
             HashMap::new()
@@ -130,6 +130,15 @@ impl Checkouts {
             self.entries().find(|admin| self.folder_of(admin).as_deref() == Some(folder))?;
         let path = lent_to(&admin);
         Some((admin, path))
+    }
+
+    /// The git folder of the worktree that is locked for this reason.
+    pub(crate) fn locked_for(&self, reason: &str) -> Option<PathBuf> {
+        let is_it = |admin: &PathBuf| {
+            fs::read_to_string(admin.join("locked"))
+                .is_ok_and(|r| r.trim_end() == reason.trim_end())
+        };
+        self.entries().find(is_it)
     }
 
     pub(crate) const fn is_reftable(&self) -> bool {

@@ -74,6 +74,10 @@ pub struct TreeConfig {
     /// Files, relative to the worktree, that the command depends on: where they are as they were when it
     /// last ran in that worktree, it is left out. Without any it always runs.
     pub setup_key: Vec<String>,
+    /// Filters that the engine's git runs where attributes ask for them, such as `lfs`, with the commands
+    /// that the user's own or the system's git configuration names; never with those of the
+    /// repository's. Default: none, so that files of LFS stay pointers.
+    pub trusted_filters: Vec<String>,
 }
 
 /// What is kept for [`TreeKind::Pool`] while no task uses it.

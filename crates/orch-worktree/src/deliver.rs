@@ -2,7 +2,8 @@
 //!
 //! A branch that is checked out nowhere is moved by its reference. One that is checked out is
 //! fast-forwarded in that checkout, and only while nothing there would be touched: no changes, no
-//! merge or rebase under way, no file in the way. Otherwise the results wait on their own branch.
+//! merge or rebase under way, no file in the way. One of a remote is pushed to, and where somebody else
+//! did so first, their commits are merged into the results. Otherwise the results wait on their own branch.
 
 use std::fs;
 
@@ -10,11 +11,14 @@ use orch_model::{CommitId, RunId, event::Delivery, ports::WorktreeError};
 
 use crate::{
     checkouts::{Checkout, in_progress},
+    error::target_error,
     merge::{Retries, Tips},
     names,
     parse::{self, listed},
     preserve::{Site, status_of},
+    remote::Pushed,
     repo::{Repo, Run},
+    target::Target,
 };
 
 /// What became of the attempt to move the target.
@@ -43,17 +47,21 @@ impl Repo {
         let known = self.refs(&[&results, &delivered]).await?;
         if let (None, Some(delivered)) = (known.get(&results), known.get(&delivered)) {
             let commit = delivered.commit.clone();
-            return Ok(Delivery::Target { target: run.target.clone(), commit });
+            return Ok(Delivery::Target { target: run.target.name(), commit });
         }
         let _one = self.merging.lock().await;
         // A conflict that was found before may be gone since the results have grown.
         run.seen().refused = None;
         let mut retries = Retries::default();
         loop {
+            let unfetched = self.look_at_remote(run).await?;
             let tips = self.settle_alone(run, None).await?;
             if !self.has_merged(run, &tips).await? {
                 self.drop_results(run, &tips, None).await?;
                 return Ok(Delivery::Nothing);
+            }
+            if let Some(reason) = unfetched {
+                return Ok(waiting(run, &tips, reason, None));
             }
             let moved = match self.move_target(run, &tips).await? {
                 Ok(moved) => moved,
@@ -72,12 +80,12 @@ impl Repo {
             let Some(target) = tips.target.clone() else { continue };
             if self.is_ancestor(&tips.results, &target).await? {
                 self.drop_results(run, &tips, Some(&delivered)).await?;
-                return Ok(Delivery::Target { target: run.target.clone(), commit: target });
+                return Ok(Delivery::Target { target: run.target.name(), commit: target });
             }
             // The checkout was switched to another branch in that moment.
-            let error = crate::error::target_error(format!(
+            let error = target_error(format!(
                 "branch `{}` was moved while the results were brought to it; finish the run again",
-                run.target
+                run.target.name()
             ));
             retries.again(&tips, error)?;
         }
@@ -102,8 +110,11 @@ impl Repo {
         tips: &Tips,
     ) -> Result<Result<Moved, WorktreeError>, WorktreeError> {
         let no = |reason: String| Ok(Ok(Moved::No { reason, checkout: None }));
-        let Some(target) = &tips.target else {
-            return no(format!("branch `{}` was deleted", run.target));
+        let Some(target) = tips.target.as_ref() else {
+            if run.makes_target && matches!(run.target, Target::Remote { .. }) {
+                return self.push_results(run, tips).await;
+            }
+            return no(format!("branch `{}` was deleted", run.target.name()));
         };
         if self.is_ancestor(&tips.results, target).await? {
             return Ok(Ok(Moved::Yes));
@@ -113,15 +124,18 @@ impl Repo {
         let checkout = checkouts.into_iter().find(|checkout| checkout.holds(&name));
         if let Some(files) = run.refused(Some(target)) {
             let reason = if files.is_empty() {
-                format!("branch `{}` has no history in common with the results", run.target)
+                format!("branch `{}` has no history in common with the results", run.target.name())
             } else {
                 let files = listed(&files);
-                let target = &run.target;
+                let target = run.target.name();
                 format!(
                     "branch `{target}` has new commits that conflict with the results in {files}"
                 )
             };
             return Ok(Ok(Moved::No { reason, checkout }));
+        }
+        if matches!(run.target, Target::Remote { .. }) {
+            return self.push_results(run, tips).await;
         }
         let Some(checkout) = checkout else {
             let line = format!("update {name} {} {target}", tips.results);
@@ -134,11 +148,45 @@ impl Repo {
         }))
     }
 
-    /// Fast-forwards a checkout; the reason if it can't be done without touching somebody's work.
-    async fn fast_forward(
+    /// Takes over where a remote's branch stands; why that can't be done.
+    async fn look_at_remote(&self, run: &Run) -> Result<Option<String>, WorktreeError> {
+        let Target::Remote { remote, branch } = &run.target else { return Ok(None) };
+        match self.fetch(remote, branch).await {
+            Ok(_) => Ok(None),
+            Err(error @ (WorktreeError::Target { .. } | WorktreeError::Io { .. })) => {
+                Ok(Some(error.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Pushes the results. They contain what was seen of the remote's branch, so that nobody's work is
+    /// overwritten there; the lease refuses where it has been moved since.
+    async fn push_results(
+        &self,
+        run: &Run,
+        tips: &Tips,
+    ) -> Result<Result<Moved, WorktreeError>, WorktreeError> {
+        let no = |reason| Ok(Ok(Moved::No { reason, checkout: None }));
+        if let Some(seen) = &tips.target
+            && !self.is_ancestor(seen, &tips.results).await?
+        {
+            return no("the results do not contain what is there".into());
+        }
+        match self.push(&run.target, &tips.results, tips.target.as_ref()).await? {
+            Pushed::Yes => Ok(Ok(Moved::Yes)),
+            Pushed::Refused(reason) => no(format!("the push was refused: {reason}")),
+            Pushed::Moved => Ok(Err(target_error(format!(
+                "`{}` is moved faster than results can be pushed to it",
+                run.target.name()
+            )))),
+        }
+    }
+
+    /// Why a checkout can't be moved along without touching somebody's work.
+    pub(crate) async fn why_untouchable(
         &self,
         checkout: &Checkout,
-        tips: &Tips,
     ) -> Result<Option<String>, WorktreeError> {
         let path = checkout.path.display();
         if let Some(what) = in_progress(&checkout.admin) {
@@ -148,12 +196,27 @@ impl Repo {
             return Ok(Some(format!("its checkout {path} is missing")));
         }
         let git = self.git.on_worktree(&checkout.admin, &checkout.path);
-        let status = git
-            .run(["status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renames"])
-            .await?;
+        let look = ["status", "--porcelain=v2", "-z", "--untracked-files=no", "--no-renames"];
+        let status = git.call(look).arguments(["--ignore-submodules=dirty"]);
+        let status = status.answer().await?.success()?;
         let status = parse::status(&status);
-        if status.is_dirty() {
-            return Ok(Some(format!("{path} has uncommitted changes: {}", status.summary())));
+        let reason = || format!("{path} has uncommitted changes: {}", status.summary());
+        Ok(status.is_dirty().then(reason))
+    }
+
+    /// Fast-forwards a checkout; the reason if it can't be done without touching somebody's work.
+    async fn fast_forward(
+        &self,
+        checkout: &Checkout,
+        tips: &Tips,
+    ) -> Result<Option<String>, WorktreeError> {
+        if let Some(reason) = self.why_untouchable(checkout).await? {
+            return Ok(Some(reason));
+        }
+        let path = checkout.path.display();
+        let git = self.git.on_worktree(&checkout.admin, &checkout.path);
+        if let Some(reason) = self.why_unfiltered(&git, &checkout.admin, &tips.results).await? {
+            return Ok(Some(reason));
         }
         let answer = git
             .call(["merge", "--ff-only", "--quiet", "--no-autostash", "--no-overwrite-ignore"])
@@ -215,18 +278,25 @@ fn waiting(run: &Run, tips: &Tips, reason: String, checkout: Option<&Checkout>) 
     let place = checkout.map_or_else(String::new, |checkout| {
         format!("-C {} ", quoted(&checkout.path.to_string_lossy()))
     });
-    let hint = if tips.target.is_none() {
-        format!("git branch {} {branch}", run.target)
+    let name = run.target.name();
+    let hint = if let Target::Remote { remote, branch: theirs } = &run.target {
+        let push = format!("git push {remote} {branch}:refs/heads/{theirs}");
+        match run.refused(tips.target.as_ref()) {
+            Some(_) => format!("git switch {branch} && git merge {name} && {push}"),
+            None => push,
+        }
+    } else if tips.target.is_none() {
+        format!("git branch {name} {branch}")
     } else if run.refused(tips.target.as_ref()).is_some() {
         match checkout {
             Some(_) => format!("git {place}merge {branch}"),
-            None => format!("git switch {} && git merge {branch}", run.target),
+            None => format!("git switch {name} && git merge {branch}"),
         }
     } else {
         format!("git {place}merge --ff-only {branch}")
     };
-    let (target, commit): (String, CommitId) = (run.target.clone(), tips.results.clone());
-    Delivery::Waiting { target, branch, commit, reason, hint }
+    let commit: CommitId = tips.results.clone();
+    Delivery::Waiting { target: name, branch, commit, reason, hint }
 }
 
 /// A path as a shell takes it.

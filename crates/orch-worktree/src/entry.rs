@@ -110,7 +110,8 @@ impl Detached<'_> {
             return entry.make(checkouts.common(), &held).map_err(io_error(doing()));
         }
         let arguments = ["worktree", "add", "--quiet", "--no-checkout", "--detach", "--lock"];
-        git.call(arguments)
+        git.plain()
+            .call(arguments)
             .arguments(["--reason", reason, "--"])
             .arguments([folder.as_os_str(), self.commit.as_str().as_ref()])
             .holding(&held)?

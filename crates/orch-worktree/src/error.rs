@@ -29,6 +29,11 @@ pub(crate) fn target_error(message: impl Into<String>) -> WorktreeError {
     WorktreeError::Target { message: message.into() }
 }
 
+/// It can't be done without touching what is not ours.
+pub(crate) fn refused(message: impl Into<String>) -> WorktreeError {
+    WorktreeError::Refused { message: message.into() }
+}
+
 /// Going on would lose work.
 pub(crate) fn would_lose(path: &Path, reason: impl Into<String>) -> WorktreeError {
     WorktreeError::WouldLoseWork { path: path.into(), reason: reason.into() }

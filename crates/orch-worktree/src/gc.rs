@@ -1,7 +1,8 @@
 //! Removes what ended runs left behind, as far as it is proven to be safe elsewhere.
 //!
 //! Only folders below the root, branches `orch/...` and the notes of runs are looked at. Work
-//! that was kept under `refs/orch/preserved/` stays.
+//! that was kept under `refs/orch/preserved/` stays; where that is asked for, work that is nowhere else is
+//! moved there.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use orch_model::{
-    CommitId, RunId,
+    CommitId, RunId, TaskId,
     ports::{GcItem, GcItemKind, GcRequest, WorktreeError},
 };
 
@@ -18,10 +19,27 @@ use crate::{
     checkouts::in_progress,
     error::io_error,
     mend::set_aside,
-    names::{self, HEADS, OURS, PRESERVED, RUNS},
-    preserve::{Site, status_of},
-    repo::Repo,
+    names::{self, HEADS, OURS, RUNS},
+    pool::slot::size_of,
+    preserve::{Owner, Site, status_of},
+    repo::{Repo, Run},
+    target::Target,
 };
+
+/// Why a worktree is kept.
+enum Why {
+    /// There is work in it that is nowhere else.
+    Work(String),
+    Other(String),
+}
+
+impl Why {
+    fn into_text(self) -> String {
+        match self {
+            Self::Work(text) | Self::Other(text) => text,
+        }
+    }
+}
 
 /// A collection under way.
 struct Collection<'a> {
@@ -32,6 +50,41 @@ struct Collection<'a> {
     gone: HashSet<PathBuf>,
     /// The branches of removed worktrees are free.
     freed: HashSet<String>,
+    /// What `orch keep` keeps.
+    kept: Kept,
+    /// Commits that were found elsewhere: nothing that is removed here makes them less safe.
+    safe: HashSet<CommitId>,
+}
+
+/// Runs and tasks that `orch keep` was called for: their worktrees and branches stay.
+#[derive(Debug, Default)]
+struct Kept(HashSet<(String, String)>);
+
+impl Kept {
+    async fn of(repo: &Repo) -> Result<Self, WorktreeError> {
+        let refs = repo.refs(&[names::ALL]).await?;
+        let kept = refs.keys().filter_map(|name| names::split_kept(name));
+        Ok(Self(kept.map(|(run, task)| (run.to_owned(), task.to_owned())).collect()))
+    }
+
+    fn reason(&self, run: &str, task: &str) -> Option<String> {
+        let key = (run.to_owned(), task.to_owned());
+        self.0.contains(&key).then(|| {
+            let name = format!("{}/{run}/kept/{task}", names::ALL);
+            format!("`orch keep` keeps it, until {name} is deleted")
+        })
+    }
+
+    /// The same for a worktree, whose folder and branch are known.
+    fn of_site(&self, path: &Path, branch: Option<&str>) -> Option<String> {
+        let of_branch = branch.and_then(names::split_ours);
+        if let Some(reason) = of_branch.and_then(|(run, task)| self.reason(run.as_str(), task)) {
+            return Some(reason);
+        }
+        let mut parts = path.iter().rev().filter_map(|part| part.to_str());
+        let (task, run) = (parts.next()?, parts.next()?);
+        self.reason(run, task)
+    }
 }
 
 impl Repo {
@@ -42,14 +95,20 @@ impl Repo {
             items: Vec::new(),
             gone: HashSet::new(),
             freed: HashSet::new(),
+            kept: Kept::of(self).await?,
+            safe: HashSet::new(),
         };
         collection.worktrees().await?;
         collection.branches().await?;
         collection.folders()?;
+        collection.idle();
         if !request.dry_run {
             self.pool.keep_limits().await?;
             self.overlay.keep_limits().await?;
             self.trash.settle().await;
+            if let Some(view) = self.git.view().filter(|_| request.live.is_empty()) {
+                view.forget_others();
+            }
             let _ = fs::remove_dir(&self.root);
         }
         Ok(collection.items)
@@ -58,17 +117,55 @@ impl Repo {
     /// Where a commit is safe: branches, also of other repositories, tags, results and what was
     /// kept; not on the branches of tasks.
     async fn is_safe(&self, commit: &CommitId) -> Result<bool, WorktreeError> {
-        let places = ["refs/heads", "refs/remotes", "refs/tags", PRESERVED];
+        let places = ["refs/heads", "refs/remotes", "refs/tags", names::ALL];
         let found = self.refs_containing(commit, &places).await?;
-        Ok(found
-            .keys()
-            .any(|name| names::split_ours(name).is_none_or(|(_, last)| last == "target")))
+        // What is remembered of a run goes with it.
+        let stays = |name: &String| {
+            !name.starts_with(RUNS)
+                && names::split_ours(name).is_none_or(|(_, last)| last == "target")
+        };
+        Ok(found.keys().any(stays))
     }
 }
 
 impl Collection<'_> {
     fn item(&mut self, kind: GcItemKind, name: String, kept: Option<String>) {
-        self.items.push(GcItem { kind, name, kept });
+        self.items.push(GcItem { kind, name, kept, preserved: false, bytes: None });
+    }
+
+    /// Worktrees of the pool that go beyond its limits; they are deleted after all else.
+    fn idle(&mut self) {
+        for (folder, bytes) in self.repo.pool.surplus() {
+            let name = folder.display().to_string();
+            let (kept, bytes) = (None, Some(bytes));
+            self.items.push(GcItem { kind: GcItemKind::Idle, name, kept, preserved: false, bytes });
+        }
+    }
+
+    /// Moves work that is nowhere else to `refs/orch/preserved/`. Whether it did, or would.
+    async fn preserve(&self, site: &Site, branch: &str) -> Result<bool, WorktreeError> {
+        let owner =
+            names::split_ours(branch).and_then(|(run, task)| Some((run, TaskId::new(task).ok()?)));
+        let Some((id, task)) = owner.filter(|_| self.request.preserve) else { return Ok(false) };
+        if self.request.dry_run {
+            return Ok(true);
+        }
+        let tip = self.repo.refs(&[branch]).await?.remove(branch).map(|r| r.commit);
+        let run = match (self.repo.recall(&id).await?, tip) {
+            (Some(run), _) => run,
+            (None, Some(tip)) => Run::new(id, Target::Branch(String::new()), tip),
+            (None, None) => return Ok(false),
+        };
+        let attempt = site.attempt().unwrap_or(1);
+        let owner = Owner { run: &run, task: &task, attempt };
+        let name = branch.strip_prefix(HEADS).unwrap_or(branch);
+        match self.repo.preserve(site, name, owner).await {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                tracing::warn!(%error, path = %site.path.display(), "its work can't be moved");
+                Ok(false)
+            }
+        }
     }
 
     fn is_live(&self, run: &RunId) -> bool {
@@ -109,7 +206,14 @@ impl Collection<'_> {
             }
             let name = path.display().to_string();
             let site = Site { path, admin };
-            let (kept, branch) = self.why_kept(&site).await?;
+            let (mut kept, branch) = self.why_kept(&site).await?;
+            let mut preserved = false;
+            if let (Some(Why::Work(_)), Some(branch)) = (&kept, &branch)
+                && self.preserve(&site, branch).await?
+            {
+                (kept, preserved) = (None, true);
+            }
+            let bytes = Some(size_of(&site.path));
             if kept.is_none() {
                 self.freed.extend(branch);
                 self.gone.insert(site.path.clone());
@@ -117,36 +221,54 @@ impl Collection<'_> {
                     self.repo.remove(&site).await?;
                 }
             }
-            self.item(GcItemKind::Worktree, name, kept);
+            let (kind, kept) = (GcItemKind::Worktree, kept.map(Why::into_text));
+            self.items.push(GcItem { kind, name, kept, preserved, bytes });
         }
         Ok(())
     }
 
+    async fn is_safe(&mut self, commit: &CommitId) -> Result<bool, WorktreeError> {
+        if !self.safe.contains(commit) && self.repo.is_safe(commit).await? {
+            self.safe.insert(commit.clone());
+        }
+        Ok(self.safe.contains(commit))
+    }
+
     /// Why a worktree has to be kept, and its branch by the whole name.
     async fn why_kept(
-        &self,
+        &mut self,
         site: &Site,
-    ) -> Result<(Option<String>, Option<String>), WorktreeError> {
+    ) -> Result<(Option<Why>, Option<String>), WorktreeError> {
         let Some(admin) = &site.admin else {
-            return Ok((Some("it is not a worktree of this repository".into()), None));
+            let why = Why::Other("it is not a worktree of this repository".into());
+            return Ok((Some(why), None));
         };
         let all = self.repo.checkouts.all(&self.repo.git).await?;
         let branch = all.into_iter().find(|c| c.admin == *admin).and_then(|c| c.branch);
+        if let Some(reason) = self.kept.of_site(&site.path, branch.as_deref()) {
+            return Ok((Some(Why::Other(reason)), branch));
+        }
+        if let Some(change) = self.repo.misled(&site.path, admin).into_iter().next() {
+            return Ok((Some(Why::Other(change)), branch));
+        }
         let mut heads: Vec<CommitId> = Vec::new();
         if site.path.is_dir() && admin.join("index").exists() {
             if let Some(what) = in_progress(admin) {
-                return Ok((Some(format!("{what} is under way in it")), branch));
+                return Ok((Some(Why::Other(format!("{what} is under way in it"))), branch));
             }
             let status = match status_of(&self.repo.git.on_worktree(admin, &site.path)).await {
                 Ok(status) => status,
-                Err(error) => return Ok((Some(format!("it can't be read: {error}")), branch)),
+                Err(error) => {
+                    let why = Why::Other(format!("it can't be read: {error}"));
+                    return Ok((Some(why), branch));
+                }
             };
             if status.is_dirty() {
                 let reason = format!("it has uncommitted changes: {}", status.summary());
-                return Ok((Some(reason), branch));
+                return Ok((Some(Why::Work(reason)), branch));
             }
             if let Err(error) = self.repo.refuse_private_modules(&site.path, admin).await {
-                return Ok((Some(error.to_string()), branch));
+                return Ok((Some(Why::Other(error.to_string())), branch));
             }
             heads.extend(status.head);
         } else {
@@ -161,9 +283,9 @@ impl Collection<'_> {
         }
         heads.dedup();
         for head in heads {
-            if !self.repo.is_safe(&head).await? {
+            if !self.is_safe(&head).await? {
                 let reason = format!("its commit {} is on no other branch", head.short());
-                return Ok((Some(reason), branch));
+                return Ok((Some(Why::Work(reason)), branch));
             }
         }
         Ok((None, branch))
@@ -177,16 +299,22 @@ impl Collection<'_> {
         // Results last: they are what makes the branches of tasks safe.
         let (results, tasks): (Vec<_>, Vec<_>) = ours.partition(|(_, (_, last))| *last == "target");
         let mut waiting: HashSet<RunId> = HashSet::new();
+        let mut doomed = Vec::new();
         for (reference, (run, last)) in tasks.into_iter().chain(results) {
             if self.is_live(&run) {
                 continue;
             }
             let name = &reference.name;
             let place = checkouts.iter().find(|c| c.holds(name));
+            let mut preserved = false;
             let kept = if let Some(place) = place.filter(|_| !self.freed.contains(name)) {
                 Some(format!("it is checked out in {}", place.path.display()))
+            } else if let Some(reason) = self.kept.reason(run.as_str(), last) {
+                Some(reason)
             } else if last == "target" {
-                let delivered = repo.refs_containing(&reference.commit, &["refs/heads"]).await?;
+                let delivered = repo
+                    .refs_containing(&reference.commit, &["refs/heads", "refs/remotes"])
+                    .await?;
                 let delivered = delivered.keys().any(|name| !name.starts_with(OURS));
                 (!delivered).then(|| {
                     let branch = name.strip_prefix(HEADS).unwrap_or(name);
@@ -195,23 +323,40 @@ impl Collection<'_> {
                     )
                 })
             } else {
-                let safe = repo.is_safe(&reference.commit).await?;
-                (!safe).then(|| "its commits are on no other branch".to_owned())
+                let safe = self.is_safe(&reference.commit).await?;
+                // Nothing is checked out from it.
+                let nowhere = Site { path: repo.root.join(names::TRASH).join("-"), admin: None };
+                preserved = !safe && self.preserve(&nowhere, name).await?;
+                (!safe && !preserved).then(|| "its commits are on no other branch".to_owned())
             };
             match &kept {
                 Some(_) => {
                     waiting.insert(run);
                 }
-                None if !self.request.dry_run => {
-                    let branch = name.strip_prefix(HEADS).unwrap_or(name);
-                    repo.delete_branch(branch, &reference.commit).await?;
-                }
-                None => {}
+                None => doomed.push((name.clone(), reference.commit.clone())),
             }
-            let short = name.strip_prefix(HEADS).unwrap_or(name).to_owned();
-            self.item(GcItemKind::Branch, short, kept);
+            let name = name.strip_prefix(HEADS).unwrap_or(name).to_owned();
+            let (kind, bytes) = (GcItemKind::Branch, None);
+            self.items.push(GcItem { kind, name, kept, preserved, bytes });
         }
-        if self.request.dry_run { Ok(()) } else { self.notes(&waiting).await }
+        if self.request.dry_run {
+            return Ok(());
+        }
+        self.delete_branches(&doomed).await?;
+        self.notes(&waiting).await
+    }
+
+    /// Deletes branches that stand where they were seen, in one step where nobody moved one meanwhile.
+    async fn delete_branches(&self, doomed: &[(String, CommitId)]) -> Result<(), WorktreeError> {
+        let lines: Vec<_> = doomed.iter().map(|(name, at)| format!("delete {name} {at}")).collect();
+        if lines.is_empty() || self.repo.transact("orch: gc", &lines).await?.is_ok() {
+            return Ok(());
+        }
+        for (name, at) in doomed {
+            let branch = name.strip_prefix(HEADS).unwrap_or(name);
+            self.repo.delete_branch(branch, at).await?;
+        }
+        Ok(())
     }
 
     /// Forgets ended runs of which no branch is left.
@@ -227,6 +372,13 @@ impl Collection<'_> {
                 // By itself: it is not listed if the branch that it stands for is gone.
                 let target = names::run_ref(&run, "target");
                 repo.git.call(["symbolic-ref", "-d", &target]).answer().await?;
+            }
+            if name.contains("/resolved/")
+                && let Some(found) = repo.refs(&[&name]).await?.remove(&name)
+                && !repo.is_safe(&found.commit).await?
+            {
+                // Somebody's resolution of a conflict that was never merged.
+                continue;
             }
             if !name.ends_with("/target") {
                 repo.git.run(["update-ref", "-d", &name]).await?;

@@ -1,10 +1,10 @@
 //! The only place that starts git.
 //!
 //! Every call is hardened in the same way: no input unless it is given, messages in English, none
-//! of the variables that would redirect git to another repository, and none of the programs that
-//! a repository's configuration can name (hooks, file system monitor, signing, editors). What is
-//! left to the configuration are the filters and merge drivers that the attributes of a file ask
-//! for: without them the content of files would be wrong (LFS).
+//! of the variables that would redirect git to another repository, no hooks, and folders that are named
+//! rather than looked for. On the repository and its worktrees git sees the settings of a
+//! [`View`], so that none of the programs that the repository's configuration can name are run; to sign, only
+//! what the user's own configuration names, see [`signing`](crate::signing).
 //!
 //! Objects are synced as the user's `core.fsync` says, and always by calls that are
 //! [`Call::durable`].
@@ -12,18 +12,25 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
+    io,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Output, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use orch_model::ports::{WorktreeError, redirects_git};
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{Child, Command},
+    time::timeout,
+};
 
 use crate::{
     clear::named_lock,
     error::{io_error, shortened},
     lock::Held,
+    view::View,
 };
 
 /// Variables besides those that [`redirects_git`] names that change which files or which format a
@@ -53,6 +60,8 @@ pub(crate) struct Git {
     environment: Arc<[(OsString, OsString)]>,
     place: Vec<OsString>,
     folder: PathBuf,
+    git_dir: Option<PathBuf>,
+    view: Option<Arc<View>>,
 }
 
 /// What a call of git ended with.
@@ -65,6 +74,7 @@ pub(crate) struct Answer {
     command: String,
     status: String,
     stderr: Vec<u8>,
+    view: Option<Arc<View>>,
 }
 
 impl Answer {
@@ -86,7 +96,8 @@ impl Answer {
     /// The lock file that kept it from what it was to do.
     pub(crate) fn lock_in_the_way(&self) -> Option<PathBuf> {
         let failed = self.code != Some(0);
-        failed.then(|| named_lock(&String::from_utf8_lossy(&self.stderr)))?
+        let lock = failed.then(|| named_lock(&String::from_utf8_lossy(&self.stderr)))??;
+        Some(self.view.as_ref().and_then(|view| view.real(&lock)).unwrap_or(lock))
     }
 
     /// What it complained of, shortened, for a person.
@@ -106,8 +117,12 @@ impl Git {
         "advice.detachedHead=false",
         "advice.addEmbeddedRepo=false",
         "commit.gpgSign=false",
+        "i18n.commitEncoding=UTF-8",
         "submodule.recurse=false",
         "worktree.useRelativePaths=false",
+        "core.useReplaceRefs=false",
+        "protocol.ext.allow=never",
+        "diff.ignoreSubmodules=dirty",
     ];
 
     /// Git in a folder, which finds the repository by itself.
@@ -116,7 +131,30 @@ impl Git {
         environment: Vec<(OsString, OsString)>,
         folder: &Path,
     ) -> Self {
-        Self { program, environment: environment.into(), place: Vec::new(), folder: folder.into() }
+        Self {
+            program,
+            environment: environment.into(),
+            place: Vec::new(),
+            folder: folder.into(),
+            git_dir: None,
+            view: None,
+        }
+    }
+
+    /// The same with settings of the engine's for the repository that the view is of.
+    pub(crate) fn with_view(&self, view: Arc<View>) -> Self {
+        Self { view: Some(view), ..self.clone() }
+    }
+
+    /// The same with the settings of the repository as they stand. Only for calls that run nothing
+    /// of it, and that ask for them or make an entry of a worktree.
+    pub(crate) fn plain(&self) -> Self {
+        Self { view: None, ..self.clone() }
+    }
+
+    /// The settings that it has.
+    pub(crate) fn view(&self) -> Option<&View> {
+        self.view.as_deref()
     }
 
     /// The same with further variables for every call.
@@ -127,7 +165,12 @@ impl Git {
 
     /// The same on a repository without a work tree: objects and references only.
     pub(crate) fn on_repository(&self, git_dir: &Path) -> Self {
-        Self { place: vec![flag("--git-dir=", git_dir)], folder: git_dir.into(), ..self.clone() }
+        Self {
+            place: vec![flag("--git-dir=", git_dir)],
+            folder: git_dir.into(),
+            git_dir: Some(git_dir.into()),
+            ..self.clone()
+        }
     }
 
     /// The same on a worktree. Both folders are named, so that a changed `.git` file leads
@@ -136,8 +179,19 @@ impl Git {
         Self {
             place: vec![flag("--git-dir=", git_dir), flag("--work-tree=", work_tree)],
             folder: work_tree.into(),
+            git_dir: Some(git_dir.into()),
             ..self.clone()
         }
+    }
+
+    /// The git folder, where it was named.
+    pub(crate) fn git_dir(&self) -> Option<&Path> {
+        self.git_dir.as_deref()
+    }
+
+    /// Where it runs: the top folder of a worktree.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Begins a call.
@@ -149,6 +203,9 @@ impl Git {
             input: None,
             held: None,
             durable: false,
+            settings: Vec::new(),
+            environment: Vec::new(),
+            limit: None,
         }
     }
 
@@ -187,6 +244,9 @@ pub(crate) struct Call<'a> {
     input: Option<Vec<u8>>,
     held: Option<File>,
     durable: bool,
+    settings: Vec<String>,
+    environment: Vec<(OsString, OsString)>,
+    limit: Option<Duration>,
 }
 
 impl Call<'_> {
@@ -199,6 +259,24 @@ impl Call<'_> {
     /// Adds arguments.
     pub(crate) fn arguments<A: AsRef<OsStr>>(mut self, more: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(more.into_iter().map(|a| a.as_ref().to_os_string()));
+        self
+    }
+
+    /// Has it under further settings, `key=value`.
+    pub(crate) fn settings(mut self, settings: &[String]) -> Self {
+        self.settings.extend_from_slice(settings);
+        self
+    }
+
+    /// Gives it further variables.
+    pub(crate) fn environment(mut self, more: Vec<(OsString, OsString)>) -> Self {
+        self.environment.extend(more);
+        self
+    }
+
+    /// Ends it after this time. Only for what may be stopped half way.
+    pub(crate) fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
         self
     }
 
@@ -228,40 +306,100 @@ impl Call<'_> {
 
     /// Runs it; how it ends is data.
     ///
-    /// A dropped future does not end the process: git finishes what it began.
+    /// A dropped future does not end the process, unless that has a limit: git finishes what it began.
     pub(crate) async fn answer(mut self) -> Result<Answer, WorktreeError> {
-        let shown = self.arguments.join(OsStr::new(" ")).to_string_lossy().into_owned();
-        let failed = |source: std::io::Error| {
-            if source.kind() == std::io::ErrorKind::NotFound && self.git.folder.is_dir() {
-                WorktreeError::NoGit { source }
-            } else {
-                io_error(format!("running `git {shown}` in {}", self.git.folder.display()))(source)
-            }
+        let child = self.start().await?;
+        let ended = child.wait_with_output();
+        let output = match self.limit {
+            None => ended.await,
+            // A dropped child that has a limit is killed.
+            Some(limit) => timeout(limit, ended).await.unwrap_or_else(|_| {
+                let message = format!("not done after {} s", limit.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, message))
+            }),
         };
+        let output = output.map_err(|source| self.failure(source))?;
+        Ok(self.ended(output))
+    }
+
+    /// Runs it and hands on what it prints piece by piece, so that not all of it has to fit into
+    /// memory. Where the sink takes no more, git ends by itself at its next output.
+    pub(crate) async fn stream(
+        mut self,
+        sink: &mut (dyn FnMut(&[u8]) -> io::Result<()> + Send),
+    ) -> Result<Answer, WorktreeError> {
+        let mut child = self.start().await?;
+        let mut errors = child.stderr.take();
+        let complaints = async {
+            let mut text = Vec::new();
+            if let Some(errors) = &mut errors {
+                errors.read_to_end(&mut text).await?;
+            }
+            Ok::<_, io::Error>(text)
+        };
+        let mut printed = child.stdout.take();
+        let pieces = async {
+            let mut buffer = vec![0; 64 * 1024];
+            if let Some(mut printed) = printed.take() {
+                loop {
+                    let read = printed.read(&mut buffer).await?;
+                    if read == 0 {
+                        break;
+                    }
+                    sink(&buffer[..read])?;
+                }
+            }
+            Ok::<_, io::Error>(())
+        };
+        let (complaints, pieces) = tokio::join!(complaints, pieces);
+        let status = child.wait().await.map_err(|source| self.failure(source))?;
+        pieces.map_err(|source| self.failure(source))?;
+        let stderr = complaints.map_err(|source| self.failure(source))?;
+        Ok(self.ended(Output { status, stdout: Vec::new(), stderr }))
+    }
+
+    async fn start(&mut self) -> Result<Child, WorktreeError> {
         let stdin = match (self.held.take(), &self.input) {
             (Some(lock), _) => Stdio::from(lock),
             (None, Some(_)) => Stdio::piped(),
             (None, None) => Stdio::null(),
         };
-        let mut command = self.command();
+        let mut command = self.command().map_err(|source| self.failure(source))?;
         command.stdin(stdin);
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = command.spawn().map_err(|source| self.failure(source))?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), &self.input) {
             // A git that ended early says why in its exit status.
             let _ = stdin.write_all(input).await;
         }
-        let output = child.wait_with_output().await.map_err(failed)?;
-        tracing::trace!(command = %shown, status = %output.status, "git");
-        Ok(Answer {
-            code: output.status.code(),
-            stdout: output.stdout,
-            command: shown,
-            status: output.status.to_string(),
-            stderr: output.stderr,
-        })
+        Ok(child)
     }
 
-    fn command(&self) -> Command {
+    fn shown(&self) -> String {
+        self.arguments.join(OsStr::new(" ")).to_string_lossy().into_owned()
+    }
+
+    fn failure(&self, source: io::Error) -> WorktreeError {
+        if source.kind() == io::ErrorKind::NotFound && self.git.folder.is_dir() {
+            return WorktreeError::NoGit { source };
+        }
+        let folder = self.git.folder.display();
+        io_error(format!("running `git {}` in {folder}", self.shown()))(source)
+    }
+
+    fn ended(&self, output: Output) -> Answer {
+        let command = self.shown();
+        tracing::trace!(%command, status = %output.status, "git");
+        Answer {
+            code: output.status.code(),
+            stdout: output.stdout,
+            command,
+            status: output.status.to_string(),
+            stderr: output.stderr,
+            view: self.git.view.clone(),
+        }
+    }
+
+    fn command(&self) -> std::io::Result<Command> {
         let mut command = Command::new(&self.git.program);
         let is_stripped = |name: &str| redirects_git(name) || STRIPPED.contains(&name);
         for (name, _) in std::env::vars_os() {
@@ -274,11 +412,25 @@ impl Call<'_> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_EDITOR", "true")
-            .envs(self.git.environment.iter().map(|(k, v)| (k, v)));
+            .envs(self.git.environment.iter().chain(&self.environment).map(|(k, v)| (k, v)));
+        if let (Some(view), Some(git_dir)) = (&self.git.view, &self.git.git_dir) {
+            match view.of(git_dir) {
+                Some(folder) => {
+                    view.ensure()?;
+                    command.env("GIT_COMMON_DIR", folder);
+                }
+                // The repository of a submodule, with settings of its own: objects that it lacks are not
+                // fetched by a program that they name.
+                None => {
+                    command.args(["-c", "protocol.allow=never"]);
+                }
+            }
+        }
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
         }
-        for setting in Git::HARDENING {
+        let settings = self.settings.iter().map(String::as_str);
+        for setting in Git::HARDENING.iter().copied().chain(settings) {
             command.args(["-c", setting]);
         }
         if self.durable {
@@ -295,7 +447,7 @@ impl Call<'_> {
             .current_dir(&self.git.folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(false);
-        command
+            .kill_on_drop(self.limit.is_some());
+        Ok(command)
     }
 }

@@ -54,6 +54,14 @@ pub struct FoundWorktree {
     pub attempt: Option<Attempt>,
 }
 
+impl FoundWorktree {
+    /// Whether merged results are verified in it: it is no task's.
+    #[must_use]
+    pub fn is_of_merge_queue(&self) -> bool {
+        self.path.file_name().is_some_and(|name| name == names::MERGE_QUEUE)
+    }
+}
+
 /// A branch of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundBranch {
@@ -72,7 +80,8 @@ impl Repo {
         let mut troubles = Vec::new();
         let unreachable = self.unreachable(&readable).await;
         let unreachable = unreachable.map_err(|error| troubles.push(error)).unwrap_or_default();
-        let bare = self.git.call(["config", "--type=bool", "core.bare"]).answer().await?;
+        let bare = self.git.plain();
+        let bare = bare.call(["config", "--type=bool", "core.bare"]).answer().await?;
         let is_bare = self.top_admin == *self.checkouts.common()
             && bare.code == Some(0)
             && bare.stdout.starts_with(b"true");
@@ -95,7 +104,10 @@ impl Repo {
     }
 
     /// Asks for each commit and its tree.
-    async fn unreadable(&self, commits: &[CommitId]) -> Result<HashSet<CommitId>, WorktreeError> {
+    pub(crate) async fn unreadable(
+        &self,
+        commits: &[CommitId],
+    ) -> Result<HashSet<CommitId>, WorktreeError> {
         if commits.is_empty() {
             return Ok(HashSet::new());
         }

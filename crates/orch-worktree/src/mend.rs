@@ -1,7 +1,10 @@
 //! What a power cut leaves of a worktree in which an agent was at work: nobody had synced its
 //! branch, its index or its objects. None of that was ever recorded as done.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use orch_model::ports::WorktreeError;
 
@@ -67,7 +70,8 @@ impl Repo {
             self.overlay.put_aside(&site.path, admin)?;
         }
         let lent = site.admin.as_ref().and_then(|admin| self.checkouts.folder_of(admin));
-        match lent.filter(|folder| *folder != site.path && folder.is_dir()) {
+        let is_lent = |folder: &PathBuf| folder.parent() == Some(&*self.pool.folder);
+        match lent.filter(|folder| is_lent(folder) && folder.is_dir() && !folder.is_symlink()) {
             Some(folder) => move_aside(&folder, &site.path)?,
             None => set_aside(&site.path)?,
         }

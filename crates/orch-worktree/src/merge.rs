@@ -2,15 +2,18 @@
 //! expected old values. No file of a work tree is touched.
 
 use orch_model::{
-    CommitId,
+    CommitId, Hunk,
     ports::{MergeOutcome, MergeRequest, WorktreeError},
 };
 
 use crate::{
+    commit::NewCommit,
+    conflict::Conflict,
     error::target_error,
     names,
     parse::{self, Reference},
     repo::{Repo, Run, Seen},
+    target::Target,
 };
 
 /// How often a merge is made again because somebody moved a branch meanwhile.
@@ -33,9 +36,9 @@ pub(crate) struct Tips {
 
 /// What a merge of two commits gives.
 #[derive(Debug)]
-enum Tree {
+pub(crate) enum Tree {
     Clean(String),
-    Conflict(Vec<String>),
+    Conflict(Conflict),
 }
 
 /// A commit on top of others; nothing has been moved.
@@ -43,7 +46,7 @@ enum Tree {
 pub(crate) enum Joined {
     Merged { merge_commit: CommitId, tree: String },
     Contained { merge_commit: CommitId },
-    Conflicted { files: Vec<String> },
+    Conflicted { files: Vec<String>, hunks: Vec<Hunk> },
 }
 
 impl Repo {
@@ -115,15 +118,26 @@ impl Repo {
             } else {
                 match self.merge_tree(&tips.results, &target).await? {
                     Tree::Clean(tree) => {
+                        let kind = match &run.target {
+                            Target::Branch(_) => "branch",
+                            Target::Remote { .. } => "remote-tracking branch",
+                        };
                         let message = format!(
-                            "Merge branch '{}' into {}\n",
-                            run.target,
+                            "Merge {kind} '{}' into {}\n",
+                            run.target.name(),
                             names::results_branch(&run.id)
                         );
-                        self.commit_tree(&tree, &[&tips.results, &target], &message).await?
+                        self.commit(NewCommit {
+                            tree: &tree,
+                            parents: &[&tips.results, &target],
+                            message: &message,
+                            author: None,
+                            signed: true,
+                        })
+                        .await?
                     }
-                    Tree::Conflict(files) => {
-                        tracing::warn!(target = %run.target, ?files, "the target's new commits conflict with the results");
+                    Tree::Conflict(Conflict { files, .. }) => {
+                        tracing::warn!(target = %run.target.name(), ?files, "the target's new commits conflict with the results");
                         run.seen().refused = Some((target, files));
                         continue;
                     }
@@ -144,53 +158,96 @@ impl Repo {
         let mut retries = Retries::default();
         loop {
             let tips = self.settle_alone(&run, None).await?;
-            let merge_commit = match self.join(&tips.results, &tips.tree, &request).await? {
+            let joined = self.join(&run, &tips.results, &tips.tree, &request).await?;
+            let merge_commit = match joined {
                 Joined::Merged { merge_commit, .. } => merge_commit,
                 Joined::Contained { merge_commit } => {
                     return Ok(MergeOutcome::Merged { merge_commit });
                 }
-                Joined::Conflicted { files } => return Ok(MergeOutcome::Conflicted { files }),
+                Joined::Conflicted { files, hunks } => {
+                    return Ok(MergeOutcome::Conflicted { files, hunks });
+                }
             };
-            match self.advance(&run, &tips, &merge_commit, &request.message.subject).await? {
+            let records = if request.strategy.rewrites() {
+                self.records(&run, &tips.results, &merge_commit).await?
+            } else {
+                Vec::new()
+            };
+            let why = &request.message.subject;
+            match self.advance(&run, &tips, &merge_commit, records, why).await? {
                 Ok(()) => return Ok(MergeOutcome::Merged { merge_commit }),
                 Err(error) => retries.again(&tips, error)?,
             }
         }
     }
 
-    /// Makes the merge of a commit on top of another one, whose tree is known.
+    /// Brings work in on top of a commit, whose tree is known; where it conflicts and the conflicts were
+    /// resolved, the resolution in its place.
     pub(crate) async fn join(
         &self,
+        run: &Run,
         top: &CommitId,
         top_tree: &str,
         request: &MergeRequest,
     ) -> Result<Joined, WorktreeError> {
+        if request.strategy.rewrites() {
+            let resolved = self.resolved(request).await?;
+            for request in [Some(request), resolved.as_ref()].into_iter().flatten() {
+                if let Some(merge_commit) = self.recorded(run, top, request).await? {
+                    return Ok(Joined::Contained { merge_commit });
+                }
+            }
+        }
+        let mut merged = self.merge_tree(top, &request.commit).await?;
+        let resolved = match merged {
+            Tree::Conflict(_) => self.resolved(request).await?,
+            Tree::Clean(_) => None,
+        };
+        if let Some(resolved) = &resolved {
+            merged = self.merge_tree(top, &resolved.commit).await?;
+        }
+        let request = resolved.as_ref().unwrap_or(request);
         let commit = &request.commit;
-        let tree = match self.merge_tree(top, commit).await? {
+        let tree = match merged {
             Tree::Clean(tree) => tree,
-            Tree::Conflict(files) => return Ok(Joined::Conflicted { files }),
+            Tree::Conflict(Conflict { files, .. }) => {
+                let hunks = self.hunks(top, commit).await;
+                return Ok(Joined::Conflicted { files, hunks });
+            }
         };
         // The tree stays the same if, and not only if, the commit is contained already.
         if tree == top_tree && self.is_ancestor(commit, top).await? {
             let merge_commit = self.brought_in_by(commit, top).await?;
             return Ok(Joined::Contained { merge_commit });
         }
-        let message = request.message.to_string();
-        let merge_commit = self.commit_tree(&tree, &[top, commit], &message).await?;
+        let merge_commit = self.shape((top, top_tree), &tree, request).await?;
         Ok(Joined::Merged { merge_commit, tree })
     }
 
-    /// Moves the results, and the target with them if that is checked out nowhere.
+    /// The same with the recorded resolution of its conflicts, if there is one.
+    async fn resolved(
+        &self,
+        request: &MergeRequest,
+    ) -> Result<Option<MergeRequest>, WorktreeError> {
+        let resolution = self.resolution_of(request).await?;
+        Ok(resolution.map(|commit| MergeRequest { commit, ..request.clone() }))
+    }
+
+    /// Moves the results, and the target with them if that is checked out nowhere; `more` lines of the
+    /// same transaction.
     pub(crate) async fn advance(
         &self,
         run: &Run,
         tips: &Tips,
         new: &CommitId,
+        more: Vec<String>,
         why: &str,
     ) -> Result<Result<(), WorktreeError>, WorktreeError> {
         let mut lines = vec![format!("update {} {new} {}", run.results_ref(), tips.results)];
+        lines.extend(more);
         let refused = run.refused(tips.target.as_ref()).is_some();
-        if let Some(target) = tips.target.as_ref().filter(|_| !refused) {
+        let is_here = matches!(run.target, Target::Branch(_));
+        if let Some(target) = tips.target.as_ref().filter(|_| is_here && !refused) {
             let name = run.target_ref();
             if !self.checkouts.all(&self.git).await?.iter().any(|c| c.holds(&name)) {
                 lines.push(format!("update {name} {new} {target}"));
@@ -199,7 +256,11 @@ impl Repo {
         self.transact(why, &lines).await
     }
 
-    async fn merge_tree(&self, ours: &CommitId, theirs: &CommitId) -> Result<Tree, WorktreeError> {
+    pub(crate) async fn merge_tree(
+        &self,
+        ours: &CommitId,
+        theirs: &CommitId,
+    ) -> Result<Tree, WorktreeError> {
         let arguments = ["merge-tree", "--write-tree", "-z", "--name-only", "--no-messages"];
         let answer = self
             .git
@@ -211,9 +272,9 @@ impl Repo {
         match answer.code {
             Some(0) => Ok(Tree::Clean(tree)),
             // A commit that doesn't exist ends with 1 too, but prints no tree.
-            Some(1) if !tree.is_empty() => Ok(Tree::Conflict(files)),
+            Some(1) if !tree.is_empty() => Ok(Tree::Conflict(Conflict { tree, files })),
             _ if answer.complaint().contains("unrelated histories") => {
-                Ok(Tree::Conflict(Vec::new()))
+                Ok(Tree::Conflict(Conflict { tree: String::new(), files: Vec::new() }))
             }
             _ => Err(answer.into_error()),
         }

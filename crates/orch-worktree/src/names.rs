@@ -38,6 +38,13 @@ pub(crate) fn results_branch(run: &RunId) -> String {
     format!("orch/{run}/target")
 }
 
+/// The folder below that of a run in which the merge of a task's work is in progress, while its conflicts
+/// are being resolved. No task can have this name.
+#[must_use]
+pub fn resolution_folder(task: &TaskId) -> String {
+    format!("@merge-of-{task}")
+}
+
 /// A branch by its whole name.
 pub(crate) fn head(branch: &str) -> String {
     format!("{HEADS}{branch}")
@@ -48,14 +55,56 @@ pub(crate) fn run_ref(run: &RunId, what: &str) -> String {
     format!("{RUNS}{run}/{what}")
 }
 
+/// The recorded resolution of the conflicts of a task's work.
+pub(crate) fn resolution(run: &RunId, task: &TaskId) -> String {
+    run_ref(run, &format!("resolved/{task}"))
+}
+
 /// Where the work of a task's attempts is kept.
 pub(crate) fn all_preserved(run: &RunId, task: &TaskId) -> String {
     format!("{PRESERVED}{run}/{task}")
 }
 
+/// Where the work of a task is kept whose commits are not part of the results as they are.
+pub(crate) fn merged(run: &RunId, task: &TaskId) -> String {
+    format!("{}/merged", all_preserved(run, task))
+}
+
 /// Where the work of an attempt is kept; `.2`, `.3` and so on are added where that name is taken.
 pub(crate) fn preserved(run: &RunId, task: &TaskId, attempt: Attempt) -> String {
     format!("{}/{attempt}", all_preserved(run, task))
+}
+
+/// All that is kept for good of runs: their results that were undone, and what a person wanted kept.
+pub(crate) const ALL: &str = "refs/orch";
+
+/// Where what `orch keep` keeps of a task is, numbered.
+pub(crate) fn all_kept(run: &RunId, task: &TaskId) -> String {
+    format!("{ALL}/{run}/kept/{task}")
+}
+
+/// The run and the task of something below [`all_kept`].
+pub(crate) fn split_kept(name: &str) -> Option<(&str, &str)> {
+    let mut parts = name.strip_prefix(ALL)?.strip_prefix('/')?.split('/');
+    let run = parts.next()?;
+    let task = (parts.next()? == "kept").then(|| parts.next())??;
+    Some((run, task))
+}
+
+/// Where results of a run are kept that were taken back from the target, numbered. The tip of the
+/// target is `target` there; no task can have this name.
+pub(crate) fn all_undone(run: &RunId) -> String {
+    format!("{ALL}/{run}/undone")
+}
+
+/// The number of something below [`all_kept`] or [`all_undone`], which are `folder`.
+pub(crate) fn number_below(folder: &str, name: &str) -> Option<u32> {
+    name.strip_prefix(folder)?.strip_prefix('/')?.split('/').next()?.parse().ok()
+}
+
+/// The task that a [`lock_reason`] names, if it is of this run.
+pub(crate) fn is_locked_for(reason: &str, run: &RunId, task: &TaskId) -> bool {
+    reason.starts_with(&format!("orch run {run} task {task} attempt "))
 }
 
 /// Orders the names of [`preserved`] by age.
@@ -91,12 +140,8 @@ pub(crate) fn attempt_of(reason: &str) -> Option<Attempt> {
 
 /// The message of a commit that keeps what an attempt left.
 pub(crate) fn left_by(run: &RunId, task: &TaskId, attempt: Attempt) -> CommitMessage {
-    CommitMessage {
-        subject: format!("orch: left by attempt {attempt} of {task}"),
-        run: run.clone(),
-        task: task.clone(),
-        attempt,
-    }
+    let subject = format!("orch: left by attempt {attempt} of {task}");
+    CommitMessage::new(subject, run.clone(), task.clone(), attempt)
 }
 
 #[cfg(test)]

@@ -13,11 +13,12 @@
 
 mod base;
 pub(crate) mod mounts;
+mod shift;
 
 use std::{
     collections::HashMap,
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
@@ -97,9 +98,7 @@ impl Overlay {
         let index = admin.join("orch-index");
         fs::copy(base.index(), &index).map_err(io_error(doing()))?;
         if base.commit != *commit {
-            let arguments = ["read-tree", "-m", "-u", base.commit.as_str(), commit.as_str()];
-            let git = self.git.on_worktree(admin, path);
-            git.call(arguments).index(&index).answer().await?.success()?;
+            shift::shift(&self.git.on_worktree(admin, path), &index, &base.commit, commit).await?;
         }
         fs::rename(index, admin.join("index")).map_err(io_error(doing()))
     }
@@ -137,7 +136,7 @@ impl Overlay {
     /// Mounts a tree again whose mount is gone, after the machine was started anew. Whether it is
     /// there: one whose layer is gone too was being made or removed, and what is left of it has to go.
     pub(crate) fn revive(&self, path: &Path, admin: &Path) -> Result<bool, WorktreeError> {
-        let Some(layers) = layers_of(admin) else { return Ok(true) };
+        let Some(layers) = self.layers_of(admin) else { return Ok(true) };
         if is_mounted(path) {
             return Ok(true);
         }
@@ -154,7 +153,7 @@ impl Overlay {
 
     /// Takes a tree apart whose content was proven to be safe elsewhere; its folder is empty then.
     pub(crate) fn take_apart(&self, path: &Path, admin: &Path) -> Result<(), WorktreeError> {
-        let Some(layers) = layers_of(admin) else { return Ok(()) };
+        let Some(layers) = self.layers_of(admin) else { return Ok(()) };
         let doing = || format!("unmounting {}", path.display());
         if is_mounted(path) {
             unmount(path).map_err(io_error(doing()))?;
@@ -164,7 +163,7 @@ impl Overlay {
 
     /// Takes a tree apart that can't be read; what was written in it is kept beside its place.
     pub(crate) fn put_aside(&self, path: &Path, admin: &Path) -> Result<(), WorktreeError> {
-        let Some(layers) = layers_of(admin) else { return Ok(()) };
+        let Some(layers) = self.layers_of(admin) else { return Ok(()) };
         if is_mounted(path) {
             unmount(path).map_err(io_error(format!("unmounting {}", path.display())))?;
         }
@@ -186,12 +185,25 @@ impl Overlay {
         }
         Ok(())
     }
-}
 
-/// The layers that a worktree is made of.
-fn layers_of(admin: &Path) -> Option<Layers> {
-    let text = fs::read_to_string(admin.join(LAYERS)).ok()?;
-    let mut lines = text.lines();
-    let (lower, layer) = (lines.next()?.into(), lines.next()?.into());
-    Some(Layers { lower, layer })
+    /// The file that names a worktree's layers, if they are not the engine's.
+    pub(crate) fn foreign_layers(&self, admin: &Path) -> Option<PathBuf> {
+        let file = admin.join(LAYERS);
+        (file.exists() && self.layers_of(admin).is_none()).then_some(file)
+    }
+
+    /// The layers that a worktree is made of. Whatever else is written there is nobody's to mount or to
+    /// delete: the file lies where agents can write.
+    fn layers_of(&self, admin: &Path) -> Option<Layers> {
+        let text = fs::read_to_string(admin.join(LAYERS)).ok()?;
+        let mut lines = text.lines();
+        let (lower, layer): (PathBuf, PathBuf) = (lines.next()?.into(), lines.next()?.into());
+        let is_ours = lower.starts_with(&self.folder)
+            && !lower.components().any(|part| part == Component::ParentDir)
+            && layer.parent() == Some(&*self.folder);
+        if !is_ours {
+            tracing::warn!(file = %admin.join(LAYERS).display(), "names layers that are not the engine's");
+        }
+        is_ours.then_some(Layers { lower, layer })
+    }
 }

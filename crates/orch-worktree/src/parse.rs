@@ -13,6 +13,13 @@ pub(crate) fn version(text: &str) -> Option<Version> {
     Some(Version(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// Name and address of `Name <address> 1690000000 +0200`, as `git var GIT_AUTHOR_IDENT` prints it.
+pub(crate) fn identity(text: &str) -> Option<(&str, &str)> {
+    let (name, rest) = text.split_once(" <")?;
+    let (email, _) = rest.rsplit_once('>')?;
+    Some((name, email))
+}
+
 /// What `git status --porcelain=v2 --branch -z --untracked-files=all` says of a worktree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Status {
@@ -26,6 +33,8 @@ pub(crate) struct Status {
     pub(crate) unmerged: Vec<String>,
     /// Files that git neither tracks nor ignores.
     pub(crate) untracked: Vec<String>,
+    /// Files that git would store otherwise than the agent's git did, and that are as it saw them.
+    pub(crate) untouched: Vec<String>,
 }
 
 impl Status {
@@ -128,6 +137,34 @@ pub(crate) fn merged_tree(text: &[u8]) -> (String, Vec<String>) {
     (tree, fields.filter(|f| !f.is_empty()).collect())
 }
 
+/// What `git merge-tree --write-tree -z --name-only --messages` prints of a conflict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Conflicts {
+    /// The tree, with markers in its files.
+    pub(crate) tree: String,
+    /// The files in conflict.
+    pub(crate) files: Vec<String>,
+    /// What is said of conflicts, and of which file.
+    pub(crate) messages: Vec<(String, String)>,
+}
+
+/// Reads it: tree, files, nothing, and then for each message the number of its paths, the paths, its
+/// kind and its text.
+pub(crate) fn conflicts(text: &[u8]) -> Conflicts {
+    let mut fields = text.split(|&b| b == 0).map(|f| String::from_utf8_lossy(f).into_owned());
+    let tree = fields.next().unwrap_or_default();
+    let files = fields.by_ref().take_while(|file| !file.is_empty()).collect();
+    let mut found = Conflicts { tree, files, messages: Vec::new() };
+    while let Some(count) = fields.next().and_then(|count| count.trim().parse::<usize>().ok()) {
+        let paths: Vec<String> = fields.by_ref().take(count).collect();
+        let (Some(kind), Some(message)) = (fields.next(), fields.next()) else { break };
+        if kind.starts_with("CONFLICT") {
+            found.messages.extend(paths.into_iter().map(|path| (path, message.clone())));
+        }
+    }
+    found
+}
+
 /// Reads what `git worktree list --porcelain -z` prints: path and the checked-out branch, by its
 /// whole name.
 pub(crate) fn worktrees(text: &[u8]) -> Vec<(String, Option<String>)> {
@@ -189,6 +226,16 @@ mod tests {
         assert_eq!(tree, "abc");
         assert_eq!(files, ["a b", "c\nd"]);
         assert_eq!(merged_tree(b"abc\n\0"), ("abc".into(), vec![]));
+    }
+
+    #[test]
+    fn what_is_said_of_conflicts() {
+        let text = b"abc\0a b\0d\0\x001\0a b\0Auto-merging\0Auto-merging a b\n\x002\0d\0e\0CONFLICT (rename/delete)\0CONFLICT: d\n\0";
+        let found = conflicts(text);
+        assert_eq!((found.tree.as_str(), found.files), ("abc", vec!["a b".into(), "d".into()]));
+        let said = |path: &str| (path.to_owned(), "CONFLICT: d\n".to_owned());
+        assert_eq!(found.messages, [said("d"), said("e")]);
+        assert_eq!(conflicts(b"abc\0f\0").files, ["f"]);
     }
 
     #[test]

@@ -141,6 +141,10 @@ impl Pool {
             if (clean && slot::clean(&folder).is_none()) || self.cleaning().contains(&folder) {
                 continue;
             }
+            if folder.is_symlink() {
+                // What it leads to is nobody's to clean.
+                continue;
+            }
             let Some(slot) = self.take(&folder)? else { continue };
             match self.checkouts.lent_from(&folder) {
                 Some((admin, None)) if folder.is_dir() => {
@@ -247,7 +251,8 @@ impl Pool {
             // The status compares the index with HEAD too.
             git.run(["update-ref", "--no-deref", "HEAD", to.as_str()]).await?;
         }
-        let arguments = ["status", "--porcelain=v2", "-z", "--no-renames"];
+        let arguments =
+            ["status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=dirty"];
         let answer = git.call(arguments).with_lock(lock()?).answer().await?;
         Ok(answer.success().is_ok_and(|out| !parse::status(&out).is_dirty()))
     }
@@ -309,8 +314,12 @@ impl Pool {
         admin: &Path,
     ) -> Result<bool, WorktreeError> {
         let Some(folder) = self.checkouts.folder_of(admin) else { return Ok(false) };
-        if !folder.starts_with(&self.folder) {
+        if folder.parent() != Some(&*self.folder) {
             return Ok(false);
+        }
+        if folder.is_symlink() {
+            let change = format!("{}: it is a symbolic link now", folder.display());
+            return Err(WorktreeError::Tampered { changes: vec![change] });
         }
         let doing = || format!("taking back {}", path.display());
         let Some(slot) = self.take(&folder)? else {

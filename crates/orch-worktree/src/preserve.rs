@@ -16,7 +16,9 @@ use orch_model::{
 
 use crate::{
     error::{io_error, would_lose},
+    filters,
     git::Git,
+    modules::{self, Adding},
     names,
     parse::{self, Status},
     repo::{Repo, Run},
@@ -71,10 +73,16 @@ pub(crate) async fn status_of(git: &Git) -> Result<Status, WorktreeError> {
             "--untracked-files=all",
             "--no-renames",
             "--no-ahead-behind",
-            "--ignore-submodules=none",
+            "--ignore-submodules=dirty",
         ])
         .await?;
-    Ok(parse::status(&out))
+    let mut status = parse::status(&out);
+    let modules = modules::look(git).await?;
+    let new = modules.changed.into_iter().filter(|path| !status.changed.contains(path));
+    status.changed.extend(new.collect::<Vec<_>>());
+    status.untracked.extend(modules.nested);
+    filters::look_again(git, &mut status).await?;
+    Ok(status)
 }
 
 /// A repository inside the worktree holds commits that no commit of the worktree contains.
@@ -98,15 +106,20 @@ impl Repo {
         &self,
         path: &Path,
         admin: &Path,
-        head: Option<&CommitId>,
+        status: &Status,
         message: &CommitMessage,
     ) -> Result<CommitId, WorktreeError> {
+        let head = status.head.as_ref();
         let index = admin.join("orch-index");
         copy_index(&admin.join("index"), &index)
             .map_err(io_error(format!("copying the index of {}", path.display())))?;
         let git = self.git.on_worktree(admin, path);
         let tree = async {
-            git.call(["add", "--all", "--", "."]).index(&index).answer().await?.success()?;
+            let adding = Adding::new(&git, Some(&index), status).await?;
+            adding.files(&git).index(&index).answer().await?.success()?;
+            if let Some(modules) = adding.modules(&git) {
+                modules.index(&index).answer().await?.success()?;
+            }
             git.call(["write-tree"]).index(&index).answer().await?.success()
         }
         .await;
@@ -130,8 +143,7 @@ impl Repo {
             refuse_nested(&site.path, &status)?;
             self.refuse_private_modules(&site.path, admin).await?;
             if status.is_dirty() {
-                let head = status.head.as_ref();
-                heads.push(self.snapshot(&site.path, admin, head, &owner.message()).await?);
+                heads.push(self.snapshot(&site.path, admin, &status, &owner.message()).await?);
             } else {
                 heads.extend(status.head);
             }
@@ -240,7 +252,7 @@ impl Repo {
 
 /// Copies an index with its time: git reads files again that were changed at the moment at which the
 /// index was written, or later.
-fn copy_index(index: &Path, copy: &Path) -> io::Result<()> {
+pub(crate) fn copy_index(index: &Path, copy: &Path) -> io::Result<()> {
     let time = fs::metadata(index)?.modified()?;
     fs::copy(index, copy)?;
     File::options().write(true).open(copy)?.set_modified(time)

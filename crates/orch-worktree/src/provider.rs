@@ -10,14 +10,21 @@ use orch_model::{
     CommitId, RunId, TaskId,
     event::{Place, RunBase},
     ports::{
-        BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, Release, Stack, Worktree,
-        WorktreeError, WorktreeProvider, WorktreeRequest,
+        BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, MergeSide, OpenMerge, Release,
+        SealedMerge, Stack, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
     },
 };
 
 use crate::{
-    choose::TreeChoice, config::GitWorktreesConfig, error::to_the_end, inspect::Inspection,
+    changes::{Changes, DiffFormat},
+    choose::TreeChoice,
+    config::GitWorktreesConfig,
+    error::to_the_end,
+    inspect::Inspection,
+    keep::Kept,
     repo::Repo,
+    undo::{Undo, UndoRequest},
+    work::{Work, WorkQuery},
 };
 
 /// Worktrees and merges on a git repository.
@@ -68,6 +75,19 @@ impl GitWorktrees {
         self.repo.inspect(commits).await
     }
 
+    /// Filters that are set up in git's configuration and that the engine does not run, as they are not
+    /// among [`TreeConfig::trusted_filters`](crate::TreeConfig::trusted_filters), although tracked files
+    /// ask for them.
+    ///
+    /// # Errors
+    /// Where git failed.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn idle_filters(&self) -> Result<Vec<String>, WorktreeError> {
+        self.repo.needed_filters().await
+    }
+
     /// Removes lock files of git that stand in the engine's way and whose maker is proven to be
     /// gone, see [`GitLock`](crate::GitLock); gives their paths.
     ///
@@ -76,6 +96,84 @@ impl GitWorktrees {
     pub async fn break_abandoned_locks(&self) -> Result<Vec<PathBuf>, WorktreeError> {
         let repo = Arc::clone(&self.repo);
         to_the_end(async move { repo.break_abandoned_locks().await }).await
+    }
+
+    /// Finds the work of a task: in its worktree, on its branch, in the results, or where it was kept.
+    /// `None` where nothing is left of it.
+    ///
+    /// # Errors
+    /// Where git failed.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn work(&self, query: &WorkQuery) -> Result<Option<Work>, WorktreeError> {
+        self.repo.work(query).await
+    }
+
+    /// The references that hold work of a task, by their whole names, with their commits: its branch, what
+    /// was kept of it, and work of attempts that were repeated.
+    ///
+    /// # Errors
+    /// Where git failed.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn references_of(
+        &self,
+        run: &RunId,
+        task: &TaskId,
+    ) -> Result<Vec<(String, CommitId)>, WorktreeError> {
+        self.repo.references_of(run, task).await
+    }
+
+    /// The commits and files of a task's work, also what it has not committed yet. Neither its index
+    /// nor the repository is written to.
+    ///
+    /// # Errors
+    /// Where git failed.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn changes(&self, work: &Work) -> Result<Changes, WorktreeError> {
+        self.repo.changes(work).await
+    }
+
+    /// Hands a task's work on as a patch, piece by piece. No program runs that a configuration or an
+    /// attribute names for showing differences.
+    ///
+    /// # Errors
+    /// Where git failed, or the sink did.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn diff(
+        &self,
+        work: &Work,
+        format: DiffFormat,
+        sink: &mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
+    ) -> Result<(), WorktreeError> {
+        self.repo.diff(work, format, sink).await
+    }
+
+    /// Keeps the work of a task under a reference of its own, which nothing here ever deletes, and with
+    /// it its worktree and its branch, where they are there still. What is not committed is part of it.
+    ///
+    /// # Errors
+    /// [`WorktreeError::Refused`] where nothing is left of it; otherwise where git failed.
+    pub async fn keep(&self, query: &WorkQuery) -> Result<Kept, WorktreeError> {
+        let (repo, query) = (Arc::clone(&self.repo), query.clone());
+        to_the_end(async move { repo.keep_work(&query).await }).await
+    }
+
+    /// Brings the target back to where a run began, if nobody but that run has moved it since. What is
+    /// taken from it is kept below `refs/orch/<run>/undone/` before. May be repeated.
+    ///
+    /// # Errors
+    /// [`WorktreeError::Refused`] where it would touch the work of others: nothing was changed then.
+    /// Otherwise where git failed.
+    pub async fn undo(&self, request: UndoRequest) -> Result<Undo, WorktreeError> {
+        let repo = Arc::clone(&self.repo);
+        to_the_end(async move { repo.undo(&request).await }).await
     }
 }
 
@@ -111,6 +209,22 @@ impl WorktreeProvider for GitWorktrees {
         self.repo.newest_kept(run, task).await
     }
 
+    async fn lacks(
+        &self,
+        tip: &CommitId,
+        commits: &[CommitId],
+    ) -> Result<Option<CommitId>, WorktreeError> {
+        self.repo.lacks(tip, commits).await
+    }
+
+    async fn subjects(
+        &self,
+        base: &CommitId,
+        tip: &CommitId,
+    ) -> Result<Vec<String>, WorktreeError> {
+        self.repo.subjects(base, tip).await
+    }
+
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError> {
         let repo = Arc::clone(&self.repo);
         to_the_end(async move { repo.merge(request).await }).await
@@ -135,6 +249,46 @@ impl WorktreeProvider for GitWorktrees {
         let (repo, run) = (Arc::clone(&self.repo), run.clone());
         let (base, commit) = (base.clone(), commit.clone());
         to_the_end(async move { repo.advance_to(&run, &base, &commit).await }).await
+    }
+
+    async fn open_merge(
+        &self,
+        request: MergeRequest,
+        reuse: bool,
+    ) -> Result<Option<OpenMerge>, WorktreeError> {
+        let repo = Arc::clone(&self.repo);
+        to_the_end(async move { repo.open_merge(request, reuse).await }).await
+    }
+
+    async fn seal_merge(
+        &self,
+        request: &MergeRequest,
+        commit: bool,
+    ) -> Result<SealedMerge, WorktreeError> {
+        let (repo, request) = (Arc::clone(&self.repo), request.clone());
+        to_the_end(async move { repo.seal_merge(&request, commit).await }).await
+    }
+
+    async fn accept_merge(
+        &self,
+        request: &MergeRequest,
+        commit: &CommitId,
+    ) -> Result<(), WorktreeError> {
+        let (repo, request, commit) = (Arc::clone(&self.repo), request.clone(), commit.clone());
+        to_the_end(async move { repo.accept_merge(&request, &commit).await }).await
+    }
+
+    async fn close_merge(&self, request: &MergeRequest) -> Result<Option<String>, WorktreeError> {
+        let (repo, request) = (Arc::clone(&self.repo), request.clone());
+        to_the_end(async move { repo.close_merge(&request).await }).await
+    }
+
+    async fn tips(&self, branches: &[String]) -> Result<Vec<MergeSide>, WorktreeError> {
+        self.repo.sides(branches).await
+    }
+
+    async fn clash(&self, one: &CommitId, other: &CommitId) -> Result<Vec<String>, WorktreeError> {
+        self.repo.clash(one, other).await
     }
 
     async fn tidy(&self, request: WorktreeRequest, release: Release) -> Result<(), WorktreeError> {

@@ -12,6 +12,7 @@ impl Repo {
     pub(crate) async fn remove(&self, site: &Site) -> Result<(), WorktreeError> {
         let path = &site.path;
         let doing = || format!("removing {}", path.display());
+        self.refuse_detour(path)?;
         if let Some(admin) = &site.admin
             && self.pool.take_back(path, admin).await?
         {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
 };
 
 use orch_model::{CommitId, RunId, ports::WorktreeError};
@@ -16,11 +16,16 @@ use crate::{
     furnish::include::IncludeMode,
     git::Git,
     lock::{PlaceLocks, RepositoryLock},
-    names::{self, HEADS},
+    names,
     overlay::Overlay,
     parse::{self, Reference, Version},
     pool::Pool,
+    settings::{self, Settings},
+    signing::Signing,
+    target::Target,
     trash::Trash,
+    trust::{Look, Trust},
+    view::View,
 };
 
 /// The oldest git that has `merge-tree --write-tree`.
@@ -47,6 +52,10 @@ pub(crate) struct Repo {
     pub(crate) checkouts: Arc<Checkouts>,
     /// What is being deleted.
     pub(crate) trash: Arc<Trash>,
+    /// Finds out whether somebody changed what makes git run programs.
+    pub(crate) trust: Trust,
+    /// Whether somebody was told of filters that are not run.
+    pub(crate) told_of_filters: AtomicBool,
     /// How worktrees are to be made, and how they are.
     pub(crate) trees: TreeConfig,
     pub(crate) choice: OnceLock<TreeChoice>,
@@ -56,6 +65,10 @@ pub(crate) struct Repo {
     pub(crate) overlay: Overlay,
     /// Worktrees that are used again.
     pub(crate) pool: Arc<Pool>,
+    /// What the configuration said when this process looked first.
+    pub(crate) settings: Settings,
+    /// How the engine's commits are signed; `None`: they are not.
+    pub(crate) signing: Option<Signing>,
     /// Packs whose content survives a power cut.
     pub(crate) packs: Mutex<HashSet<PathBuf>>,
     runs: Mutex<HashMap<RunId, Arc<Run>>>,
@@ -65,12 +78,16 @@ pub(crate) struct Repo {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) id: RunId,
-    /// The target branch, without `refs/heads/`.
-    pub(crate) target: String,
+    /// Where its results go.
+    pub(crate) target: Target,
     /// Where the target stood when the run began.
     pub(crate) base: CommitId,
+    /// Whether a target that is missing at the end may be made.
+    pub(crate) makes_target: bool,
     /// What was found out about the target's tip.
     pub(crate) seen: Mutex<Seen>,
+    /// What the repository's settings were when this process began to work on the run.
+    pub(crate) settings: OnceLock<Arc<Look>>,
 }
 
 /// What was found out about the target's tip, so that it need not be found out again.
@@ -83,14 +100,15 @@ pub(crate) struct Seen {
 }
 
 impl Run {
-    pub(crate) fn new(id: RunId, target: String, base: CommitId) -> Self {
+    pub(crate) fn new(id: RunId, target: Target, base: CommitId) -> Self {
         let seen = Seen { contained: Some(base.clone()), refused: None };
-        Self { id, target, base, seen: Mutex::new(seen) }
+        let seen = Mutex::new(seen);
+        Self { id, target, base, makes_target: false, seen, settings: OnceLock::new() }
     }
 
     /// The target by its whole name.
     pub(crate) fn target_ref(&self) -> String {
-        names::head(&self.target)
+        self.target.reference()
     }
 
     /// The results by their whole name.
@@ -127,7 +145,15 @@ impl Repo {
         }
         let (top, top_admin, common) = locate(&git, &folder).await?;
         let git = with_identity(git.on_repository(&common)).await?;
-        let main = main_checkout(&git, &top, &top_admin, &common).await?;
+        let settings = settings::read(&git, &top_admin).await?;
+        let settings = Settings::new(settings.map_err(|complaint| {
+            target_error(format!("git can't read its settings in {}: {complaint}", top.display()))
+        })?);
+        let signing = Signing::of(&settings);
+        let view = View::new(&common, settings.entries(), &config.trees.trusted_filters)
+            .map_err(io_error(format!("writing the engine's settings in {}", common.display())))?;
+        let git = git.with_view(Arc::new(view));
+        let main = main_checkout(&git.plain(), &top, &top_admin, &common).await?;
         let root = match config.root {
             Some(root) => top.join(root),
             None => beside(&top),
@@ -148,6 +174,8 @@ impl Repo {
         );
         let pool = Pool::new(&root, git.clone(), parts.0, parts.1, parts.2, limits);
         Ok(Self {
+            told_of_filters: AtomicBool::new(false),
+            trust: Trust::new(common, top_admin.clone()),
             git,
             lock,
             checkouts,
@@ -162,6 +190,8 @@ impl Repo {
             trash,
             places: PlaceLocks::default(),
             merging: tokio::sync::Mutex::default(),
+            settings,
+            signing,
             packs: Mutex::default(),
             runs: Mutex::default(),
         })
@@ -233,20 +263,24 @@ impl Repo {
         }
     }
 
-    /// Makes a commit of a tree.
-    pub(crate) async fn commit_tree(
+    /// The first of these commits that is not part of another one's history.
+    pub(crate) async fn lacks(
         &self,
-        tree: &str,
-        parents: &[&CommitId],
-        message: &str,
-    ) -> Result<CommitId, WorktreeError> {
-        let mut arguments = vec!["commit-tree", "--no-gpg-sign", "-m", message];
-        for parent in parents {
-            arguments.extend(["-p", parent.as_str()]);
+        tip: &CommitId,
+        commits: &[CommitId],
+    ) -> Result<Option<CommitId>, WorktreeError> {
+        let mut input = format!("^{tip}\n");
+        commits.iter().for_each(|commit| input.push_str(&format!("{commit}\n")));
+        let list = self.git.call(["rev-list", "--max-count=1", "--stdin"]).input(input);
+        if commits.is_empty() || list.answer().await?.success()?.is_empty() {
+            return Ok(None);
         }
-        arguments.push(tree);
-        let out = self.git.call(arguments).durable().answer().await?.success()?;
-        Ok(CommitId::new(String::from_utf8_lossy(&out).trim_end()))
+        for commit in commits {
+            if !self.is_ancestor(commit, tip).await? {
+                return Ok(Some(commit.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Remembers a run.
@@ -289,7 +323,7 @@ impl Repo {
             return Ok(None);
         }
         let target = String::from_utf8_lossy(&answer.success()?).trim_end().to_owned();
-        let target = target.strip_prefix(HEADS).unwrap_or(&target).to_owned();
+        let target = self.target_of(&target).await?;
         Ok(Some(Run::new(id.clone(), target, base.commit.clone())))
     }
 }
@@ -329,19 +363,24 @@ async fn locate(git: &Git, folder: &Path) -> Result<(PathBuf, PathBuf, PathBuf),
     Ok((path()?, path()?, path()?))
 }
 
-/// Gives commits of the engine an author where the machine names none.
+/// Settles who makes the engine's commits: whom the configuration names now, or, where it names nobody,
+/// the engine itself. What an agent writes to the configuration later does not matter.
 async fn with_identity(git: Git) -> Result<Git, WorktreeError> {
-    for who in ["GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"] {
-        if git.call(["var", who]).answer().await?.code != Some(0) {
-            let names = ["GIT_AUTHOR", "GIT_COMMITTER"];
-            let fallback = names.into_iter().flat_map(|name| {
-                [(format!("{name}_NAME"), "orch"), (format!("{name}_EMAIL"), "orch@localhost")]
-            });
-            let fallback = fallback.map(|(name, value)| (name.into(), value.into())).collect();
-            return Ok(git.with_environment(fallback));
-        }
+    let mut found = Vec::new();
+    for who in ["GIT_AUTHOR", "GIT_COMMITTER"] {
+        let answer = git.call(["var", &format!("{who}_IDENT")]).answer().await?;
+        let text = answer.success().ok().map(|out| String::from_utf8_lossy(&out).into_owned());
+        let person = text.as_deref().and_then(parse::identity);
+        found.push(person.map(|(name, email)| (who, name.to_owned(), email.to_owned())));
     }
-    Ok(git)
+    let people = found.into_iter().collect::<Option<Vec<_>>>().unwrap_or_else(|| {
+        let engine = |who| (who, "orch".to_owned(), "orch@localhost".to_owned());
+        ["GIT_AUTHOR", "GIT_COMMITTER"].map(engine).into()
+    });
+    let variables = people.into_iter().flat_map(|(who, name, email)| {
+        [(format!("{who}_NAME").into(), name.into()), (format!("{who}_EMAIL").into(), email.into())]
+    });
+    Ok(git.with_environment(variables.collect()))
 }
 
 /// The main checkout of the repository, unless it is bare.

@@ -1,22 +1,29 @@
 //! A worktree in the hands of a task.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use async_trait::async_trait;
 use orch_model::{
     CommitId, TaskId,
-    ports::{CommitMessage, Release, Sealed, Worktree, WorktreeError},
+    ports::{CommitMessage, Findings, Release, Sealed, Worktree, WorktreeError},
     state::Attempt,
 };
 
 use crate::{
     checkouts::in_progress,
-    error::{to_the_end, would_lose},
+    error::{io_error, to_the_end, would_lose},
     git::Git,
+    modules::Adding,
     names,
     parse::{Status, listed},
     preserve::{Owner, Site, refuse_nested, status_of},
     repo::{Repo, Run},
+    signing::Signing,
+    trust::Settings,
+    view::View,
 };
 
 /// A worktree on the branch of a task.
@@ -31,6 +38,8 @@ pub(crate) struct Slot {
     pub(crate) branch: String,
     pub(crate) base: CommitId,
     pub(crate) shared: bool,
+    /// What the repository's settings were when the attempt began, where that is known.
+    pub(crate) settings: Option<Settings>,
 }
 
 #[async_trait]
@@ -45,6 +54,15 @@ impl Worktree for Slot {
 
     fn base(&self) -> &CommitId {
         &self.base
+    }
+
+    fn settings(&self) -> Option<&str> {
+        self.settings.as_ref().map(|settings| &*settings.name)
+    }
+
+    async fn examine(&self) -> Result<Findings, WorktreeError> {
+        let slot = self.clone();
+        to_the_end(async move { slot.look_over().await }).await
     }
 
     async fn seal(&self, message: &CommitMessage) -> Result<Sealed, WorktreeError> {
@@ -64,12 +82,14 @@ impl Worktree for Slot {
         to_the_end(async move {
             let _place = self.repo.places.hold(&self.site.path).await;
             self.repo.revive(&self.site.path).await?;
+            self.refuse_misled()?;
             match (release, self.shared) {
                 (Release::Done, _) => self.done(false).await,
                 (Release::Verified, _) => self.done(true).await,
                 (Release::Retry, false) => self.retry().await,
                 (Release::Retry, true) => self.retry_shared().await,
                 (Release::Keep, true) => self.keep_shared().await,
+                (Release::Shelve { verified }, _) => self.shelve(verified).await,
                 // Folder and branch stay, and so does the lock that keeps `prune` away.
                 _ => Ok(()),
             }
@@ -83,11 +103,51 @@ impl Slot {
         self.repo.git.on_worktree(&self.admin, &self.site.path)
     }
 
+    async fn look_over(&self) -> Result<Findings, WorktreeError> {
+        let repo = &self.repo;
+        let view = repo.git.view().map(View::examine).transpose();
+        let view = view.map_err(io_error("looking at the engine's settings for git"))?;
+        let now = repo.trust.look(&repo.git).await?;
+        let mut tampering = repo.misled(&self.site.path, &self.admin);
+        tampering.extend(view.flatten());
+        tampering.extend(repo.own_settings(&self.admin).await?);
+        let begun = self.settings.as_ref();
+        let prints = begun.and_then(|s| s.print.as_ref()).into_iter();
+        for print in prints.chain(self.run.settings.get().map(|look| &look.print)) {
+            let changes = print.changes(&now.print);
+            tampering
+                .extend(changes.into_iter().filter(|c| !tampering.contains(c)).collect::<Vec<_>>());
+        }
+        if let Some(Settings { name, print: None, .. }) = begun
+            && now.name(&repo.git).await? != name
+        {
+            let what = format!("settings or hooks of {}", repo.checkouts.common().display());
+            tampering.push(format!("{what}: what they were is not known any more"));
+        }
+        let mut notices = Vec::new();
+        if let Some(stash) = begun.and_then(|settings| settings.stash.as_ref()) {
+            notices.extend(repo.stash_since(stash, &self.run.id, &self.branch).await?);
+        }
+        if !repo.told_of_filters.swap(true, Ordering::Relaxed) {
+            notices.extend(repo.needed_filters().await?.into_iter().map(|name| {
+                format!("files with the filter `{name}` are in worktrees as they are stored: orch does not run it unless it is named in `trusted_filters`")
+            }));
+        }
+        Ok(Findings { tampering, notices })
+    }
+
+    /// Does nothing in a folder that leads elsewhere.
+    fn refuse_misled(&self) -> Result<(), WorktreeError> {
+        let changes = self.repo.misled(&self.site.path, &self.admin);
+        if changes.is_empty() { Ok(()) } else { Err(WorktreeError::Tampered { changes }) }
+    }
+
     fn owner(&self) -> Owner<'_> {
         Owner { run: &self.run, task: &self.task, attempt: self.attempt }
     }
 
     async fn seal_now(&self, message: &CommitMessage) -> Result<Sealed, WorktreeError> {
+        self.refuse_misled()?;
         let path = &self.site.path;
         let git = self.git();
         let status = status_of(&git).await?;
@@ -100,10 +160,11 @@ impl Slot {
             return Err(would_lose(path, reason));
         }
         refuse_nested(path, &status)?;
+        self.repo.refuse_unfiltered(&git, &status).await?;
         if status.branch.as_deref() != Some(&self.branch) {
             return self.seal_elsewhere(&status, message).await;
         }
-        let committed = status.is_dirty() && self.commit(&git, message).await?;
+        let committed = status.is_dirty() && self.commit(&git, &status, message).await?;
         let tip = if committed {
             Some(CommitId::new(git.line(["rev-parse", "--verify", "HEAD"]).await?))
         } else {
@@ -114,13 +175,24 @@ impl Slot {
 
     /// Commits all changes. There may be nothing to commit all the same: changed files inside a
     /// submodule make a worktree dirty.
-    async fn commit(&self, git: &Git, message: &CommitMessage) -> Result<bool, WorktreeError> {
-        let add = || git.call(["add", "--all", "--", "."]);
-        self.repo.past_locks(add).await?.success()?;
+    async fn commit(
+        &self,
+        git: &Git,
+        status: &Status,
+        message: &CommitMessage,
+    ) -> Result<bool, WorktreeError> {
+        let adding = Adding::new(git, None, status).await?;
+        self.repo.past_locks(|| adding.files(git)).await?.success()?;
+        if let Some(modules) = adding.modules(git) {
+            modules.answer().await?.success()?;
+        }
         let text = message.to_string();
         let commit = || {
-            let quiet = ["commit", "--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=verbatim"];
-            git.call(quiet).arguments(["-m", &text])
+            let signing = self.repo.signing.as_ref();
+            let sign = if signing.is_some() { "--gpg-sign" } else { "--no-gpg-sign" };
+            let quiet =
+                ["commit", "--quiet", "--no-verify", "--cleanup=verbatim", sign, "-m", &text];
+            git.call(quiet).settings(signing.map_or(&[], Signing::settings))
         };
         let answer = self.repo.past_locks(commit).await?;
         if answer.code == Some(0) {
@@ -143,9 +215,7 @@ impl Slot {
         let committed = status.is_dirty();
         let tip = match &status.head {
             // A commit on objects: the branch that is checked out now may be anybody's.
-            head if committed => {
-                Some(repo.snapshot(path, &self.admin, head.as_ref(), message).await?)
-            }
+            _ if committed => Some(repo.snapshot(path, &self.admin, status, message).await?),
             head => head.clone(),
         };
         let Some(tip) = tip else {
@@ -189,47 +259,70 @@ impl Slot {
     /// Removes the worktree of merged work. `by_products`: what is not committed came after the
     /// work was sealed, and goes with it.
     async fn done(&self, by_products: bool) -> Result<(), WorktreeError> {
-        let (repo, path) = (&self.repo, &self.site.path);
-        let mut head = None;
-        if path.is_dir() {
-            let status = status_of(&self.git()).await?;
-            if status.is_dirty() && !by_products {
-                let reason = format!("not committed: {}", status.summary());
-                return Err(would_lose(path, reason));
-            }
-            if let Some(what) = in_progress(&self.admin) {
-                return Err(would_lose(path, format!("{what} was begun and not finished")));
-            }
-            repo.refuse_private_modules(path, &self.admin).await?;
-            head = status.head;
-        }
+        let head = self.look_back(by_products).await?;
         let tip = self.prove_merged(head.as_ref()).await?;
-        if self.shared {
-            if by_products {
-                let git = self.git();
-                git.run(["reset", "--hard", "--quiet"]).await?;
-                git.run(["clean", "-d", "--force", "--quiet"]).await?;
-            }
-            if let Some(head) = head {
-                self.git().run(["update-ref", "--no-deref", "HEAD", head.as_str()]).await?;
-            }
-        } else {
-            repo.remove(&self.site).await?;
-        }
+        self.leave(head.as_ref(), by_products).await?;
         match tip {
-            Some(tip) => repo.delete_branch(&self.branch, &tip).await,
+            Some(tip) => self.repo.delete_branch(&self.branch, &tip).await,
             None => Ok(()),
         }
     }
 
-    /// Proves that HEAD and the branch are part of the results or of the target, and returns
-    /// where the branch stands.
+    /// Removes the worktree of work that stays on its branch.
+    async fn shelve(&self, by_products: bool) -> Result<(), WorktreeError> {
+        let head = self.look_back(by_products).await?;
+        if let Some(head) = &head
+            && self.repo.refs_containing(head, &[names::head(&self.branch)]).await?.is_empty()
+        {
+            let (path, short) = (&self.site.path, head.short());
+            return Err(would_lose(path, format!("commit {short} is not on its branch")));
+        }
+        self.leave(head.as_ref(), by_products).await
+    }
+
+    /// Where HEAD is, if nothing in the folder keeps it from being removed.
+    async fn look_back(&self, by_products: bool) -> Result<Option<CommitId>, WorktreeError> {
+        let path = &self.site.path;
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        let status = status_of(&self.git()).await?;
+        if status.is_dirty() && !by_products {
+            let reason = format!("not committed: {}", status.summary());
+            return Err(would_lose(path, reason));
+        }
+        if let Some(what) = in_progress(&self.admin) {
+            return Err(would_lose(path, format!("{what} was begun and not finished")));
+        }
+        self.repo.refuse_private_modules(path, &self.admin).await?;
+        Ok(status.head)
+    }
+
+    /// Removes the folder, or leaves that of an epic to its next task.
+    async fn leave(&self, head: Option<&CommitId>, by_products: bool) -> Result<(), WorktreeError> {
+        if !self.shared {
+            return self.repo.remove(&self.site).await;
+        }
+        if by_products {
+            let git = self.git();
+            git.run(["reset", "--hard", "--quiet"]).await?;
+            git.run(["clean", "-d", "--force", "--quiet"]).await?;
+        }
+        if let Some(head) = head {
+            self.git().run(["update-ref", "--no-deref", "HEAD", head.as_str()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Proves that HEAD and the branch are part of the results or of the target, or are kept as what
+    /// became part of them, and returns where the branch stands.
     async fn prove_merged(
         &self,
         head: Option<&CommitId>,
     ) -> Result<Option<CommitId>, WorktreeError> {
         let branch = names::head(&self.branch);
-        let places = [self.run.results_ref(), self.run.target_ref(), branch.clone()];
+        let merged = names::merged(&self.run.id, &self.task);
+        let places = [self.run.results_ref(), self.run.target_ref(), merged, branch.clone()];
         let mut proven: Option<CommitId> = None;
         if let Some(head) = head {
             let mut found = self.repo.refs_containing(head, &places).await?;
@@ -244,7 +337,7 @@ impl Slot {
         }
         let tip = self.repo.refs(&[&branch]).await?.remove(&branch).map(|r| r.commit);
         if let Some(tip) = tip.as_ref().filter(|tip| proven.as_ref() != Some(tip))
-            && self.repo.refs_containing(tip, &places[..2]).await?.is_empty()
+            && self.repo.refs_containing(tip, &places[..3]).await?.is_empty()
         {
             return Err(self.unmerged(tip));
         }

@@ -29,9 +29,9 @@ impl Repo {
         let (mut top, mut tree) = (tips.results.clone(), tips.tree);
         let mut merges = Vec::with_capacity(requests.len());
         for request in requests {
-            merges.push(match self.join(&top, &tree, request).await? {
+            merges.push(match self.join(&run, &top, &tree, request).await? {
                 Joined::Contained { merge_commit } => Stacked::Contained { merge_commit },
-                Joined::Conflicted { files } => Stacked::Conflicted { files },
+                Joined::Conflicted { files, hunks } => Stacked::Conflicted { files, hunks },
                 Joined::Merged { merge_commit, tree: merged } => {
                     (top, tree) = (merge_commit.clone(), merged);
                     Stacked::Merged { merge_commit }
@@ -57,7 +57,9 @@ impl Repo {
         if !self.is_settled(&run, &tips) {
             return Ok(false);
         }
-        Ok(self.advance(&run, &tips, commit, "orch: merge what was verified").await?.is_ok())
+        let records = self.records(&run, base, commit).await?;
+        let why = "orch: merge what was verified";
+        Ok(self.advance(&run, &tips, commit, records, why).await?.is_ok())
     }
 
     /// The folder of the run's merge queue at a commit, which a reference keeps until the next one.
@@ -114,7 +116,7 @@ impl Repo {
     }
 
     /// Removes git's entry of a worktree whose folder does not exist.
-    async fn forget_vanished(&self, path: &Path) -> Result<(), WorktreeError> {
+    pub(crate) async fn forget_vanished(&self, path: &Path) -> Result<(), WorktreeError> {
         if path.exists() {
             return Ok(());
         }

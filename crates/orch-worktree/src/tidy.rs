@@ -39,6 +39,7 @@ impl Repo {
             base: run.base.clone(),
             shared: request.shared_by.is_some(),
             run,
+            settings: None,
             repo: self,
         };
         Box::new(slot).release(release).await

@@ -19,7 +19,7 @@ use super::AgentAdapters;
 use crate::{
     acp,
     adapter::{self, Adapter, Ask, Session},
-    session::{RunFolder, SESSIONS_VERSION, SessionRecord},
+    session::{RunFolder, SESSIONS_VERSION, SessionRecord, name},
     verdict::Totals,
 };
 
@@ -79,7 +79,11 @@ impl AgentAdapters {
             session,
             user: &user,
         });
-        let home = folder.home(&request.task, began, request.attempt);
+        let name = name(&request.task, request.attempt, request.purpose);
+        let home = match request.purpose {
+            Purpose::Work => folder.home(&request.task, began, request.attempt),
+            _ => folder.home_of(&name),
+        };
         home.furnish(&user, &adapter.links(&user), &agent.link, &call)
             .map_err(io("making the agent's home"))?;
 
@@ -109,9 +113,7 @@ impl AgentAdapters {
             is_begun: before.is_some(),
         };
         // Whoever takes the agent up must know how to read its output.
-        folder
-            .write(&request.task, request.attempt, &record)
-            .map_err(io("keeping the agent's session"))?;
+        folder.write_of(&name, &record).map_err(io("keeping the agent's session"))?;
 
         let escaped = |args: &[String]| -> Vec<String> {
             args.iter().map(|arg| arg.replace('{', "{{").replace('}', "}}")).collect()
@@ -162,7 +164,7 @@ impl AgentAdapters {
             is_begun: false,
         };
         RunFolder::new(&self.state_dir, &request.run)
-            .write(&request.task, request.attempt, &record)
+            .write_of(&name(&request.task, request.attempt, request.purpose), &record)
             .map_err(|source| RunnerError::Io {
                 doing: "keeping the agent's session".into(),
                 source,
@@ -173,10 +175,10 @@ impl AgentAdapters {
     /// The end of what the verification of the attempt before printed.
     fn verified(&self, request: &AgentRequest) -> Option<String> {
         let files = logs::files(&self.state_dir, &request.run, &request.task).ok()?;
-        let of_last = files
-            .into_iter()
-            .rev()
-            .find(|file| file.attempt + 1 == request.attempt && file.purpose != Purpose::Work)?;
+        let of_last = files.into_iter().rev().find(|file| {
+            file.attempt + 1 == request.attempt
+                && !matches!(file.purpose, Purpose::Work | Purpose::Resolve { .. })
+        })?;
         end_of(&of_last.path).ok().filter(|text| !text.trim().is_empty())
     }
 
@@ -187,7 +189,8 @@ impl AgentAdapters {
         request: &AgentRequest,
         adapter: &dyn Adapter,
     ) -> io::Result<Option<SessionRecord>> {
-        let Some(before) = request.attempt.checked_sub(1).filter(|before| *before > 0) else {
+        let before = request.attempt.checked_sub(1).filter(|before| *before > 0);
+        let Some(before) = before.filter(|_| request.purpose == Purpose::Work) else {
             return Ok(None);
         };
         let Some(record) = folder.read(&request.task, before)? else { return Ok(None) };
@@ -206,7 +209,8 @@ impl AgentAdapters {
 
 /// The id of the session that an attempt begins: the same whenever it is asked for.
 fn session_id(request: &AgentRequest, attempt: Attempt) -> String {
-    let name = format!("{}/{}/{attempt}", request.run, request.task);
+    let name = name(&request.task, attempt, request.purpose);
+    let name = format!("{}/{name}", request.run);
     Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
 }
 

@@ -62,8 +62,7 @@ pub(super) async fn resume(workspace: &Workspace, args: ResumeArgs) -> Result<Ex
 
 async fn newest_stopped(store: &dyn StateStore) -> Result<RunId, CliError> {
     let runs = store.list().await?;
-    let stopped =
-        runs.iter().find(|run| !run.status.is_ended() || run.status == RunStatus::Interrupted);
+    let stopped = runs.iter().find(|run| run.status.may_go_on());
     stopped.map(|run| run.run.clone()).ok_or_else(|| {
         CliError::input("there is no run to resume; `orch runs` lists those that have ended")
     })

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use orch_exec::doctor::{Finding, Repair, World};
 
-use orch_worktree::{GitWorktrees, GitWorktreesConfig, TreeChoice, TreeConfig};
+use orch_worktree::{GitWorktrees, GitWorktreesConfig, TreeConfig};
 
 use crate::{
     app::{DoctorArgs, Overrides},
@@ -17,7 +17,13 @@ use crate::{
 pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<Exit, CliError> {
     let config = workspace.config()?.engine(&Overrides::default());
     let root = config.worktree_root.map(|root| workspace.top.join(root));
-    let trees = trees(workspace, config.trees, root.clone()).await;
+    let (trees, filters) = match provider(workspace, config.trees, root.clone()).await {
+        Some(provider) => {
+            let filters = provider.idle_filters().await.unwrap_or_default();
+            (Some(provider.tree_choice().clone()), filters)
+        }
+        None => (None, Vec::new()),
+    };
     let world = World::open(&workspace.top, Some(workspace.state_dir.clone()), root).await?;
     let world = world.with_locks(workspace.locks()?);
     let mut findings = world.check().await?;
@@ -26,14 +32,20 @@ pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<E
         repairs = world.repair(&findings).await;
         findings = world.check().await?;
     }
+    let groups = orch_exec::process::containment();
     if args.json {
         let document = serde_json::json!({
             "version": 1,
             "findings": findings,
             "repairs": repairs,
+            "idle_filters": filters,
             "worktrees": trees.as_ref().map(|trees| {
                 serde_json::json!({ "kind": trees.kind.name(), "why": trees.why })
             }),
+            "control_groups": match &groups {
+                Ok(folder) => serde_json::json!({ "folder": folder }),
+                Err(why) => serde_json::json!({ "why_not": why }),
+            },
         });
         render::print(&format!("{document:#}"))?;
     } else {
@@ -47,21 +59,30 @@ pub(super) async fn doctor(workspace: &Workspace, args: &DoctorArgs) -> Result<E
             let (kind, why) = (trees.kind, one_line(&trees.why));
             render::print(&format!("{DIM}worktrees{DIM:#} {kind}: {why}"))?;
         }
+        let groups = match &groups {
+            Ok(folder) => format!("agents with worktrees get theirs in {}", folder.display()),
+            Err(why) => format!("not used: {why}"),
+        };
+        render::print(&format!("{DIM}control groups{DIM:#} {}", one_line(&groups)))?;
+        for name in &filters {
+            let what = "not run by orch, so files that ask for it stay as they are stored";
+            let cure = format!("trust it with trusted_filters = [\"{}\"]", one_line(name));
+            render::print(&format!("{DIM}filter{DIM:#}    {}: {what}; {cure}", one_line(name)))?;
+        }
         render::print(&last_line(&findings))?;
     }
     Ok(if findings.is_empty() { Exit::Success } else { Exit::Unsuccessful })
 }
 
-/// How worktrees are made, where there is a repository that can be used.
-async fn trees(
+/// What makes worktrees, where there is a repository that can be used.
+async fn provider(
     workspace: &Workspace,
     trees: TreeConfig,
     root: Option<PathBuf>,
-) -> Option<TreeChoice> {
+) -> Option<GitWorktrees> {
     let mut config = GitWorktreesConfig::new(&workspace.top).trees(trees);
     config.root = root;
-    let provider = GitWorktrees::open(config).await.ok()?;
-    Some(provider.tree_choice().clone())
+    GitWorktrees::open(config).await.ok()
 }
 
 fn repaired(repair: &Repair) -> String {

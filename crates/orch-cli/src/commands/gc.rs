@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use orch_exec::retention::{FileStore, Retention, RunRecords};
 use orch_model::{
-    RunId, RunStatus,
+    RunId, Timestamp,
     ports::{GcItem, GcItemKind, GcRequest, StateStore},
 };
 
@@ -28,23 +28,25 @@ pub(super) async fn gc(workspace: &Workspace, args: &GcArgs) -> Result<Exit, Cli
     // What can be resumed is not garbage, and neither is what can't be read: it may go on.
     let has_ended = |run: &RunId| {
         let summary = runs.iter().find(|summary| summary.run == *run);
-        summary.is_some_and(|run| {
-            run.owner.is_none() && run.status.is_ended() && run.status != RunStatus::Interrupted
-        })
+        summary.is_some_and(|run| run.owner.is_none() && !run.status.may_go_on())
     };
     let store = FileStore::open(&workspace.state_dir)?;
     let mut live = Vec::new();
+    let now: Timestamp = SystemTime::now().into();
     for run in store.runs()? {
         // A run whose orchestrator was killed before the first event has begun nothing. Whoever
         // begins one owns it before it is listed.
         let has_begun = store.owner(&run).is_some()
             || !matches!(store.state(&run).await, Ok(None))
             || store.check_end(&run, 0).await.is_err();
-        if has_begun && !has_ended(&run) {
+        let last = runs.iter().find(|summary| summary.run == run).map(|run| run.updated_at);
+        let is_young = args.older_than.zip(last).is_some_and(|(age, last)| now.since(last) < age);
+        if (has_begun && !has_ended(&run)) || is_young {
             live.push(run);
         }
     }
-    let items = worktrees.gc(GcRequest { live, dry_run: args.dry_run }).await?;
+    let request = GcRequest { live, dry_run: args.dry_run, preserve: args.preserve };
+    let items = worktrees.gc(request).await?;
     let records = if args.runs { records(workspace, args, &items).await? } else { Vec::new() };
     if args.json {
         let document = serde_json::json!({
@@ -61,13 +63,21 @@ pub(super) async fn gc(workspace: &Workspace, args: &GcArgs) -> Result<Exit, Cli
             let kind = match item.kind {
                 GcItemKind::Worktree => "worktree",
                 GcItemKind::Branch => "branch",
+                GcItemKind::Idle => "idle",
                 _ => "folder",
             };
-            render::print(&line(kind, &item.name, item.kept.as_deref(), args.dry_run))?;
+            let line = line(kind, &item.name, item.kept.as_deref(), args.dry_run);
+            let preserved = match (item.preserved, args.dry_run) {
+                (true, true) => ", its work moved to refs/orch/preserved/",
+                (true, false) => ", its work is in refs/orch/preserved/",
+                (false, _) => "",
+            };
+            render::print(&format!("{line}{}{preserved}", size(item.bytes)))?;
         }
         for records in &records {
             let (run, kept) = (records.run.as_str(), records.kept.as_deref());
-            render::print(&line("records", run, kept, args.dry_run))?;
+            let line = line("records", run, kept, args.dry_run);
+            render::print(&format!("{line}{}", size(Some(records.bytes))))?;
         }
     }
     Ok(Exit::Success)
@@ -82,8 +92,18 @@ async fn records(
     let mut retention = Retention::default();
     retention.keep = args.keep;
     retention.older_than = args.older_than;
+    retention.max_size = args.max_size.map(|size| size.0);
     retention.dry_run = args.dry_run;
     Ok(retention.apply(&store, garbage, SystemTime::now().into()).await?)
+}
+
+/// A size for a person, in whole units.
+fn size(bytes: Option<u64>) -> String {
+    const UNITS: [(&str, u64); 4] =
+        [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+    let Some(bytes) = bytes else { return String::new() };
+    let (unit, size) = UNITS.into_iter().find(|(_, size)| bytes >= *size).unwrap_or(("B", 1));
+    format!("  {DIM}{} {unit}{DIM:#}", bytes / size)
 }
 
 fn line(kind: &str, name: &str, kept: Option<&str>, dry_run: bool) -> String {

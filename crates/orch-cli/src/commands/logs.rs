@@ -182,6 +182,13 @@ impl Printer {
             Purpose::Verify { index } => {
                 render::tell(&format!("--- attempt {attempt}, verification {}", index + 1));
             }
+            Purpose::Resolve { .. } => {
+                render::tell(&format!("--- attempt {attempt}, resolver of its conflicts"));
+            }
+            Purpose::VerifyResolved { index, .. } => render::tell(&format!(
+                "--- attempt {attempt}, verification {} of what the resolver left",
+                index + 1
+            )),
             Purpose::Candidate { index, .. } => render::tell(&format!(
                 "--- attempt {attempt}, verification {} of the merged result",
                 index + 1

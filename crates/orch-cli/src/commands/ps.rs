@@ -8,7 +8,7 @@ use orch_exec::{
 };
 use orch_model::{RunId, Timestamp, ports::Purpose};
 
-use super::control;
+use super::{abandoned::Abandoned, control};
 use crate::{
     app::{KillArgs, Overrides, PsArgs},
     compose::Workspace,
@@ -47,6 +47,12 @@ pub(super) async fn ps(workspace: &Workspace, args: PsArgs) -> Result<Exit, CliE
         let rows = found.iter().flat_map(|(_, seen)| &seen.processes).map(row);
         render::print(&render::table(heading, rows))?;
     }
+    if let (false, Some(abandoned)) = (args.json, Abandoned::newest(workspace).await?) {
+        abandoned.tell();
+        if let Some(exit) = abandoned.offer(workspace, "Resume it now?").await? {
+            return Ok(exit);
+        }
+    }
     Ok(Exit::Success)
 }
 
@@ -55,6 +61,7 @@ fn row(process: &Process) -> [String; 8] {
     let attempt = match (process.attempt, process.purpose) {
         (1, Purpose::Work) => String::new(),
         (attempt, Purpose::Work) => format!("#{attempt}"),
+        (attempt, Purpose::Resolve { .. }) => format!("#{attempt} (resolver)"),
         (attempt, _) => format!("#{attempt} (verification)"),
     };
     let status = match process.status {

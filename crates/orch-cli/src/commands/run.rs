@@ -11,7 +11,7 @@ use orch_model::{Event, Report, ValidPlan, event::EVENT_VERSION};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{agents, plan};
+use super::{abandoned::Abandoned, agents, plan};
 use crate::{
     app::{Output, Overrides, PlanFormat, RunArgs},
     compose::{self, Workspace},
@@ -34,6 +34,15 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
         return dry_run(&config, &valid, &args.overrides);
     }
     check_report(args.output.report.as_deref())?;
+    if let Some(abandoned) = Abandoned::newest(workspace).await? {
+        abandoned.tell();
+        let question = "Resume it now, instead of starting a new run?";
+        if !args.output.json
+            && let Some(exit) = abandoned.offer(workspace, question).await?
+        {
+            return Ok(exit);
+        }
+    }
     agents::check(&valid).await?;
     // Before anything runs, so that no signal finds the run unguarded.
     let signals = Signals::new()?;

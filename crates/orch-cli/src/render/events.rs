@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use orch_model::{
-    Event, EventKind, TaskChange, TaskId, Timestamp, ValidPlan,
-    event::Delivery,
+    Event, EventKind, Hunk, TaskChange, TaskId, Timestamp, ValidPlan,
+    event::{Delivery, Undone},
     outcome::Failure,
     state::{Attempt, Merged, RunStatus, SkipReason},
 };
@@ -85,6 +85,13 @@ impl Lines {
             EventKind::CandidateVerified { passed: false, .. } => {
                 format!("{WARN}merge queue: failed{WARN:#}")
             }
+            EventKind::ConflictExpected { tasks: [one, other], files } if files.is_empty() => {
+                format!("{one} and {other} don't conflict any more")
+            }
+            EventKind::ConflictExpected { tasks: [one, other], files } => {
+                let files = one_line(&files.join(", "));
+                format!("{WARN}warning{WARN:#}: {one} and {other} will conflict in {files}")
+            }
             EventKind::StartsHeld { shortage } => {
                 let shortage = one_line(&shortage.to_string());
                 format!("{WARN}nothing is started{WARN:#} for want of {shortage}")
@@ -128,12 +135,34 @@ impl Lines {
             TaskChange::Merged { result: Merged::Commit { merge_commit, .. } } => {
                 format!("{GOOD}merged{GOOD:#} {}", merge_commit.short())
             }
-            TaskChange::Merged { .. } => format!("{GOOD}done{GOOD:#}, nothing to merge"),
-            TaskChange::Conflicted { files, .. } => {
-                format!("{BAD}conflicts{BAD:#} with the target in {}", one_line(&files.join(", ")))
+            TaskChange::Merged { result: Merged::Kept { branch, .. } } => {
+                format!("{GOOD}done{GOOD:#}, on branch {}", one_line(branch))
             }
+            TaskChange::Merged { .. } => format!("{GOOD}done{GOOD:#}, nothing to merge"),
+            TaskChange::Conflicted { files, hunks, .. } => {
+                let files = one_line(&files.join(", "));
+                let text = format!("{BAD}conflicts{BAD:#} with the target in {files}");
+                self.with_hunks(text, hunks)
+            }
+            TaskChange::Resolving { files, .. } => {
+                let files = one_line(&files.join(", "));
+                format!("{WARN}conflicts{WARN:#} in {files}; the resolver is at work")
+            }
+            TaskChange::ResolvingEnded { resolved: true, .. } => {
+                "its conflicts are resolved".into()
+            }
+            TaskChange::ResolvingEnded { resolved: false, .. } => {
+                format!("{WARN}its conflicts are not resolved{WARN:#}")
+            }
+            TaskChange::Resolved => "its conflicts are resolved".into(),
             TaskChange::Retry { failure: Failure::Interrupted { message }, .. } => {
                 format!("{WARN}stopped{WARN:#}: {}", one_line(message))
+            }
+            TaskChange::Retry { failure: failure @ Failure::Conflict { hunks, .. }, until } => {
+                let pause = time(until.since(at));
+                let said = one_line(&failure.to_string());
+                let text = format!("{WARN}{said}{WARN:#}; begins anew on the results in {pause}");
+                self.with_hunks(text, hunks)
             }
             TaskChange::Retry { failure, until } => {
                 let next = if failure.policy().opens_breaker {
@@ -178,6 +207,24 @@ impl Lines {
         9 + self.width + 2
     }
 
+    /// The first lines of what is in conflict.
+    fn with_hunks(&self, mut text: String, hunks: &[Hunk]) -> String {
+        let lines = hunks.iter().flat_map(|hunk| {
+            let place = match hunk.line {
+                Some(line) => format!("{}, line {line}", one_line(&hunk.file)),
+                None => one_line(&hunk.file),
+            };
+            let shown = clean(&hunk.text);
+            let lines: Vec<_> = shown.lines().map(str::to_owned).collect();
+            std::iter::once(place).chain(lines)
+        });
+        let indent = self.indent();
+        for line in lines.take(OUTPUT_LINES) {
+            text.push_str(&format!("\n{:indent$}{DIM}| {line}{DIM:#}", ""));
+        }
+        text
+    }
+
     fn with_output(&self, mut text: String, failure: &Failure) -> String {
         let output = clean(failure.output_tail());
         let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -187,6 +234,16 @@ impl Lines {
         }
         text
     }
+}
+
+/// That results were taken back, with what to type to have them again.
+pub(crate) fn undone(undone: &Undone) -> String {
+    format!(
+        "{WARN}The run was undone{WARN:#}: {} is back at {}. What it did is kept as {}.",
+        one_line(&undone.target),
+        undone.to.short(),
+        one_line(&undone.kept)
+    )
 }
 
 /// Where the results stand, with what to type where they wait.
@@ -236,6 +293,7 @@ pub(crate) const fn status_name(status: RunStatus) -> &'static str {
         RunStatus::Failed => "failed",
         RunStatus::Cancelled => "cancelled",
         RunStatus::Interrupted => "interrupted",
+        RunStatus::Conflicted => "conflicted",
         _ => "unknown",
     }
 }

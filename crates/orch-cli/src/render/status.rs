@@ -86,6 +86,14 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
     out
 }
 
+/// A supervisor that does not look after its agents.
+pub(crate) fn stuck(pid: u32) -> String {
+    format!(
+        "{WARN}Its supervisor (process {pid}) does not answer.{WARN:#} If somebody stopped it, \
+         `kill -CONT {pid}` lets it go on."
+    )
+}
+
 /// A run as its journal tells. `owner` is the process that is at work on it, where one is that
 /// could not be asked.
 pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all: bool) -> String {
@@ -111,8 +119,10 @@ pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all:
         );
     } else if state.status == RunStatus::Interrupted {
         let _ = writeln!(out, "Continue it with `orch resume`.");
+    } else if state.status == RunStatus::Conflicted {
+        let _ = writeln!(out, "{WARN}It waits for you{WARN:#}: see `orch conflicts`.");
     }
-    if !state.status.is_ended() || state.status == RunStatus::Interrupted {
+    if state.status.may_go_on() {
         let full = state.header.settings.max_concurrency;
         let now_at = state.concurrency.unwrap_or(full);
         limits(&mut out, (now_at, full), state.slowdown.as_ref(), &state.breakers, now);
@@ -127,7 +137,9 @@ pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all:
     );
     let tasks = state.tasks.iter().filter(|task| task.state.is_terminal());
     ended(&mut out, tasks, limit, width);
-    if let Some(text) = state.delivery.as_ref().and_then(events::delivery) {
+    if let Some(undone) = &state.undone {
+        let _ = writeln!(out, "\n{}", events::undone(undone));
+    } else if let Some(text) = state.delivery.as_ref().and_then(events::delivery) {
         let _ = writeln!(out, "\n{text}");
     }
     out.truncate(out.trim_end().len());
@@ -224,7 +236,11 @@ fn open_task(state: &RunState, task: &TaskRun) -> String {
                 .into_iter()
                 .flat_map(|written| written.needs.iter().chain(&written.after))
                 .filter(|id| {
-                    state.index_of(id).is_some_and(|index| !state.task(index).state.is_terminal())
+                    // What needs a task in conflict is skipped, unless a person is waited for.
+                    let is_open = |state: &TaskState| {
+                        !state.is_terminal() || matches!(state, TaskState::Conflicted { .. })
+                    };
+                    state.index_of(id).is_some_and(|index| is_open(&state.task(index).state))
                 })
                 .map(TaskId::as_str)
                 .collect();
@@ -241,6 +257,9 @@ fn result(task: &TaskRun) -> String {
     match &task.state {
         TaskState::Merged { result: Merged::Commit { merge_commit, .. }, .. } => {
             format!("{GOOD}merged{GOOD:#} {}", merge_commit.short())
+        }
+        TaskState::Merged { result: Merged::Kept { branch, .. }, .. } => {
+            format!("{GOOD}done{GOOD:#}, on branch {}", one_line(branch))
         }
         TaskState::Merged { .. } => format!("{GOOD}merged{GOOD:#}, nothing to merge"),
         TaskState::Failed { failure, .. } => {

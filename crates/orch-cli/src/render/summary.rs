@@ -55,6 +55,13 @@ pub(crate) fn of(report: &Report) -> String {
     if report.status == RunStatus::Interrupted {
         let _ = writeln!(out, "\nContinue it with {STRONG}orch resume{STRONG:#}.");
     }
+    if report.status == RunStatus::Conflicted {
+        let _ = writeln!(
+            out,
+            "\nIt waits for you: {STRONG}orch conflicts{STRONG:#}, {STRONG}orch resolve TASK\
+             {STRONG:#}, then {STRONG}orch resume{STRONG:#}."
+        );
+    }
     out.truncate(out.trim_end().len());
     out
 }

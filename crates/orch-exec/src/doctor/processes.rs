@@ -10,7 +10,8 @@ use std::{
 use orch_model::{RunId, TaskId, ports::StoreError};
 use orch_state::FileStore;
 
-use super::{Finding, Invariant, Runs, journals::live_attempts};
+use super::{Finding, Invariant, Known, Remedy, Runs, journals::live_attempts};
+use crate::{process::cgroup, shim};
 
 /// Names processes that carry the marks of an attempt that is not under way. A run that can be
 /// taken up again counts its last attempts as under way: they may be waited for.
@@ -37,6 +38,31 @@ pub(super) fn check_orphans(top: &Path, runs: &Runs, findings: &mut Vec<Finding>
                 .cure(format!("kill {pid}")),
         );
     }
+}
+
+/// Names control groups that the supervisor of a run left behind. Whoever takes the run up sees to them.
+pub(super) fn check_groups(
+    store: &FileStore,
+    runs: &Runs,
+    findings: &mut Vec<Finding>,
+) -> Result<(), StoreError> {
+    for run in store.runs()? {
+        let run_dir = store.dir().join("runs").join(run.as_str());
+        let Some((folder, pids)) = cgroup::left_behind(&run_dir) else { continue };
+        if runs.get(&run).is_some_and(Known::may_go_on) || shim::is_supervised(&run_dir) {
+            continue;
+        }
+        let what = match pids.len() {
+            0 => "the control group of a run that is over is left".to_owned(),
+            n => format!("{n} processes of a run that is over are left in its control group"),
+        };
+        findings.push(
+            Finding::new(Invariant::NoOrphans, folder.display(), what)
+                .of(&run, None)
+                .repairable(Remedy::EndProcesses(run.clone())),
+        );
+    }
+    Ok(())
 }
 
 /// What an agent's environment says.

@@ -6,10 +6,11 @@ use orch_model::{
     TaskState, ValidPlan,
     plan::spec::Isolation,
     ports::{Release, StateStore, WorktreeProvider, WorktreeRequest},
+    state::Merged,
 };
 
 use super::{Finding, Remedy, Repair, World};
-use crate::error::EngineError;
+use crate::{error::EngineError, process::cgroup, shim};
 
 impl World {
     /// Puts right what of these findings is [`repairable`](Finding::is_repairable), one after the
@@ -43,6 +44,16 @@ impl World {
                 }
             }
             Remedy::SweepLeases => self.locks.sweep().await?,
+            Remedy::EndProcesses(run) => {
+                let run_dir = self.store.dir().join("runs").join(run.as_str());
+                if self.store.owner(run).is_some() || shim::is_supervised(&run_dir) {
+                    return Err(EngineError::Internal(format!("run {run} is under way again")));
+                }
+                cgroup::sweep(&run_dir).await.map_err(|source| EngineError::Io {
+                    doing: format!("ending what is left of run {run}"),
+                    source,
+                })?;
+            }
             Remedy::RemoveEmptyFolder(path) => {
                 fs::remove_dir(path).map_err(|source| EngineError::Io {
                     doing: format!("removing the empty folder {}", path.display()),
@@ -57,8 +68,13 @@ impl World {
                 let plan = ValidPlan::new((*state.header.plan).clone())
                     .map_err(|problems| EngineError::Internal(problems.to_string()))?;
                 let Some(index) = plan.index_of(task) else { return Ok(()) };
-                let TaskState::Merged { attempt, .. } = state.task(index).state else {
+                let TaskState::Merged { attempt, result } = &state.task(index).state else {
                     return Ok(());
+                };
+                // Nothing uncommitted goes with it, whatever made it.
+                let release = match result {
+                    Merged::Kept { .. } => Release::Shelve { verified: false },
+                    _ => Release::Done,
                 };
                 let spec = plan.task(index);
                 let shared_by = spec
@@ -66,9 +82,8 @@ impl World {
                     .filter(|_| spec.isolation == Isolation::Epic)
                     .map(|epic| plan.epics()[epic.get()].id.clone());
                 let (run, task) = (run.clone(), task.clone());
-                let request = WorktreeRequest { run, task, attempt, shared_by };
-                // Nothing uncommitted goes with it, whatever made it.
-                git.tidy(request, Release::Done).await?;
+                let request = WorktreeRequest { run, task, attempt: *attempt, shared_by };
+                git.tidy(request, release).await?;
             }
         }
         Ok(())

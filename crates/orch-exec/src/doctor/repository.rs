@@ -76,7 +76,7 @@ fn check_unrecorded(recorded: &[RunId], found: &Inspection, findings: &mut Vec<F
 struct Work<'a> {
     run: &'a RunId,
     task: &'a TaskRun,
-    commits: [CommitId; 2],
+    commits: Vec<CommitId>,
 }
 
 /// The merged tasks of all runs whose results have not been handed over, and of the newest one.
@@ -91,12 +91,15 @@ fn works(runs: &Runs) -> Vec<Work<'_>> {
     let mut works = Vec::new();
     for known in runs.values().filter(is_ours) {
         for task in &known.state.tasks {
-            if let TaskState::Merged { result: Merged::Commit { commit, merge_commit }, .. } =
-                &task.state
-            {
-                let commits = [commit.clone(), merge_commit.clone()];
-                works.push(Work { run: known.state.run(), task, commits });
-            }
+            let TaskState::Merged { result, .. } = &task.state else { continue };
+            let commits = match result {
+                Merged::Commit { commit, merge_commit } => {
+                    vec![commit.clone(), merge_commit.clone()]
+                }
+                Merged::Kept { commit, .. } => vec![commit.clone()],
+                _ => continue,
+            };
+            works.push(Work { run: known.state.run(), task, commits });
         }
     }
     works
@@ -172,6 +175,8 @@ fn tasks_by_folder(state: &RunState) -> HashMap<String, Vec<&TaskRun>> {
             Some(format!("@epic-{}", plan.epics()[epic.get()].id))
         });
         folders.entry(epic.unwrap_or_else(|| task.id.to_string())).or_default().push(task);
+        // The merge of its work, in progress.
+        folders.entry(orch_worktree::resolution_folder(&task.id)).or_default().push(task);
     }
     folders
 }
@@ -201,6 +206,12 @@ fn check_worktrees(runs: &Runs, found: &Inspection, findings: &mut Vec<Finding>)
                 continue;
             }
             match tasks {
+                // Made with the first merge that is verified, and removed at the end.
+                None if worktree.is_of_merge_queue() && known.may_go_on() => {}
+                None if worktree.is_of_merge_queue() => findings.push(
+                    finding("the folder in which merged results were verified is still there")
+                        .cure("orch gc"),
+                ),
                 // Moved there from the place of a worktree, with a warning; a person looks at it.
                 None if name.contains(".found-") => {}
                 None => findings
@@ -263,6 +274,10 @@ fn check_branches(runs: &Runs, found: &Inspection, findings: &mut Vec<Finding>) 
         match task {
             None => findings
                 .push(finding("no task of the run has this branch").cure("orch gc --dry-run")),
+            // It stays there until somebody takes it.
+            Some(TaskRun {
+                state: TaskState::Merged { result: Merged::Kept { .. }, .. }, ..
+            }) => {}
             Some(task) if matches!(task.state, TaskState::Merged { .. }) => {
                 // A worktree that is still there is named by itself, and goes with its branch.
                 let place = task.place.as_ref().map(|place| place.path.as_path());

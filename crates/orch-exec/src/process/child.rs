@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, os::unix::process::ExitStatusExt, sync::Arc
 
 use orch_model::{
     event::AgentIdentity,
-    outcome::{AgentExit, ExitStatus},
+    outcome::{AgentExit, ExitStatus, Failure},
     ports::RunnerError,
 };
 use rustix::{
@@ -14,8 +14,17 @@ use rustix::{
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch, time::timeout};
 
 use super::{
-    activity::Activity, budget::Budget, environment::Environment, group::Group, identity,
-    launch::Launch, oom::OomKills, orphans::Orphanage, output::Output, redact::Redactor,
+    activity::Activity,
+    budget::Budget,
+    cgroup::{Cgroup, Cgroups},
+    environment::Environment,
+    group::Group,
+    identity,
+    launch::Launch,
+    oom::OomKills,
+    orphans::Orphanage,
+    output::Output,
+    redact::Redactor,
 };
 
 /// How long a process outside the group may hold the output open after the agent's end.
@@ -25,6 +34,7 @@ const LEAK_TIMEOUT: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct ChildGroup {
     group: Arc<Group>,
+    cgroup: Option<Arc<Cgroup>>,
     identity: Option<AgentIdentity>,
     exit: watch::Receiver<Ended>,
     activity: Arc<Activity>,
@@ -32,12 +42,13 @@ pub(crate) struct ChildGroup {
 
 impl ChildGroup {
     /// Starts it. Must be called within a tokio runtime.
-    /// With an orphanage, what it leaves behind outside of its group ends with it too. `tell` is called
+    /// With an orphanage, what it leaves behind outside of its group ends with it too; with control groups it gets one of this name. `tell` is called
     /// with what people should know of it.
     pub(crate) fn start(
         launch: &Launch,
         environment: &Environment,
         orphanage: Option<&Arc<Orphanage>>,
+        cgroups: Option<(&Cgroups, &str)>,
         budget: &Arc<Budget>,
         tell: impl Fn(String) + Send + 'static,
     ) -> Result<Self, RunnerError> {
@@ -50,7 +61,14 @@ impl ChildGroup {
             pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("making a pipe", e.into()))?;
         let also = write.try_clone().map_err(|e| failed("making a pipe", e))?;
         let oom_kills = OomKills::now();
-        let spawn = || launch.spawn(environment, write, also);
+        let mut cgroup = None;
+        let spawn = || {
+            let spawn = || launch.spawn(environment, write, also);
+            let Some((cgroups, name)) = cgroups else { return spawn() };
+            let (child, own) = cgroups.start(name, spawn)?;
+            cgroup = own.map(Arc::new);
+            Ok(child)
+        };
         let child = match orphanage {
             Some(orphanage) => orphanage.exempt(spawn)?,
             None => spawn()?,
@@ -62,14 +80,15 @@ impl ChildGroup {
             Receiver::from_owned_fd(read).map_err(|e| failed("reading the output", e))?;
         let (ended, exit) = watch::channel(None);
         let identity = identity::of(group.pid());
-        let sweep = orphanage.map(|orphanage| (Arc::clone(orphanage), launch.env.clone()));
+        let orphans = orphanage.map(|orphanage| (Arc::clone(orphanage), launch.env.clone()));
+        let sweep = Sweep { orphans, cgroup: cgroup.clone() };
         let activity = Arc::<Activity>::default();
         let seen = Arc::clone(&activity);
         let (budget, tell) = (Arc::clone(budget), Box::new(tell));
         let taker =
             Taker { output, redactor, activity: seen, budget, tell, oom_kills, failed: false };
         tokio::spawn(supervise(Arc::clone(&group), receiver, taker, sweep, ended));
-        Ok(Self { group, identity, exit, activity })
+        Ok(Self { group, cgroup, identity, exit, activity })
     }
 
     pub(crate) const fn identity(&self) -> Option<&AgentIdentity> {
@@ -93,6 +112,7 @@ impl ChildGroup {
 
     /// Asks it to end, waits for `grace`, then kills it.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<(), RunnerError> {
+        self.group.ask();
         if !grace.is_zero() {
             self.signal(Signal::TERM)?;
             // A frozen group would not hear of it.
@@ -101,9 +121,19 @@ impl ChildGroup {
                 return Ok(());
             }
         }
-        self.signal(Signal::STOP)?;
-        self.signal(Signal::KILL)?;
+        self.kill().map_err(|source| RunnerError::Io {
+            doing: format!("killing process group {}", self.group.pid()),
+            source,
+        })?;
         self.wait().await.map(|_| ())
+    }
+
+    fn kill(&self) -> io::Result<()> {
+        // What forks in it dies too, so this is the end of it; the process group is the second net.
+        if let Some(Err(error)) = self.cgroup.as_ref().map(|cgroup| cgroup.kill()) {
+            tracing::warn!(%error, "a control group can't be killed");
+        }
+        self.group.kill()
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), RunnerError> {
@@ -118,13 +148,35 @@ impl ChildGroup {
 impl Drop for ChildGroup {
     fn drop(&mut self) {
         if self.exit.borrow().is_none() {
-            let _ = self.group.kill();
+            let _ = self.kill();
         }
     }
 }
 
-/// Where orphans are, and the variables that those of an agent carry.
-type Sweep = (Arc<Orphanage>, BTreeMap<String, String>);
+/// Where what an agent leaves behind is looked for.
+struct Sweep {
+    cgroup: Option<Arc<Cgroup>>,
+    /// Where orphans are, and the variables that those of the agent carry.
+    orphans: Option<(Arc<Orphanage>, BTreeMap<String, String>)>,
+}
+
+impl Sweep {
+    /// Ends it, and gives how many processes that were.
+    async fn end(self, leader: u32) -> usize {
+        let mut ended = 0;
+        if let Some(cgroup) = self.cgroup {
+            match cgroup.end().await {
+                Ok(left) => ended += left,
+                Err(error) => tracing::warn!(%error, "an agent's control group is left"),
+            }
+        }
+        if let Some((orphanage, variables)) = self.orphans {
+            orphanage.reaped(leader);
+            ended += orphanage.end(&variables).await;
+        }
+        ended
+    }
+}
 
 type Ended = Option<Result<AgentExit, Arc<io::Error>>>;
 
@@ -176,7 +228,7 @@ async fn supervise(
     group: Arc<Group>,
     mut receiver: Receiver,
     mut taker: Taker,
-    sweep: Option<Sweep>,
+    sweep: Sweep,
     ended: watch::Sender<Ended>,
 ) {
     let result = follow(&group, &mut receiver, &mut taker, sweep).await.map_err(Arc::new);
@@ -187,7 +239,7 @@ async fn follow(
     group: &Group,
     receiver: &mut Receiver,
     taker: &mut Taker,
-    sweep: Option<Sweep>,
+    sweep: Sweep,
 ) -> io::Result<AgentExit> {
     let mut buffer = vec![0; 16 * 1024];
     let mut open = true;
@@ -201,11 +253,7 @@ async fn follow(
         }
     }
     let status = group.reap().await?;
-    let mut left_behind = 0;
-    if let Some((orphanage, variables)) = sweep {
-        orphanage.reaped(group.pid());
-        left_behind = orphanage.end(&variables).await;
-    }
+    let left_behind = sweep.end(group.pid()).await;
     // The group is gone, so the end of the output is there, unless somebody outside it holds it.
     let drained = timeout(LEAK_TIMEOUT, async {
         while open {
@@ -231,6 +279,10 @@ async fn follow(
     exit.output_bytes = taker.output.total();
     exit.leaked_output = leaked_output;
     exit.left_behind = left_behind;
-    exit.failure = taker.oom_kills.explain(status);
+    exit.failure = if group.is_asked() {
+        Some(Failure::Interrupted { message: "it was ended on request".into() })
+    } else {
+        taker.oom_kills.explain(status)
+    };
     Ok(exit)
 }

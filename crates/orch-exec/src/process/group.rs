@@ -4,7 +4,10 @@ use std::{
     io,
     os::fd::OwnedFd,
     process::{Child, ExitStatus},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,8 @@ pub(super) struct Group {
     /// The leader until it has been reaped. While it has not, its pid, and so the group's number,
     /// can't be given to anybody else: signals are sent only then.
     child: Mutex<Option<Child>>,
+    /// Whether somebody asked for its end.
+    is_asked: AtomicBool,
 }
 
 impl Group {
@@ -43,7 +48,17 @@ impl Group {
             reason = "its flaw concerns types other than `OwnedFd`, and its successor is unsafe"
         )]
         let exited = AsyncFd::new(pidfd_open(leader, PidfdFlags::NONBLOCK)?)?;
-        Ok(Self { leader, exited, child: Mutex::new(Some(child)) })
+        let child = Mutex::new(Some(child));
+        Ok(Self { leader, exited, child, is_asked: AtomicBool::new(false) })
+    }
+
+    /// Notes that it is being ended on request.
+    pub(super) fn ask(&self) {
+        self.is_asked.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.is_asked.load(Ordering::Relaxed)
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -45,6 +45,11 @@ pub(super) fn group(pid: u32) -> Option<u32> {
     stat(pid).as_ref().map(group_of)
 }
 
+/// Whether a process was stopped by a signal.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    stat(pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
+}
+
 /// What a group of processes takes of the machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Use {

@@ -36,6 +36,9 @@ pub(crate) struct Launch {
     pub(crate) max_output: u64,
     /// How much is kept of the output of the whole run, in bytes.
     pub(crate) max_total_output: u64,
+    /// It works in a folder of its own, and is worth a control group where a supervisor can make one.
+    #[serde(default)]
+    pub(crate) is_contained: bool,
 }
 
 impl Launch {
@@ -58,6 +61,7 @@ impl Launch {
                 .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             max_output: request.max_output.0,
             max_total_output: request.max_total_output.0,
+            is_contained: request.directory != request.repository,
         })
     }
 

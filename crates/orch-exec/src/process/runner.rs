@@ -93,7 +93,7 @@ impl AgentRunner for CommandRunner {
             // Nobody may care.
             let _ = told.send(message);
         };
-        let child = ChildGroup::start(&launch, &self.environment, None, &budget, tell)?;
+        let child = ChildGroup::start(&launch, &self.environment, None, None, &budget, tell)?;
         Ok(Box::new(Process { child, notices: notices.into() }))
     }
 

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use async_trait::async_trait;
 use orch_model::resources::Contended;
 use rustix::fs::statvfs;
 
@@ -28,8 +29,17 @@ impl SystemResources {
     }
 }
 
+#[async_trait]
 impl Resources for SystemResources {
-    fn look(&self) -> Reading {
+    async fn look(&self) -> Reading {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.read()).await.unwrap_or_default()
+    }
+}
+
+impl SystemResources {
+    /// Blocks for as long as a file system takes to answer.
+    fn read(&self) -> Reading {
         let machine = fs::read_to_string("/proc/meminfo").ok();
         let machine = machine.and_then(|text| field(&text, "MemAvailable:")?.checked_mul(1024));
         let groups = self.groups.iter().filter_map(|group| room(group));
@@ -106,7 +116,7 @@ mod tests {
     #[test]
     fn a_look_finds_what_this_machine_has() {
         let folder = tempfile::tempdir().unwrap();
-        let look = SystemResources::new(vec![folder.path().join("not/yet/there")]).look();
+        let look = SystemResources::new(vec![folder.path().join("not/yet/there")]).read();
         let disk = look.disk.expect("the temporary folder is on a file system");
         assert_eq!(disk.path, folder.path());
         assert!(look.memory.is_some_and(|bytes| bytes > 0), "{:?}", look.memory);

@@ -29,7 +29,7 @@ impl Scheduler {
         }
         let key = self.plan.task(task).runner_key();
         let breaker = self.state.breakers.get(&key)?;
-        if now >= breaker.until && !self.probes.contains_key(&key) {
+        if now >= breaker.until && !self.probes.values().any(|probed| *probed == key) {
             return None;
         }
         Some(WaitReason::Breaker { key, until: breaker.until, reason: breaker.reason.clone() })
@@ -53,6 +53,8 @@ impl Scheduler {
         let known = failure.reset().filter(|reset| *reset > now);
         let until = known.unwrap_or(pause.max(least)).min(now + LONGEST_PAUSE);
         let reason = failure.to_string();
+        // Who tries is older than this, and the next one is to try after it.
+        self.probes.retain(|_, probed| *probed != key);
         self.record(EventKind::BreakerOpened { key: key.clone(), until, reason }, now);
     }
 
@@ -69,8 +71,8 @@ impl Scheduler {
             return;
         }
         let key = self.plan.task(task).runner_key();
-        if self.probes.get(&key) == Some(&task) {
-            self.probes.remove(&key);
+        if self.probes.contains_key(&task) {
+            self.probes.retain(|_, probed| *probed != key);
             self.record(EventKind::BreakerClosed { key }, now);
         }
         if let Some(limit) = self.state.concurrency

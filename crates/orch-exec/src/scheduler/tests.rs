@@ -9,7 +9,7 @@ use orch_model::{
     outcome::{ExitStatus, Failure, StopReason},
     plan::{
         TaskIndex,
-        spec::{CommandLine, EpicSpec, Isolation, LockSpec, TaskSpec},
+        spec::{CommandLine, EpicSpec, Isolation, LockSpec, OnConflict, TaskSpec},
     },
     state::Merged,
 };
@@ -17,6 +17,7 @@ use orch_model::{
 use super::Scheduler;
 use crate::internal::{Command, Input, UnitEnd, UnitReport};
 
+mod conflicts;
 mod endings;
 mod limits;
 mod machine;
@@ -31,7 +32,7 @@ mod world;
 /// A plan with a line for each task or epic. `epic ID NEEDS..` is an epic; other lines begin with
 /// the id of a task and go on with `@epic` (`@@epic`: in its worktree), `<needs`, `~after`,
 /// `p1` (priority), `=5s` (estimate), `r2` (retries), `f:glob`, `l:lock`, `l:lock:shared`, `l:lock:1/3`,
-/// `$other` (its program, where that is not `agent`).
+/// `$other` (its program, where that is not `agent`), `!manual` (what its conflicts lead to).
 fn plan(text: &str) -> Arc<ValidPlan> {
     let mut spec = PlanSpec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -66,6 +67,13 @@ fn set(task: &mut TaskSpec, word: &str) {
         "r" => task.retries = Some(rest.parse().expect("a number")),
         "=" => task.estimate = Some(rest.parse().expect("a duration")),
         "$" => task.run = Some(CommandLine::Shell(rest.into())),
+        "!" => {
+            task.on_conflict = Some(match rest {
+                "manual" => OnConflict::Manual,
+                "retry" => OnConflict::RebaseRetry,
+                _ => OnConflict::Fail,
+            });
+        }
         "f" => task.files.push(rest[1..].into()),
         "l" => {
             let (name, mode) = rest[1..].split_once(':').unwrap_or((&rest[1..], ""));
@@ -229,6 +237,12 @@ impl Drive {
         self.end(task, UnitEnd::Failed(agent_failed()))
     }
 
+    /// A task's work can't be merged.
+    fn conflict(&mut self, task: &str) -> String {
+        self.verify(task);
+        self.end(task, conflicted())
+    }
+
     fn busy(&mut self, task: &str) -> String {
         let lock = LockName::new("db").expect("a name");
         self.report(task, UnitReport::LockBusy { lock, holder: "a stranger".into() })
@@ -244,6 +258,15 @@ impl Drive {
         let progress = self.scheduler.progress(time(self.now));
         let waiting = progress.waiting.iter().find(|waiting| waiting.task.as_str() == task);
         waiting.map_or_else(|| "does not wait".into(), |waiting| waiting.reason.to_string())
+    }
+}
+
+fn conflicted() -> UnitEnd {
+    UnitEnd::Conflicted {
+        commit: CommitId::new("c1"),
+        branch: "orch/r1/x".into(),
+        files: vec!["x".into()],
+        hunks: Vec::new(),
     }
 }
 

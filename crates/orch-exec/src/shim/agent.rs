@@ -15,7 +15,7 @@ use super::{
     protocol::{Answer, Key, Order},
     record::{self, Fact},
 };
-use crate::process::leftovers;
+use crate::process::{cgroup, leftovers};
 
 /// An attempt, and where its supervisor writes.
 #[derive(Debug, Clone)]
@@ -55,6 +55,11 @@ impl Attempted {
             }
             None => None,
         };
+        let group = self.key().group();
+        cgroup::sweep_one(&self.run_dir, &group).await.map_err(|source| RunnerError::Io {
+            doing: format!("ending the processes of control group {group}"),
+            source,
+        })?;
         Ok(match (leftovers::end(&request).await?, exit) {
             (Adopted::Unknown { known }, _) => Left::Unknown(known),
             (_, Some(exit)) => Left::Ended(exit),

@@ -6,7 +6,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -19,11 +19,12 @@ use orch_model::{
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
+    sync::mpsc,
     time::timeout,
 };
 
 use super::{
-    ARGUMENT,
+    ARGUMENT, NAME_OF_SUPERVISOR,
     agent::{Attempted, Finished, Left, SupervisedAgent},
     connection::Connection,
     protocol::Order,
@@ -62,6 +63,14 @@ pub struct SupervisedRunner {
     silence: Duration,
     program: PathBuf,
     connections: tokio::sync::Mutex<HashMap<RunId, Arc<Connection>>>,
+    notices: Mutex<HashMap<RunId, Arc<Notices>>>,
+}
+
+/// What is to be known of the supervisors of a run.
+#[derive(Debug)]
+struct Notices {
+    tell: mpsc::UnboundedSender<String>,
+    told: tokio::sync::Mutex<mpsc::UnboundedReceiver<String>>,
 }
 
 impl SupervisedRunner {
@@ -75,6 +84,7 @@ impl SupervisedRunner {
             silence: SILENCE,
             program: "/proc/self/exe".into(),
             connections: tokio::sync::Mutex::default(),
+            notices: Mutex::default(),
         }
     }
 
@@ -123,9 +133,8 @@ impl SupervisedRunner {
             return Ok(Some(Arc::clone(connection)));
         }
         let run_dir = self.run_dir(run);
-        let connection = self.reach(&run_dir, start).await.map_err(|source| RunnerError::Io {
-            doing: format!("reaching the supervisor of run {run}"),
-            source,
+        let connection = self.reach(run, &run_dir, start).await.map_err(|source| {
+            RunnerError::Io { doing: format!("reaching the supervisor of run {run}"), source }
         })?;
         if let Some(connection) = &connection {
             connections.insert(run.clone(), Arc::clone(connection));
@@ -133,12 +142,31 @@ impl SupervisedRunner {
         Ok(connection)
     }
 
-    async fn reach(&self, run_dir: &Path, start: bool) -> io::Result<Option<Arc<Connection>>> {
+    fn notices(&self, run: &RunId) -> Arc<Notices> {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let (tell, told) = mpsc::unbounded_channel();
+            Arc::new(Notices { tell, told: tokio::sync::Mutex::new(told) })
+        };
+        Arc::clone(notices.entry(run.clone()).or_insert_with(new))
+    }
+
+    async fn reach(
+        &self,
+        run: &RunId,
+        run_dir: &Path,
+        start: bool,
+    ) -> io::Result<Option<Arc<Connection>>> {
         let mut begun = Ok(());
         for _ in 0..ATTEMPTS {
             if let Some(stream) = socket::connect(&socket_path(run_dir)).await? {
                 let pid = stream.peer_cred()?.pid();
-                let open = Connection::open(stream, &self.environment, self.silence);
+                let open = Connection::open(
+                    stream,
+                    &self.environment,
+                    self.silence,
+                    self.notices(run).tell.clone(),
+                );
                 match timeout(ANSWER, open).await {
                     // It was about to end, for want of something to do.
                     Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
@@ -168,7 +196,7 @@ fn silent(pid: Option<i32>) -> io::Error {
 async fn begin(program: &Path, run_dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(run_dir)?;
     let mut child = Command::new(program)
-        .arg0("orch-supervisor")
+        .arg0(NAME_OF_SUPERVISOR)
         .arg(ARGUMENT)
         .arg(run_dir)
         .stdin(Stdio::null())
@@ -229,8 +257,18 @@ impl AgentRunner for SupervisedRunner {
         Ok(connection.and_then(|connection| identity::of(connection.supervisor())))
     }
 
+    async fn notice(&self, run: &RunId) -> String {
+        let notices = self.notices(run);
+        let mut told = notices.told.lock().await;
+        match told.recv().await {
+            Some(notice) => notice,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn finish(&self, run: &RunId) {
         self.connections.lock().await.remove(run);
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
     }
 }
 

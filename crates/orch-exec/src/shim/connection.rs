@@ -17,7 +17,10 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-use super::protocol::{Answer, Hello, Key, Order, Reply, Request, VERSION, Welcome};
+use super::{
+    heartbeat,
+    protocol::{Answer, Hello, Key, Order, Reply, Request, VERSION, Welcome},
+};
 use crate::{process::environment::Environment, socket};
 
 /// How an agent ended.
@@ -54,6 +57,7 @@ impl Connection {
         stream: UnixStream,
         environment: &Environment,
         silence: Duration,
+        tell: mpsc::UnboundedSender<String>,
     ) -> io::Result<Arc<Self>> {
         let (read, mut write) = stream.into_split();
         let mut read = BufReader::new(read);
@@ -84,7 +88,10 @@ impl Connection {
                 }
             }
         });
-        Ok(Arc::new(Self { supervisor: welcome.pid, outbox, seq: AtomicU64::new(0), waiting }))
+        let supervisor = welcome.pid;
+        let connection = Arc::new(Self { supervisor, outbox, seq: AtomicU64::new(0), waiting });
+        tokio::spawn(heartbeat::beat(Arc::downgrade(&connection), tell));
+        Ok(connection)
     }
 
     pub(super) const fn supervisor(&self) -> u32 {
@@ -95,8 +102,23 @@ impl Connection {
         lock(&self.waiting).lost
     }
 
+    /// Whether somebody waits for something that the supervisor will say.
+    pub(super) fn is_awaited(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        !(waiting.agents.is_empty() && waiting.answers.is_empty())
+    }
+
+    /// Asks whether it is there; `None` where the connection is lost before the answer.
+    pub(super) async fn ping(&self) -> Option<Answer> {
+        self.request(None, Order::Ping).await
+    }
+
     /// Gives an order; `None` where the connection is lost before the answer.
     pub(super) async fn ask(&self, key: Key, order: Order) -> Option<Answer> {
+        self.request(Some(key), order).await
+    }
+
+    async fn request(&self, key: Option<Key>, order: Order) -> Option<Answer> {
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         {
@@ -126,7 +148,7 @@ impl Connection {
         lock(&self.waiting).agents.remove(key);
         if is_known {
             let (seq, order) = (u64::MAX, Order::Forget);
-            let _ = self.outbox.send(Request { seq, key: key.clone(), order });
+            let _ = self.outbox.send(Request { seq, key: Some(key.clone()), order });
         }
     }
 }

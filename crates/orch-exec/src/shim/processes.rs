@@ -12,6 +12,7 @@ use std::{
 use orch_model::{TaskId, Timestamp, event::AgentIdentity, ports::Purpose, state::Attempt};
 use serde::{Deserialize, Serialize};
 
+use super::NAME_OF_SUPERVISOR;
 use crate::process::identity::{self, Use};
 
 /// The version of the format.
@@ -37,6 +38,19 @@ pub struct Processes {
     pub last_heartbeat: Timestamp,
     /// The agents, by task.
     pub processes: Vec<Process>,
+}
+
+impl Processes {
+    /// Whether the supervisor exists and does not look after its agents: it was stopped, or hangs.
+    #[must_use]
+    pub fn is_stuck(&self, now: Timestamp) -> bool {
+        let is_needed = self.processes.iter().any(|process| process.status != Health::Gone);
+        let is_late = now.since(self.last_heartbeat) > 3 * HEARTBEAT;
+        let name = || fs::read(format!("/proc/{}/cmdline", self.supervisor)).unwrap_or_default();
+        is_needed
+            && (is_late || identity::is_stopped(self.supervisor))
+            && name().starts_with(NAME_OF_SUPERVISOR.as_bytes())
+    }
 }
 
 /// An agent that is at work, or one of its verifications.

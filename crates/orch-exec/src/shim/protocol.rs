@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::process::{environment::Environment, launch::Launch};
 
 /// The version of the protocol.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The name of an agent within its run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,11 +22,26 @@ pub(super) struct Key {
     pub(super) purpose: Purpose,
 }
 
+impl Key {
+    /// What the control group of the agent is called.
+    pub(super) fn group(&self) -> String {
+        let Self { task, attempt, purpose } = self;
+        match purpose {
+            Purpose::Verify { index } => format!("{task}.{attempt}.verify-{index}"),
+            Purpose::Candidate { number, index } => {
+                format!("{task}.{attempt}.candidate-{number}-{index}")
+            }
+            _ => format!("{task}.{attempt}"),
+        }
+    }
+}
+
 /// A message to the supervisor; `seq` numbers those that are answered.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) seq: u64,
-    pub(super) key: Key,
+    /// The agent that it is about; `None` with [`Order::Ping`] only.
+    pub(super) key: Option<Key>,
     pub(super) order: Order,
 }
 
@@ -46,6 +61,8 @@ pub(super) enum Order {
     Thaw,
     /// Forget how it ended; end it where it has not.
     Forget,
+    /// Answer.
+    Ping,
 }
 
 /// A message from the supervisor.

@@ -30,8 +30,14 @@ use super::{
 };
 use crate::{
     process::{
-        budget::Budget, child::ChildGroup, environment::Environment, identity, launch::Launch,
-        orphans::Orphanage, redact::Redactor,
+        budget::Budget,
+        cgroup::{self, Cgroups},
+        child::ChildGroup,
+        environment::Environment,
+        identity,
+        launch::Launch,
+        orphans::Orphanage,
+        redact::Redactor,
     },
     socket,
 };
@@ -97,6 +103,10 @@ async fn supervise(run_dir: &Path) -> io::Result<()> {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     let orphanage = Arc::new(Orphanage::open()?);
     tokio::spawn(Arc::clone(&orphanage).reap());
+    // Nobody takes up what the supervisor before this one had there.
+    if let Err(error) = cgroup::sweep(run_dir).await {
+        tracing::warn!(%error, "a control group of the run is left");
+    }
     let agents = Arc::new(Agents {
         run_dir: run_dir.to_owned(),
         silence: Mutex::new(Duration::MAX),
@@ -105,6 +115,7 @@ async fn supervise(run_dir: &Path) -> io::Result<()> {
         record: Mutex::new(Record::open(run_dir)?),
         orphanage: Arc::clone(&orphanage),
         budget: OnceLock::new(),
+        cgroups: OnceLock::new(),
     });
     // The orchestrator that started it waits for this line.
     tokio::io::stdout().write_all(b"ready\n").await?;
@@ -112,6 +123,9 @@ async fn supervise(run_dir: &Path) -> io::Result<()> {
     serve(&listener, &agents).await;
     heart.abort();
     agents.look();
+    if let Some(Some(cgroups)) = agents.cgroups.get() {
+        cgroups.close();
+    }
     let _ = fs::remove_file(&path);
     Ok(())
 }
@@ -201,6 +215,8 @@ struct Agents {
     orphanage: Arc<Orphanage>,
     /// What the output of the run may take, from the first agent on.
     budget: OnceLock<Arc<Budget>>,
+    /// Where agents get control groups, from the first on that has a folder of its own.
+    cgroups: OnceLock<Option<Cgroups>>,
 }
 
 #[derive(Debug)]
@@ -235,6 +251,9 @@ impl Agents {
 
     fn take(self: &Arc<Self>, request: Request, environment: &Environment, replies: &Replies) {
         let Request { seq, key, order } = request;
+        let Some(key) = key else {
+            return tell(replies, Reply::Answer { seq, answer: Answer::Done(None) });
+        };
         let answer = match order {
             Order::Start(launch) => self.start(&key, &launch, environment, replies),
             Order::Adopt => self.adopt(&key, replies),
@@ -250,6 +269,7 @@ impl Agents {
                 });
                 return;
             }
+            Order::Ping => Answer::Done(None),
             Order::Freeze => self.signal(&key, Signal::STOP),
             Order::Thaw => self.signal(&key, Signal::CONT),
             Order::Forget => {
@@ -277,7 +297,11 @@ impl Agents {
         let (agents, told) = (Arc::clone(self), key.clone());
         let tell = move |message| agents.notice(&told, message);
         let orphanage = Some(&self.orphanage);
-        let child = match ChildGroup::start(launch, environment, orphanage, budget, tell) {
+        let group = key.group();
+        let cgroups = if launch.is_contained { self.cgroups() } else { None };
+        let cgroups = cgroups.map(|cgroups| (cgroups, group.as_str()));
+        let started = ChildGroup::start(launch, environment, orphanage, cgroups, budget, tell);
+        let child = match started {
             Ok(child) => Arc::new(child),
             Err(error) => return Answer::Failed(error.into()),
         };
@@ -306,6 +330,14 @@ impl Agents {
             agents.ended(key, exit);
         });
         Answer::Done(identity)
+    }
+
+    fn cgroups(&self) -> Option<&Cgroups> {
+        let open = || {
+            let why = |why: &String| tracing::debug!(why, "agents get no control groups");
+            Cgroups::open(&self.run_dir).inspect_err(why).ok()
+        };
+        self.cgroups.get_or_init(open).as_ref()
     }
 
     fn ended(&self, key: Key, mut exit: Result<orch_model::outcome::AgentExit, String>) {

@@ -11,7 +11,7 @@ use std::{
 
 use orch_model::{
     ByteSize, RunId, TaskId,
-    outcome::ExitStatus,
+    outcome::{ExitStatus, Failure},
     plan::{Work, spec::CommandLine},
     ports::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
     state::Attempt,
@@ -90,6 +90,7 @@ pub async fn runner(
     agent.stop(Duration::from_secs(60)).await.expect("it can be ended");
     let exit = agent.wait().await.expect("its end can be observed");
     assert_eq!(exit.status, ExitStatus::Signal(15), "it was asked politely");
+    assert!(matches!(exit.failure, Some(Failure::Interrupted { .. })), "{exit:?}");
 
     let agent = started(Behaviour::Hang).await;
     agent.freeze().await.expect("it can be frozen");
@@ -102,7 +103,9 @@ pub async fn runner(
 
     let agent = started(Behaviour::Hang).await;
     agent.stop(Duration::ZERO).await.expect("without grace it is killed at once");
-    assert_eq!(agent.wait().await.expect("its end").status, ExitStatus::Signal(9));
+    let exit = agent.wait().await.expect("its end");
+    assert_eq!(exit.status, ExitStatus::Signal(9));
+    assert!(matches!(exit.failure, Some(Failure::Interrupted { .. })), "{exit:?}");
 
     let error = start(Behaviour::Missing).await.expect_err("there is nothing to start");
     assert!(matches!(error, RunnerError::Spawn { .. }), "{error:?}");

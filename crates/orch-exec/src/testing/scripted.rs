@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use orch_model::{
     TaskId,
     event::AgentIdentity,
-    outcome::{AgentExit, ExitStatus},
+    outcome::{AgentExit, ExitStatus, Failure},
     ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
     state::Attempt,
     usage::Usage,
@@ -203,7 +203,12 @@ impl ScriptedAgent {
         self.task.abort();
         self.exit.send_if_modified(|exit| {
             let first = exit.is_none();
-            exit.get_or_insert_with(|| AgentExit::new(ExitStatus::Signal(signal)));
+            exit.get_or_insert_with(|| {
+                let mut exit = AgentExit::new(ExitStatus::Signal(signal));
+                let message = "it was ended on request".into();
+                exit.failure = Some(Failure::Interrupted { message });
+                exit
+            });
             first
         });
     }

@@ -45,6 +45,7 @@ impl From<WorktreeError> for Exit {
     fn from(error: WorktreeError) -> Self {
         Self::Failed(match &error {
             WorktreeError::WouldLoseWork { .. } => Failure::Unusable { message: error.to_string() },
+            WorktreeError::Tampered { changes } => Failure::Tampered { changes: changes.clone() },
             WorktreeError::Io { source, .. } | WorktreeError::NoGit { source } => {
                 engine(&error, Some(source))
             }

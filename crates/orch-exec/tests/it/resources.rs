@@ -24,8 +24,9 @@ struct Disk {
     looks: AtomicUsize,
 }
 
+#[async_trait::async_trait]
 impl Resources for Disk {
-    fn look(&self) -> Reading {
+    async fn look(&self) -> Reading {
         self.looks.fetch_add(1, Ordering::Relaxed);
         let mut reading = Reading::default();
         let bytes = self.free.load(Ordering::Relaxed);

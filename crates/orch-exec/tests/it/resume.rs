@@ -35,7 +35,12 @@ fn identity() -> AgentIdentity {
 
 /// The way of a task, as far as the journal may have it.
 fn way() -> Vec<TaskChange> {
-    let place = Place { path: "/w/a".into(), branch: "orch/a".into(), base: CommitId::new("c0") };
+    let place = Place {
+        path: "/w/a".into(),
+        branch: "orch/a".into(),
+        base: CommitId::new("c0"),
+        settings: None,
+    };
     vec![
         TaskChange::Unblocked,
         TaskChange::Queued,
@@ -228,7 +233,8 @@ async fn a_repeated_merge_may_conflict() {
     let mut git = MockWorktreeProvider::new();
     git.expect_begin()
         .returning(|_| Ok(RunBase { target: "main".into(), commit: CommitId::new("c0") }));
-    git.expect_merge().returning(|_| Ok(MergeOutcome::Conflicted { files: vec!["x".into()] }));
+    git.expect_merge()
+        .returning(|_| Ok(MergeOutcome::Conflicted { files: vec!["x".into()], hunks: Vec::new() }));
     git.expect_finish().returning(|_| Ok(Delivery::Nothing));
     let run = orchestrator(&engine, git).await.resume(&run_id()).await.unwrap();
     assert_eq!(states(&soon(run.wait()).await.unwrap()), "a conflicted");

@@ -71,7 +71,9 @@ pub(crate) fn provider(asked: &Asked) -> MockWorktreeProvider {
         let task = request.message.task.to_string();
         notes.note(format!("merge {task} ({})", request.message.subject));
         match task.as_str() {
-            "clash" => Ok(MergeOutcome::Conflicted { files: vec!["src/lib.rs".into()] }),
+            "clash" => {
+                Ok(MergeOutcome::Conflicted { files: vec!["src/lib.rs".into()], hunks: Vec::new() })
+            }
             "unmerged" => Err(git_failed("merge-tree")),
             _ => Ok(MergeOutcome::Merged { merge_commit: CommitId::new(format!("m-{task}")) }),
         }

@@ -75,9 +75,13 @@ impl Failure {
             Self::NeedsInput { .. } => {
                 hopeless("allow it in the settings of the agent, or say in the prompt what to do")
             }
-            Self::Conflict { .. } => hopeless("merge its branch by hand"),
+            Self::Tampered { .. } => hopeless(
+                "its work waits in its worktree: look at what was changed, put it back (or keep it, where it was you), then run the plan again",
+            ),
             Self::Cancelled => hopeless(""),
             Self::Interrupted { .. } => free(20, "run the plan again: something kept ending it"),
+            // Only where the plan says that it is to be tried again.
+            Self::Conflict { .. } => free(5, "`orch conflicts` shows where, and what to type"),
             Self::Infrastructure { .. } => free(5, "`orch doctor` may tell more"),
             Self::LockTimeout { .. } => free(10, "see who holds it with `orch lock list`"),
             Self::ResourceShortage { .. } => FailurePolicy {
@@ -115,8 +119,9 @@ mod tests {
             Failure::Quota { reset: None, message: message() },
             Failure::Authentication { message: message() },
             Failure::NeedsInput { message: message() },
-            Failure::Conflict { branch: message(), files: Vec::new() },
+            Failure::Conflict { branch: message(), files: Vec::new(), hunks: Vec::new() },
             Failure::Unusable { message: message() },
+            Failure::Tampered { changes: vec![message()] },
             Failure::LockTimeout { message: message() },
             Failure::ResourceShortage { message: message() },
             Failure::Cancelled,

@@ -89,9 +89,14 @@ impl PlanSpec {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunSpec {
-    /// The branch that results are merged into. Default: the branch checked out.
+    /// The branch that results are merged into, or that of a remote, such as `origin/main`, which is
+    /// fetched before the run and pushed to after it. Default: the branch checked out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// A branch, tag or commit that `target` is made from where it doesn't exist yet. Default: it has
+    /// to exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// How many tasks run at the same time, at most. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u32>,
@@ -186,6 +191,13 @@ pub struct DefaultsSpec {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MergeSpec {
+    /// What a task's work becomes in the history of the target. Default: `merge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// The message of the commits that bring work in: `{task}`, `{title}`, `{epic}`, `{run}`,
+    /// `{attempt}`, `{agent}` and `{commits}` are replaced. Default: `Merge {task}: {title}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// Commands that must succeed on the merged result before the target moves: two tasks may each
     /// pass their own verification and fail together. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -197,6 +209,57 @@ pub struct MergeSpec {
     /// them breaks it is found by halving. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<u32>,
+    /// What happens where the work of a task conflicts with what was merged before it. Default: `fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<OnConflict>,
+    /// The agent that resolves conflicts; for `on_conflict = "resolver"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<AgentName>,
+}
+
+/// What happens where the work of a task conflicts with what was merged before it. No side is ever
+/// picked silently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OnConflict {
+    /// The task has failed; its branch is kept.
+    #[default]
+    Fail,
+    /// The task is run again on what was merged, and told of the conflict and of its earlier work.
+    RebaseRetry,
+    /// `resolver` gets a folder with the merge in progress; then the task's verification decides.
+    Resolver,
+    /// The task, and what needs it, waits for a person: `orch conflicts`, `orch resolve TASK`, then
+    /// `orch resume`.
+    Manual,
+}
+
+/// What a task's work becomes in the history of the target. Its files are the same in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Strategy {
+    /// Its commits, and one that merges them.
+    #[default]
+    Merge,
+    /// One commit.
+    Squash,
+    /// A copy of each of its commits on top of the target, without a merge.
+    Rebase,
+    /// Nothing: verified work stays on the branch of its task.
+    None,
+}
+
+impl Strategy {
+    /// Whether the target gets other commits than those that the task made, so that its history does
+    /// not tell what has been merged.
+    #[must_use]
+    pub const fn rewrites(self) -> bool {
+        matches!(self, Self::Squash | Self::Rebase)
+    }
 }
 
 /// `[[epic]]`: a group of tasks.
@@ -283,6 +346,10 @@ pub struct TaskSpec {
     /// What it must leave behind. Default: `any`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expects: Option<Expects>,
+    /// What happens where its work conflicts with what was merged before it. Default: that of
+    /// `[merge]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<OnConflict>,
     /// How much of an attempt's output is kept; beyond it the middle is cut. Default: `64MiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output: Option<ByteSize>,
@@ -314,6 +381,7 @@ impl TaskSpec {
             verify: None,
             isolation: None,
             expects: None,
+            on_conflict: None,
             max_output: None,
         }
     }

@@ -34,11 +34,11 @@ impl Placeholder {
 
 /// A part of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub enum Piece<'a, P = Placeholder> {
     /// Stands for itself.
     Text(&'a str),
     /// Is replaced.
-    Placeholder(Placeholder),
+    Placeholder(P),
 }
 
 /// Why an argument is not a template.
@@ -65,6 +65,14 @@ pub enum TemplateError {
 /// assert_eq!(parts, [Piece::Text("--model="), Piece::Placeholder(Placeholder::Model)]);
 /// ```
 pub fn pieces(argument: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
+    pieces_of(argument, |name| Placeholder::ALL.into_iter().find(|known| known.name() == name))
+}
+
+/// The same for other placeholders.
+pub(super) fn pieces_of<P>(
+    argument: &str,
+    known: impl Fn(&str) -> Option<P>,
+) -> Result<Vec<Piece<'_, P>>, TemplateError> {
     let mut pieces = Vec::new();
     let mut rest = argument;
     while let Some(at) = rest.find(['{', '}']) {
@@ -76,9 +84,8 @@ pub fn pieces(argument: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
         } else {
             let end = tail.find('}').ok_or(TemplateError::Lone)?;
             let name = &tail[1..end];
-            let known = Placeholder::ALL.into_iter().find(|known| known.name() == name);
             let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-            let placeholder = match known {
+            let placeholder = match known(name) {
                 Some(placeholder) => placeholder,
                 None if !name.is_empty() && name.chars().all(is_name) => {
                     return Err(TemplateError::Unknown(name.into()));

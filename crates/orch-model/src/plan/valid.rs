@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Pool;
 use super::spec::{
-    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, OnFailure, Permissions,
-    PlanSpec, Schedule,
+    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, OnConflict, OnFailure,
+    Permissions, PlanSpec, Schedule, Strategy,
 };
+use super::{MessageTemplate, Pool};
 use crate::{
     id::{AgentName, EpicId, LockName, TaskId},
     size::ByteSize,
@@ -127,6 +127,8 @@ impl ValidPlan {
 pub struct RunOptions {
     /// The branch that results are merged into; `None`: the branch checked out.
     pub target: Option<String>,
+    /// What the target is made from where it doesn't exist; `None`: it has to exist.
+    pub base: Option<String>,
     /// How many tasks run at the same time, at most.
     pub max_concurrency: Option<u32>,
     /// When a task may start.
@@ -148,12 +150,19 @@ pub struct RunOptions {
 /// How the work of tasks is brought together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merging {
+    /// What a task's work becomes in the history of the target.
+    pub strategy: Strategy,
+    /// The message of the commits that bring it in; `None`: one that names the task.
+    pub message: Option<MessageTemplate>,
     /// Commands that must succeed on the merged result before the target moves.
     pub verify: Vec<CommandLine>,
     /// How long one of them may take.
     pub timeout: Duration,
     /// How many tasks are merged and verified together, at most; at least 1.
     pub batch: usize,
+    /// The agent that resolves conflicts, one of [`ValidPlan::agents`]; there where a task has
+    /// [`OnConflict::Resolver`].
+    pub resolver: Option<AgentName>,
 }
 
 /// How an agent is called.
@@ -248,6 +257,8 @@ pub struct Task {
     pub isolation: Isolation,
     /// What it must leave behind.
     pub expects: Expects,
+    /// What happens where its work conflicts with what was merged before it.
+    pub on_conflict: OnConflict,
     /// How much of an attempt's output is kept.
     pub max_output: ByteSize,
 }

@@ -1,15 +1,17 @@
 //! From a [`PlanSpec`] to a [`ValidPlan`]: what serde can't see.
 
 mod agents;
+mod conflicts;
 mod cycle;
 mod locks;
+mod merging;
 mod names;
 mod task;
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use super::{
-    Epic, EpicIndex, Merging, PlanSpec, Problems, RunOptions, TaskIndex, VERSION, ValidPlan,
+    Epic, EpicIndex, PlanSpec, Problems, RunOptions, TaskIndex, VERSION, ValidPlan,
     nearest::nearest,
     path::Path,
     problem::Finding,
@@ -91,6 +93,7 @@ pub(super) fn check(spec: PlanSpec, origin: &dyn Origin) -> (Option<ValidPlan>, 
     let tasks: Vec<_> = (0..spec.tasks.len()).map(|index| checker.task(index)).collect();
     checker.locks();
     checker.models();
+    checker.stays_apart(merging.strategy, &tasks, &epics);
     checker.findings.extend(cycle::cycles(&spec, &tasks, &epics));
     let findings = checker.findings;
     if !findings.is_empty() {
@@ -182,6 +185,19 @@ impl<'a> Checker<'a> {
         {
             self.report(Finding::new(path.then("target"), message).help(help));
         }
+        if let Some(base) = &run.base {
+            self.text(base, "base", &path);
+            if run.target.is_none() {
+                let message =
+                    "`base` has no effect without `target`: the branch that is checked out exists";
+                let finding = Finding::new(path.then("base"), message).on_key();
+                self.report(finding.help("write `target`, or remove `base`"));
+            } else if base.starts_with('-') {
+                let message = "the base can't begin with a dash";
+                let finding = Finding::new(path.then("base"), message);
+                self.report(finding.help("write a branch, a tag or a commit, such as `HEAD`"));
+            }
+        }
         for (key, value) in
             [("max_concurrency", run.max_concurrency), ("max_per_wave", run.max_per_wave)]
         {
@@ -207,6 +223,7 @@ impl<'a> Checker<'a> {
         }
         RunOptions {
             target: run.target.clone(),
+            base: run.base.clone(),
             max_concurrency: run.max_concurrency,
             schedule: run.schedule,
             max_per_wave: run.max_per_wave,
@@ -230,32 +247,6 @@ impl<'a> Checker<'a> {
         }
         if let Some(model) = &defaults.model {
             self.text(model, "model", &path);
-        }
-    }
-
-    fn merging(&mut self) -> Merging {
-        let merge = &self.spec.merge;
-        let path = Path::from("merge");
-        self.timeout(merge.timeout, &path);
-        self.verify(&merge.verify, &path);
-        if merge.batch == Some(0) {
-            let finding = Finding::new(path.then("batch"), "`batch` is 0: nothing could be merged");
-            self.report(finding.help("write 1 or more, or leave it out"));
-        }
-        for (key, is_given) in
-            [("batch", merge.batch.is_some()), ("timeout", merge.timeout.is_some())]
-        {
-            if is_given && merge.verify.is_empty() {
-                let message =
-                    format!("`{key}` has no effect where nothing verifies the merged result");
-                let finding = Finding::new(path.then(key), message).on_key();
-                self.report(finding.help(format!("write `verify`, or remove `{key}`")));
-            }
-        }
-        Merging {
-            verify: merge.verify.clone(),
-            timeout: merge.timeout.unwrap_or(DEFAULT_TIMEOUT).0,
-            batch: merge.batch.map_or(1, |batch| batch.max(1) as usize),
         }
     }
 

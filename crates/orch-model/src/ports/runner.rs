@@ -21,7 +21,8 @@ use crate::{
 /// - A started agent gets exactly the variables of [`AgentRequest::env`] on top of what the runner
 ///   lets through of its own environment, runs in [`AgentRequest::directory`], and finds its
 ///   standard input at its end (or the prompt, then the end).
-/// - Run, task, attempt and purpose name an agent: the engine starts none twice.
+/// - Run, task, attempt and purpose name an agent. The engine starts none twice, but for a verification
+///   whose end nobody saw, once nothing of the first is left.
 /// - An agent that ends without success is an [`AgentExit`], not an error.
 /// - After [`RunningAgent::wait`] has returned, no process that belongs to the agent's group is left.
 #[async_trait]
@@ -59,6 +60,15 @@ pub trait AgentRunner: Debug + Send + Sync {
     /// Where it can't be started.
     async fn guardian(&self, _run: &RunId) -> Result<Option<AgentIdentity>, RunnerError> {
         Ok(None)
+    }
+
+    /// Waits for something that people should know of how the agents of a run are looked after, as opposed to
+    /// one of them; for ever where there is nothing. Called by one at a time for a run.
+    ///
+    /// # Cancel safety
+    /// A dropped call loses nothing.
+    async fn notice(&self, _run: &RunId) -> String {
+        std::future::pending().await
     }
 
     /// Told at the end of a run: nothing more will be started for it.
@@ -122,6 +132,11 @@ pub trait RunningAgent: Debug + Send + Sync {
     /// Ends it: asks it politely, waits for `grace`, then kills its whole group. Returns when
     /// nothing is left. May be called again with a shorter grace while an earlier call waits.
     ///
+    /// How it ended then says [`Failure::Interrupted`], whatever its status: an orchestrator that takes
+    /// it up later and can't know why it was ended does not blame the task.
+    ///
+    /// [`Failure::Interrupted`]: crate::outcome::Failure::Interrupted
+    ///
     /// # Errors
     /// Where it can't be ended.
     ///
@@ -184,6 +199,18 @@ pub enum Purpose {
     Work,
     /// A verification of it.
     Verify {
+        /// Which of the task's verification commands, from 0.
+        index: usize,
+    },
+    /// The resolution of conflicts of its work.
+    Resolve {
+        /// How often it was for this attempt, from 1.
+        round: u32,
+    },
+    /// A verification of that.
+    VerifyResolved {
+        /// As in [`Purpose::Resolve`].
+        round: u32,
         /// Which of the task's verification commands, from 0.
         index: usize,
     },

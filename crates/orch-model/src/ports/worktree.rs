@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::BoxError;
 use crate::{
+    conflict::Hunk,
     event::{Delivery, Place, RunBase},
     id::{CommitId, EpicId, RunId, TaskId},
+    plan::spec::Strategy,
     state::Attempt,
+    trailers,
 };
 
 /// Gives tasks isolated places to work and brings their results together.
@@ -67,7 +70,33 @@ pub trait WorktreeProvider: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Merges a commit into the results.
+    /// Whether these commits are part of a commit's history: what a task needs is in what it begins
+    /// with. The first that is not.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn lacks(
+        &self,
+        _tip: &CommitId,
+        _commits: &[CommitId],
+    ) -> Result<Option<CommitId>, WorktreeError> {
+        Ok(None)
+    }
+
+    /// The first lines of the commits that were made between a base and a tip, the oldest first;
+    /// merges aside.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn subjects(
+        &self,
+        _base: &CommitId,
+        _tip: &CommitId,
+    ) -> Result<Vec<String>, WorktreeError> {
+        Ok(Vec::new())
+    }
+
+    /// Brings a commit into the results, under the strategy of the request.
     ///
     /// # Errors
     /// Where git failed; a conflict is an outcome.
@@ -112,6 +141,85 @@ pub trait WorktreeProvider: Debug + Send + Sync {
         commit: &CommitId,
     ) -> Result<bool, WorktreeError>;
 
+    /// Gives a folder in which the merge of a task's work into the results is in progress, as
+    /// [`WorktreeProvider::merge`] found it in conflict: the results are checked out, git knows that
+    /// the work is being merged, and files in conflict have markers. What was recorded with `git
+    /// rerere` is applied. `None` where nothing is in conflict any more.
+    ///
+    /// With `reuse` a folder that is there already is given again as it is; without it, it is replaced
+    /// after what is in it was kept.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    ///
+    /// # Cancel safety
+    /// A dropped call may leave the folder half-made; a repetition without `reuse` replaces it.
+    async fn open_merge(
+        &self,
+        request: MergeRequest,
+        reuse: bool,
+    ) -> Result<Option<OpenMerge>, WorktreeError> {
+        let _ = (request, reuse);
+        Err(WorktreeError::unsupported("hold a merge open"))
+    }
+
+    /// Finds out what became of an open merge, and with `commit` concludes it: what is not committed
+    /// becomes the merge commit, where no conflict is left. Nothing is resolved by this: a file with
+    /// markers, and one that git calls unmerged and that is as git left it, are in conflict.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn seal_merge(
+        &self,
+        request: &MergeRequest,
+        commit: bool,
+    ) -> Result<SealedMerge, WorktreeError> {
+        let _ = (request, commit);
+        Ok(SealedMerge::None)
+    }
+
+    /// Records the resolution of a conflict, which [`WorktreeProvider::merge`] and
+    /// [`WorktreeProvider::stack`] take in place of the work from then on, and removes the folder.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn accept_merge(
+        &self,
+        request: &MergeRequest,
+        commit: &CommitId,
+    ) -> Result<(), WorktreeError> {
+        let _ = (request, commit);
+        Err(WorktreeError::unsupported("record how a conflict was resolved"))
+    }
+
+    /// Removes the folder of an open merge, after what is in it was kept; the reference that keeps it.
+    /// Where there is none it does nothing.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn close_merge(&self, request: &MergeRequest) -> Result<Option<String>, WorktreeError> {
+        let _ = request;
+        Ok(None)
+    }
+
+    /// Where branches stand; one that is gone is left out. No file of a work tree is looked at.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn tips(&self, branches: &[String]) -> Result<Vec<MergeSide>, WorktreeError> {
+        let _ = branches;
+        Ok(Vec::new())
+    }
+
+    /// The files that two commits would conflict in if they were merged; none where they can be.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn clash(&self, one: &CommitId, other: &CommitId) -> Result<Vec<String>, WorktreeError> {
+        let _ = (one, other);
+        Ok(Vec::new())
+    }
+
     /// Takes away what is left of a task's worktree and branch after its work was merged, for an
     /// orchestrator that was killed before it could: as [`Worktree::release`] does, from the names
     /// alone. Where nothing is left it does nothing.
@@ -150,6 +258,24 @@ pub trait Worktree: Debug + Send + Sync {
     /// The commit that it was made from.
     fn base(&self) -> &CommitId;
 
+    /// Under which name what the repository's settings were when it was made is found again, by this
+    /// or a later process.
+    fn settings(&self) -> Option<&str> {
+        None
+    }
+
+    /// Looks whether something was changed since the place was made that makes the version control run
+    /// programs or leads it elsewhere. Nothing of that is run by the look, nor by any other call.
+    ///
+    /// # Errors
+    /// Where it can't look.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    async fn examine(&self) -> Result<Findings, WorktreeError> {
+        Ok(Findings::default())
+    }
+
     /// Commits what the task left uncommitted and finds the tip of its work, which survives a power
     /// cut from then on. What git ignores is not committed. May be called again, after further
     /// changes too.
@@ -163,6 +289,16 @@ pub trait Worktree: Debug + Send + Sync {
     /// # Errors
     /// Where it can't be removed, or where removing it would lose work.
     async fn release(self: Box<Self>, release: Release) -> Result<(), WorktreeError>;
+}
+
+/// What a look at a place gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// What was changed that must not be, each as a sentence. Where all places share it, it may be the
+    /// work of any task that ran meanwhile. Empty: nothing.
+    pub tampering: Vec<String>,
+    /// What a person should know besides, each as a sentence.
+    pub notices: Vec<String>,
 }
 
 /// What becomes of a worktree that is given back.
@@ -180,6 +316,11 @@ pub enum Release {
     Retry,
     /// A person will look at it: folder and branch stay.
     Keep,
+    /// The work is done and is not to be merged: the folder is removed, the branch stays.
+    Shelve {
+        /// Whether commands ran in it that verified the sealed work, as for `Verified`.
+        verified: bool,
+    },
 }
 
 /// What a run begins with.
@@ -187,8 +328,11 @@ pub enum Release {
 pub struct BeginRun {
     /// The run.
     pub run: RunId,
-    /// The target branch; `None`: the branch that is checked out.
+    /// The target: a branch, or that of a remote such as `origin/main`, which is fetched first;
+    /// `None`: the branch that is checked out.
     pub target: Option<String>,
+    /// What the target is made from where it doesn't exist; `None`: it has to exist.
+    pub base: Option<String>,
 }
 
 /// What a worktree is made for.
@@ -213,6 +357,8 @@ pub struct MergeRequest {
     pub branch: String,
     /// The message of the merge commit; it names run, task and attempt.
     pub message: CommitMessage,
+    /// What it becomes in the history of the results.
+    pub strategy: Strategy,
 }
 
 /// What merging some commits into the results, one after another, would give.
@@ -230,7 +376,8 @@ pub struct Stack {
 pub enum Stacked {
     /// This merge commit.
     Merged {
-        /// Its parents are the merge before it, or the results, and the commit.
+        /// Its first parent is the merge before it, or the results; the second, where the strategy is
+        /// to merge, the commit.
         merge_commit: CommitId,
     },
     /// Nothing: it is part of the results already, by this merge commit.
@@ -242,6 +389,8 @@ pub enum Stacked {
     Conflicted {
         /// The files.
         files: Vec<String>,
+        /// Where in them, as far as that is kept.
+        hunks: Vec<Hunk>,
     },
 }
 
@@ -250,6 +399,8 @@ pub enum Stacked {
 pub struct CommitMessage {
     /// The first line.
     pub subject: String,
+    /// What follows after an empty line; may be empty, and may end in trailers of its own.
+    pub body: String,
     /// The run.
     pub run: RunId,
     /// The task.
@@ -258,14 +409,31 @@ pub struct CommitMessage {
     pub attempt: Attempt,
 }
 
-/// Subject, blank line, trailers.
+impl CommitMessage {
+    /// A message of one line.
+    #[must_use]
+    pub fn new(subject: impl Into<String>, run: RunId, task: TaskId, attempt: Attempt) -> Self {
+        Self { subject: subject.into(), body: String::new(), run, task, attempt }
+    }
+
+    /// What names run, task and attempt at its end.
+    #[must_use]
+    pub fn trailers(&self) -> [(&'static str, String); 3] {
+        [
+            ("Orch-Run", self.run.to_string()),
+            ("Orch-Task", self.task.to_string()),
+            ("Orch-Attempt", self.attempt.to_string()),
+        ]
+    }
+}
+
+/// Subject, blank line, body, trailers; see [`trailers::append`].
 impl fmt::Display for CommitMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subject = self.subject.split_whitespace().collect::<Vec<_>>().join(" ");
-        writeln!(f, "{subject}\n")?;
-        writeln!(f, "Orch-Run: {}", self.run)?;
-        writeln!(f, "Orch-Task: {}", self.task)?;
-        writeln!(f, "Orch-Attempt: {}", self.attempt)
+        let trailers = self.trailers();
+        let trailers = trailers.each_ref().map(|(key, value)| (*key, value.as_str()));
+        f.write_str(&trailers::append(&format!("{subject}\n\n{}", self.body), &trailers))
     }
 }
 
@@ -292,7 +460,55 @@ pub enum MergeOutcome {
     Conflicted {
         /// The files in conflict, relative to the repository.
         files: Vec<String>,
+        /// Where in them, as far as that is kept.
+        hunks: Vec<Hunk>,
     },
+}
+
+/// A merge in progress, in a folder of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenMerge {
+    /// The folder.
+    pub path: PathBuf,
+    /// The results, which are checked out there.
+    pub ours: CommitId,
+    /// What is merged into them: the task's work, or an earlier resolution that has it.
+    pub theirs: CommitId,
+    /// All files in conflict, relative to the repository.
+    pub files: Vec<String>,
+    /// Where in them, as far as that is kept.
+    pub hunks: Vec<Hunk>,
+    /// Those of the files that are still to be resolved; `git rerere` may have resolved others.
+    pub unresolved: Vec<String>,
+}
+
+/// What became of an open merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SealedMerge {
+    /// There is none.
+    None,
+    /// It is not finished.
+    Open {
+        /// Its folder.
+        path: PathBuf,
+        /// What is left to do, for people.
+        reason: String,
+    },
+    /// All conflicts are resolved.
+    Resolved {
+        /// A commit that contains both sides; it survives a power cut.
+        commit: CommitId,
+    },
+}
+
+/// A branch and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeSide {
+    /// The branch, without `refs/heads/`.
+    pub branch: String,
+    /// Its tip.
+    pub commit: CommitId,
 }
 
 /// What garbage to look for.
@@ -302,6 +518,9 @@ pub struct GcRequest {
     pub live: Vec<RunId>,
     /// List only.
     pub dry_run: bool,
+    /// Work that is nowhere else is moved to `refs/orch/preserved/`, so that its worktree and its branch
+    /// can go; otherwise they are kept.
+    pub preserve: bool,
 }
 
 /// A piece of garbage.
@@ -313,6 +532,12 @@ pub struct GcItem {
     pub name: String,
     /// Why it is kept; `None` where it was (or would be) removed.
     pub kept: Option<String>,
+    /// Whether what is only there was (or would be) moved to `refs/orch/preserved/`.
+    #[serde(default)]
+    pub preserved: bool,
+    /// How much space it takes, in bytes, where that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// What a piece of garbage is.
@@ -326,6 +551,8 @@ pub enum GcItemKind {
     Branch,
     /// An empty folder.
     Folder,
+    /// A worktree that is kept for later tasks, and one too many.
+    Idle,
 }
 
 /// Why a worktree or a merge failed.
@@ -366,6 +593,13 @@ pub enum WorktreeError {
         /// What it printed, shortened.
         stderr: String,
     },
+    /// What was asked for would touch what is not its to touch, or there is nothing to do it to. Nothing
+    /// was changed.
+    #[error("{message}")]
+    Refused {
+        /// Why, and the cure.
+        message: String,
+    },
     /// Going on would lose work.
     #[error("{path} is kept: {reason}")]
     WouldLoseWork {
@@ -373,6 +607,12 @@ pub enum WorktreeError {
         path: PathBuf,
         /// What would be lost.
         reason: String,
+    },
+    /// Something was changed that makes git run programs, or leads it elsewhere.
+    #[error("{}", crate::outcome::tampered(changes))]
+    Tampered {
+        /// What, each as a sentence.
+        changes: Vec<String>,
     },
     /// A system call failed.
     #[error("{doing}: {source}")]
@@ -388,6 +628,13 @@ pub enum WorktreeError {
         /// The error.
         source: BoxError,
     },
+}
+
+impl WorktreeError {
+    /// What an implementation answers that can't do this.
+    fn unsupported(what: &str) -> Self {
+        Self::Other { source: format!("this implementation can't {what}").into() }
+    }
 }
 
 /// Whether an environment variable leads git to another repository or gives it other settings there:

@@ -7,7 +7,6 @@
 use std::{
     fs::OpenOptions,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -115,9 +114,9 @@ fn write(dir: &Path, table: &Table) -> Result<(), LockError> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o666)
         .open(&draft)
         .map_err(io_error(&draft, "making"))?;
+    crate::held::share(&file, dir).map_err(io_error(&draft, "sharing"))?;
     file.write_all(&bytes).map_err(io_error(&draft, "writing"))?;
     drop(file);
     std::fs::rename(&draft, &path).map_err(io_error(&path, "replacing"))?;
@@ -149,7 +148,7 @@ pub(super) fn of_earlier_boots(dir: &Path) -> Vec<PathBuf> {
 /// writing. Where that fails, they look by themselves after a while.
 fn signal(dir: &Path, name: &str) {
     let path = dir.join(name);
-    if let Err(error) = crate::held::open_lock_file(&path, OFlags::WRONLY) {
+    if let Err(error) = crate::held::open_shared_file(&path, OFlags::WRONLY) {
         tracing::debug!(path = %path.display(), %error, "those who wait for locks aren't woken");
     }
 }

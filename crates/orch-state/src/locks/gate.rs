@@ -13,7 +13,7 @@ use orch_model::ports::LockError;
 use rustix::fs::OFlags;
 
 use super::io_error;
-use crate::held::{HeldFile, Mode, open_lock_file};
+use crate::held::{HeldFile, Mode, open_shared_file};
 
 /// How long to wait before the gate. Behind it one only reads and writes a small file, so that
 /// whoever stays longer is suspended.
@@ -34,7 +34,7 @@ impl Gate {
         let deadline = Instant::now() + patience;
         let mut pause = Duration::from_micros(20);
         loop {
-            let file = open_lock_file(&path, OFlags::RDWR).map_err(io_error(&path, "opening"))?;
+            let file = open_shared_file(&path, OFlags::RDWR).map_err(io_error(&path, "opening"))?;
             match HeldFile::try_lock(file, Mode::Exclusive).map_err(io_error(&path, "locking"))? {
                 Some(held) => return Ok(Some(Self { path, held })),
                 None if Instant::now() >= deadline => return Ok(None),

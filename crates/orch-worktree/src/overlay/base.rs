@@ -13,7 +13,7 @@ use orch_model::{CommitId, ports::WorktreeError};
 
 use crate::{error::io_error, lock::Held, pool::slot::write_whole};
 
-use super::{Overlay, layers_of};
+use super::Overlay;
 
 /// A checkout that is ready.
 #[derive(Debug, Clone)]
@@ -169,7 +169,7 @@ impl Overlay {
     /// The lower layers of all trees.
     fn used(&self) -> HashSet<PathBuf> {
         let trees = self.checkouts.linked();
-        trees.filter_map(|(_, admin)| Some(layers_of(&admin)?.lower)).collect()
+        trees.filter_map(|(_, admin)| Some(self.layers_of(&admin)?.lower)).collect()
     }
 
     fn throw_away(&self, folder: &Path) -> Result<(), WorktreeError> {

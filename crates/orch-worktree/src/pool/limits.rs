@@ -8,7 +8,10 @@ use std::{
 
 use orch_model::ports::WorktreeError;
 
-use super::{Pool, slot};
+use super::{
+    Pool,
+    slot::{self, Clean},
+};
 
 impl Pool {
     /// Whether a place that comes back may stay.
@@ -34,25 +37,52 @@ impl Pool {
         }
     }
 
-    /// Deletes idle places, the oldest first, until the limits hold.
-    pub(crate) async fn keep_limits(&self) -> Result<(), WorktreeError> {
-        for folder in slot::all(&self.folder) {
-            self.drop_half_made(&folder).await?;
+    /// The idle places that the limits leave no room for, the oldest first, and the space of each, in
+    /// bytes.
+    pub(crate) fn surplus(&self) -> Vec<(PathBuf, u64)> {
+        let idle = self.idle();
+        let (mut count, mut bytes) = (idle.len(), idle.iter().map(|(clean, _)| clean.bytes).sum());
+        let mut surplus = Vec::new();
+        for (clean, folder) in idle {
+            if self.is_within(&clean, count, bytes) {
+                break;
+            }
+            count -= 1;
+            bytes -= clean.bytes;
+            surplus.push((folder, clean.bytes));
         }
+        surplus
+    }
+
+    /// Idle places, the oldest first.
+    fn idle(&self) -> Vec<(Clean, PathBuf)> {
         let mut idle: Vec<_> = slot::all(&self.folder)
             .into_iter()
             .filter_map(|folder| Some((slot::clean(&folder)?, folder)))
             .collect();
         idle.sort_by_key(|(clean, _)| clean.since);
+        idle
+    }
+
+    /// Whether a place may stay, of so many that take so much space.
+    fn is_within(&self, clean: &Clean, count: usize, bytes: u64) -> bool {
+        let age = SystemTime::now().duration_since(clean.since).unwrap_or_default();
+        count <= self.config.size
+            && bytes <= self.config.disk
+            && age <= self.config.age
+            && !is_nearly_full(&self.folder, self.config.free_floor)
+    }
+
+    /// Deletes idle places, the oldest first, until the limits hold.
+    pub(crate) async fn keep_limits(&self) -> Result<(), WorktreeError> {
+        for folder in slot::all(&self.folder) {
+            self.drop_half_made(&folder).await?;
+        }
+        let idle = self.idle();
         let mut count = idle.len();
         let mut bytes: u64 = idle.iter().map(|(clean, _)| clean.bytes).sum();
         for (clean, folder) in idle {
-            let age = SystemTime::now().duration_since(clean.since).unwrap_or_default();
-            let is_needed = count <= self.config.size
-                && bytes <= self.config.disk
-                && age <= self.config.age
-                && !is_nearly_full(&self.folder, self.config.free_floor);
-            if is_needed {
+            if self.is_within(&clean, count, bytes) {
                 break;
             }
             let Some(slot) = self.take(&folder)? else { continue };

@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 async fn gc(provider: &GitWorktrees, dry_run: bool) -> Vec<GcItem> {
-    provider.gc(GcRequest { live: vec![], dry_run }).await.unwrap()
+    provider.gc(GcRequest { dry_run, ..GcRequest::default() }).await.unwrap()
 }
 
 fn find<'a>(items: &'a [GcItem], kind: GcItemKind, name: &str) -> &'a GcItem {
@@ -75,7 +75,8 @@ async fn live_runs_are_not_touched() {
     let fixture = Fixture::new();
     let provider = fixture.begun().await;
     let worktree = provider.acquire(request("a", 1)).await.unwrap();
-    let items = provider.gc(GcRequest { live: vec![run_id()], dry_run: false }).await.unwrap();
+    let items =
+        provider.gc(GcRequest { live: vec![run_id()], ..GcRequest::default() }).await.unwrap();
     assert_eq!(items, []);
     assert!(worktree.path().exists());
     assert!(fixture.has("refs/orch/runs/r1/base"));

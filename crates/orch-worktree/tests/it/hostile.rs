@@ -7,7 +7,11 @@ use orch_model::{
     ports::{GcRequest, Release, WorktreeProvider},
 };
 
-use crate::support::{Fixture, finish, merge, merged, message, request, shared, work, write};
+use orch_worktree::GitWorktrees;
+
+use crate::support::{
+    Fixture, begin, finish, merge, merged, message, request, shared, work, write,
+};
 
 #[tokio::test]
 async fn hooks_and_programs_of_the_repository_do_not_run() {
@@ -53,7 +57,16 @@ async fn hooks_and_programs_of_the_repository_do_not_run() {
     fixture.git(&["config", "commit.gpgSign", "true"]);
     let _ = fs::remove_file(&witness);
 
-    let provider = fixture.begun().await;
+    // What the user's own configuration names does run.
+    let signer = fixture.repo.with_file_name("signer");
+    let text = "#!/bin/sh\ncat > /dev/null\necho signature\necho '\n[GNUPG:] SIG_CREATED ' >&2\n";
+    fs::write(&signer, text).unwrap();
+    fs::set_permissions(&signer, fs::Permissions::from_mode(0o755)).unwrap();
+    let global = fixture.repo.with_file_name("gitconfig");
+    fs::write(&global, format!("[gpg]\n\tprogram = {}\n", signer.display())).unwrap();
+    let config = fixture.config().environment("GIT_CONFIG_GLOBAL", global);
+    let provider = GitWorktrees::open(config).await.unwrap();
+    begin(&provider, None).await.unwrap();
     let (worktree, tip) = work(&provider, "a", &[("a", "a")]).await;
     merged(merge(&provider, "a", &tip).await);
     worktree.release(Release::Done).await.unwrap();
@@ -68,6 +81,8 @@ async fn hooks_and_programs_of_the_repository_do_not_run() {
     }
     assert!(matches!(finish(&provider).await, Delivery::Target { .. }));
     provider.gc(GcRequest::default()).await.unwrap();
+    let signed = fixture.git(&["cat-file", "commit", "main"]);
+    assert!(signed.contains("gpgsig signature"), "{signed}");
     let ran = fs::read_to_string(&witness).unwrap_or_default();
     assert_eq!(ran, "");
     // They would have run.

@@ -369,9 +369,18 @@ async fn a_foreign_git_file_leads_nowhere_else() {
     write(worktree.path(), "a", "a");
     let link = format!("gitdir: {}/.git\n", other.repo.display());
     fs::write(worktree.path().join(".git"), link).unwrap();
-    let tip = worktree.seal(&message("a")).await.unwrap().tip.unwrap();
-    assert_eq!(fixture.tip("orch/r1/a"), tip);
-    assert_eq!(other.tip("main"), before);
+    let begun = fixture.tip("orch/r1/a");
+    let findings = worktree.examine().await.unwrap();
+    assert!(findings.tampering[0].contains("/.git: it has to lead"), "{findings:?}");
+    let path = worktree.path().to_owned();
+    for error in [
+        worktree.seal(&message("a")).await.map(drop).unwrap_err(),
+        worktree.release(Release::Done).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, WorktreeError::Tampered { .. }), "{error}");
+    }
+    assert_eq!((fixture.tip("orch/r1/a"), other.tip("main")), (begun, before));
+    assert!(path.join("a").exists(), "what is in it is left to a person");
 }
 
 #[tokio::test]

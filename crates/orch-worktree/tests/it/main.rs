@@ -11,7 +11,13 @@ mod lifecycle;
 mod merging;
 mod opening;
 mod power;
+mod remotes;
+mod resolving;
 mod shared;
+mod signing;
+mod strategies;
 mod support;
+mod trust;
+mod undoing;
 
 const KIND: orch_worktree::TreeKind = orch_worktree::TreeKind::Worktree;

@@ -19,7 +19,7 @@ async fn conflicts_name_their_files_and_change_nothing() {
 
     let outcome = merge(&provider, "two", &second).await;
     let expected = vec!["line\nbreak".to_owned(), "ä b".to_owned()];
-    assert_eq!(outcome, MergeOutcome::Conflicted { files: expected });
+    assert!(matches!(outcome, MergeOutcome::Conflicted { files, .. } if files == expected));
     assert_eq!(fixture.tip("orch/r1/target"), merge_commit);
     assert_eq!(fixture.tip("orch/r1/two"), second);
 }

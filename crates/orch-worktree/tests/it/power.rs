@@ -14,7 +14,7 @@ async fn a_run_whose_notes_were_emptied_goes_on() {
     let provider = fixture.begun().await;
     complete(&provider, "a", &[("a", "1")]).await;
     // Git is at work in the background no more.
-    provider.gc(GcRequest { live: vec![run_id()], dry_run: false }).await.unwrap();
+    provider.gc(GcRequest { live: vec![run_id()], ..GcRequest::default() }).await.unwrap();
     let notes = fixture.repo.join(".git/refs/orch/runs/r1");
     let base = fs::read_to_string(notes.join("base")).unwrap();
     fs::write(notes.join("target"), "").unwrap();
@@ -22,7 +22,7 @@ async fn a_run_whose_notes_were_emptied_goes_on() {
 
     let provider = fixture.open().await;
     // The journal knows the target.
-    let request = BeginRun { run: run_id(), target: Some("main".into()) };
+    let request = BeginRun { run: run_id(), target: Some("main".into()), base: None };
     let again = provider.begin(request).await.unwrap();
     assert_eq!((again.target.as_str(), again.commit.as_str()), ("main", base.trim()));
     assert!(!notes.join("target.lock").exists());

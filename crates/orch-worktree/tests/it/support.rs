@@ -10,6 +10,7 @@ use std::{
 use orch_model::{
     CommitId, EpicId, RunId, TaskId,
     event::{Delivery, RunBase},
+    plan::spec::Strategy,
     ports::{
         BeginRun, CommitMessage, MergeOutcome, MergeRequest, Release, Worktree, WorktreeError,
         WorktreeProvider, WorktreeRequest,
@@ -33,7 +34,7 @@ pub(crate) fn task_id(task: &str) -> TaskId {
 }
 
 pub(crate) fn message(task: &str) -> CommitMessage {
-    CommitMessage { subject: format!("Do {task}"), run: run_id(), task: task_id(task), attempt: 1 }
+    CommitMessage::new(format!("Do {task}"), run_id(), task_id(task), 1)
 }
 
 pub(crate) fn request(task: &str, attempt: u32) -> WorktreeRequest {
@@ -49,6 +50,7 @@ pub(crate) fn merge_request(task: &str, commit: &CommitId) -> MergeRequest {
         commit: commit.clone(),
         branch: format!("orch/r1/{task}"),
         message: message(task),
+        strategy: Strategy::Merge,
     }
 }
 
@@ -247,7 +249,8 @@ pub(crate) async fn begin(
     provider: &GitWorktrees,
     target: Option<&str>,
 ) -> Result<RunBase, WorktreeError> {
-    provider.begin(BeginRun { run: run_id(), target: target.map(str::to_owned) }).await
+    let target = target.map(str::to_owned);
+    provider.begin(BeginRun { run: run_id(), target, base: None }).await
 }
 
 /// A task that writes files; its sealed tip.

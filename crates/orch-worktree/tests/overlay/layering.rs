@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command};
 
 use orch_model::{
     RunId,
-    ports::{BeginRun, GcRequest, Release, WorktreeProvider},
+    ports::{BeginRun, GcRequest, Release, WorktreeError, WorktreeProvider},
 };
 use orch_worktree::{GitWorktrees, TreeKind};
 
@@ -75,6 +75,39 @@ async fn trees_share_files_and_not_changes() {
 }
 
 #[tokio::test]
+async fn a_tree_far_from_its_base_has_what_was_merged() {
+    let fixture = Fixture::new();
+    fixture.commit(&[("file", "x\n"), ("folder/file", "x\n")]);
+    let provider = fixture.begun().await;
+    if !works(&provider) {
+        return;
+    }
+    let a = provider.acquire(request("a", 1)).await.unwrap();
+    for (old, new) in [("file", "file/new"), ("folder/file", "folder")] {
+        fs::remove_file(a.path().join(old)).unwrap();
+        let _ = fs::remove_dir(a.path().join(new));
+        write(a.path(), new, "a\n");
+    }
+    let many: Vec<String> = (0..100).map(|n| format!("many/{n}")).collect();
+    for (merged_before, more) in [(0, 1), (1, 99)] {
+        for name in &many[merged_before..merged_before + more] {
+            write(a.path(), name, "a\n");
+        }
+        let tip = a.seal(&message("a")).await.unwrap().tip.unwrap();
+        merged(merge(&provider, "a", &tip).await);
+        let task = format!("b{more}");
+        let b = provider.acquire(request(&task, 1)).await.unwrap();
+        assert_eq!(git(b.path(), &["status", "--porcelain", "--ignored"]), "");
+        for name in ["file/new", "folder"].into_iter().chain(many[..more].iter().map(|n| &**n)) {
+            assert_eq!(fs::read_to_string(b.path().join(name)).unwrap(), "a\n", "{name}");
+        }
+        b.release(Release::Done).await.unwrap();
+    }
+    a.release(Release::Done).await.unwrap();
+    assert_eq!(bases(&fixture), ["base-1"]);
+}
+
+#[tokio::test]
 async fn work_survives_a_new_start_of_the_machine() {
     let fixture = Fixture::new();
     let provider = fixture.begun().await;
@@ -88,6 +121,7 @@ async fn work_survives_a_new_start_of_the_machine() {
         path: worktree.path().to_owned(),
         branch: worktree.branch().to_owned(),
         base: worktree.base().clone(),
+        settings: None,
     };
     drop(worktree);
     unmount(&place.path);
@@ -177,7 +211,7 @@ async fn a_base_goes_on_with_runs_and_never_under_a_tree() {
     finish(&provider).await;
     let begin = async |provider: &GitWorktrees, run: &str| {
         let run = RunId::new(run).unwrap();
-        provider.begin(BeginRun { run: run.clone(), target: None }).await.unwrap();
+        provider.begin(BeginRun { run: run.clone(), target: None, base: None }).await.unwrap();
         let mut request = request("a", 1);
         request.run = run;
         provider.acquire(request).await.unwrap()
@@ -194,7 +228,7 @@ async fn a_base_goes_on_with_runs_and_never_under_a_tree() {
     assert!(!base.join("later").exists());
     let gc = GcRequest {
         live: vec![run_id(), RunId::new("r2").unwrap(), RunId::new("r3").unwrap()],
-        dry_run: false,
+        ..GcRequest::default()
     };
     second.release(Release::Done).await.unwrap();
     provider.gc(gc.clone()).await.unwrap();
@@ -202,4 +236,29 @@ async fn a_base_goes_on_with_runs_and_never_under_a_tree() {
     third.release(Release::Done).await.unwrap();
     provider.gc(gc).await.unwrap();
     assert_eq!(bases(&fixture).len(), 1);
+}
+
+#[tokio::test]
+async fn layers_that_an_agent_names_are_neither_mounted_nor_deleted() {
+    let fixture = Fixture::new();
+    let provider = fixture.begun().await;
+    if !works(&provider) {
+        return;
+    }
+    let worktree = provider.acquire(request("a", 1)).await.unwrap();
+    let victim = fixture.repo.with_file_name("victim");
+    write(&victim, "precious", "x");
+    let layers = fixture.admin("a").join("orch-overlay");
+    for text in [
+        format!("{0}\n{0}\n", victim.display()),
+        format!("{0}/.overlay/../../victim\n{0}/.overlay/../../victim\n", fixture.root().display()),
+    ] {
+        fs::write(&layers, text).unwrap();
+        let tampering = worktree.examine().await.unwrap().tampering;
+        assert!(tampering.len() == 1 && tampering[0].contains("orch-overlay"), "{tampering:?}");
+    }
+    let error = worktree.release(Release::Done).await.unwrap_err();
+    assert!(matches!(error, WorktreeError::Tampered { .. }), "{error}");
+    provider.gc(GcRequest::default()).await.unwrap();
+    assert!(victim.join("precious").exists());
 }

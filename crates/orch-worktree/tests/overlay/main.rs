@@ -26,5 +26,7 @@ mod power;
 mod shared;
 #[path = "../it/support.rs"]
 mod support;
+#[path = "../it/trust.rs"]
+mod trust;
 
 const KIND: orch_worktree::TreeKind = orch_worktree::TreeKind::Overlay;

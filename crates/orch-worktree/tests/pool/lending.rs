@@ -57,7 +57,7 @@ async fn a_place_is_lent_again_with_its_caches_and_at_the_same_path() {
     fixture.commit(&[("later", "x"), ("README", "other\n")]);
     let provider = fixture.open().await;
     let run = orch_model::RunId::new("r2").unwrap();
-    let begin = orch_model::ports::BeginRun { run: run.clone(), target: None };
+    let begin = orch_model::ports::BeginRun { run: run.clone(), target: None, base: None };
     provider.begin(begin).await.unwrap();
     let mut request = request("b", 1);
     request.run = run;

@@ -108,7 +108,10 @@ fn what_others_wrote_can_not_pass_for_a_line_of_ours() {
     let files = vec!["a\n   9.9s  schema  merged".into(), "\u{1b}[2Jb".into()];
     let commit = CommitId::new("c");
     let text = shown([
-        task("login", TaskChange::Conflicted { commit, branch: "b".into(), files }),
+        task(
+            "login",
+            TaskChange::Conflicted { commit, branch: "b".into(), files, hunks: Vec::new() },
+        ),
         EventKind::Warning { task: Some(id("schema")), message: "odd\r\nthing".into() },
         EventKind::Warning { task: None, message: "odder".into() },
         task("schema", TaskChange::Lost { known: "it is gone".into(), hint: "look".into() }),
@@ -119,6 +122,47 @@ fn what_others_wrote_can_not_pass_for_a_line_of_ours() {
    1.5s  warning: odder
    2.0s  schema  needs attention: it is gone; look
 ";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn a_conflict_is_told_with_both_sides() {
+    let text = "<<<<<<< the results\na\n=======\n\u{1b}[2Jb\n>>>>>>> the task".into();
+    let hunks = vec![Hunk { file: "src/a.rs".into(), line: Some(3), text }];
+    let files = vec!["src/a.rs".to_owned()];
+    let expected = |files: &[String]| EventKind::ConflictExpected {
+        tasks: [id("login"), id("schema")],
+        files: files.into(),
+    };
+    let (commit, branch) = (CommitId::new("c"), "b".to_owned());
+    let failure = Failure::Conflict { branch, files: files.clone(), hunks: hunks.clone() };
+    let text = shown([
+        expected(&files),
+        expected(&[]),
+        task("login", TaskChange::Resolving { round: 1, files: files.clone() }),
+        task("login", TaskChange::ResolvingEnded { resolved: false, usage: None }),
+        task("login", TaskChange::Retry { failure, until: Timestamp::from_millis(4000) }),
+        task("login", TaskChange::Conflicted { commit, branch: "b".into(), files, hunks }),
+        task("login", TaskChange::Resolved),
+    ]);
+    let both = "                 | src/a.rs, line 3
+                 | <<<<<<< the results
+                 | a
+                 | =======
+                 | b
+                 | >>>>>>> the task
+";
+    let expected = format!(
+        "   0.0s  run r1: 2 tasks into main at 0123456789, 3 at a time
+   0.5s  warning: login and schema will conflict in src/a.rs
+   1.0s  login and schema don't conflict any more
+   1.5s  login   conflicts in src/a.rs; the resolver is at work
+   2.0s  login   its conflicts are not resolved
+   2.5s  login   conflicts with the target in src/a.rs; begins anew on the results in 1.0s
+{both}   3.0s  login   conflicts with the target in src/a.rs
+{both}   3.5s  login   its conflicts are resolved
+"
+    );
     assert_eq!(text, expected);
 }
 

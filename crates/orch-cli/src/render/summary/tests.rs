@@ -19,6 +19,7 @@ fn task(id: &str, status: &str) -> TaskReport {
         class: None,
         hint: None,
         output_tail: None,
+        conflict: None,
         worktree: None,
         branch: None,
         usage: Usage::default(),
@@ -34,6 +35,7 @@ fn report(status: RunStatus, delivery: Delivery, tasks: Vec<TaskReport>) -> Repo
         wall_seconds: 75.0,
         agent_seconds: 0.0,
         delivery: Some(delivery),
+        undone: None,
         usage: Usage::default(),
         tasks,
     }

@@ -1,7 +1,7 @@
 //! How tasks and runs end, and what follows.
 
 use orch_model::{
-    CommitId, RunStatus, TaskState,
+    RunStatus, TaskState,
     event::{Delivery, RunSettings},
     outcome::{Failure, StopReason},
     plan::spec::OnFailure,
@@ -104,13 +104,7 @@ fn what_needs_a_failed_task_is_skipped() {
 #[test]
 fn a_conflict_ends_a_task_like_a_failure() {
     let (mut run, _) = Drive::begin("a\nb <a", slots(1));
-    run.verify("a");
-    let end = UnitEnd::Conflicted {
-        commit: CommitId::new("c1"),
-        branch: "orch/r1/a".into(),
-        files: vec!["x".into()],
-    };
-    assert_eq!(run.end("a", end), "end");
+    assert_eq!(run.conflict("a"), "end");
     assert_eq!((run.state("a"), run.state("b")), ("conflicted", "skipped"));
 }
 

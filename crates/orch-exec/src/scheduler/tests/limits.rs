@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use orch_model::outcome::Failure;
 
-use super::{Drive, EventKind, Input, UnitEnd, slots, time};
+use super::{Drive, EventKind, Input, UnitEnd, UnitReport, agent_failed, slots, time};
 
 fn limited(reset: Option<u64>) -> UnitEnd {
     let reset = reset.map(time);
@@ -70,7 +70,7 @@ fn it_comes_back_one_by_one() {
 fn a_resumed_run_does_not_take_old_limits_for_news() {
     let (mut run, _) = Drive::begin("a\nb\nc\nd", slots(4));
     for task in ["a", "b"] {
-        run.report(task, crate::internal::UnitReport::Started(None));
+        run.report(task, UnitReport::Started(None));
     }
     run.now = 10;
     run.end("c", limited(Some(100)));
@@ -108,5 +108,24 @@ fn a_machine_that_is_short_of_something_runs_fewer() {
     assert_eq!(least, Duration::from_secs(5));
     run.end("a", UnitEnd::Failed(failure));
     assert_eq!(reasons(&run), [(2, "agent: the machine has too little: memory")]);
+    assert!(run.scheduler.state().breakers.is_empty());
+}
+
+#[test]
+fn after_a_restart_nobody_tries_beside_the_one_that_did() {
+    let (mut run, first) = Drive::begin("a\nb\nc r1", slots(4));
+    assert_eq!(first, "a b c");
+    run.now = 10;
+    run.end("a", limited(Some(100)));
+    run.succeed("b");
+    assert_eq!(run.tell_at(100, Input::Tick), "a#2", "it tries");
+    // Which of the two tried is not recorded.
+    assert!(run.reopen().contains("adopt:a#2 adopt:c#1"));
+    run.report("c", UnitReport::Started(None));
+    run.end("c", UnitEnd::Failed(agent_failed()));
+    assert_eq!(run.tell_at(5_000, Input::Tick), "");
+    assert!(run.why("c").starts_with("agent until"), "{}", run.why("c"));
+    run.succeed("a");
+    assert_eq!(run.state("c"), "preparing");
     assert!(run.scheduler.state().breakers.is_empty());
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use orch_model::{
     RunState, TaskState, ValidPlan,
-    plan::{LockMode, Task, TaskIndex, spec::Isolation},
+    plan::{
+        LockMode, Task, TaskIndex,
+        spec::{Isolation, OnConflict},
+    },
 };
 
 /// Tasks that must have been merged before this one starts.
@@ -25,7 +28,18 @@ pub(super) fn level(plan: &ValidPlan, task: TaskIndex) -> usize {
 pub(super) fn may_start(plan: &ValidPlan, state: &RunState, task: TaskIndex) -> bool {
     let merged = |task: &TaskIndex| matches!(state.task(*task).state, TaskState::Merged { .. });
     hard(plan, task).iter().all(merged)
-        && plan.task(task).after.iter().all(|task| state.task(*task).state.is_terminal())
+        && plan.task(task).after.iter().all(|task| has_ended(plan, state, *task))
+}
+
+/// Whether a task has ended for good: one whose conflicts a person may resolve has not.
+pub(super) fn has_ended(plan: &ValidPlan, state: &RunState, task: TaskIndex) -> bool {
+    state.task(task).state.is_terminal() && !is_on_hold(plan, state, task)
+}
+
+/// Whether a person has to resolve its conflicts.
+pub(super) fn is_on_hold(plan: &ValidPlan, state: &RunState, task: TaskIndex) -> bool {
+    matches!(state.task(task).state, TaskState::Conflicted { .. })
+        && plan.task(task).on_conflict == OnConflict::Manual
 }
 
 /// Whether two tasks exclude each other, by locks that aren't counted, files or worktrees.

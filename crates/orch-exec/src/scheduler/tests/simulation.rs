@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use orch_model::{
-    RunStatus, Span, ValidPlan,
+    Span, ValidPlan,
     event::RunSettings,
     plan::spec::{OnFailure, Schedule},
 };
@@ -28,6 +28,7 @@ fn any_plan() -> impl Strategy<Value = Arc<ValidPlan>> {
             0..2,
         ),
         prop::sample::subsequence(oracle::GLOBS.to_vec(), 0..2),
+        prop::sample::select(vec!["fail", "manual", "retry"]),
     );
     let epics = prop::collection::vec(prop::collection::vec(any::<bool>(), 3), 3);
     (prop::collection::vec(task, 1..12), epics, any::<prop::sample::Index>()).prop_map(
@@ -41,9 +42,10 @@ fn any_plan() -> impl Strategy<Value = Arc<ValidPlan>> {
                 task.0 = sorted.next();
             }
             let mut lines = Vec::new();
-            for (index, (epic, edges, priority, retries, locks, files)) in tasks.iter().enumerate()
+            for (index, (epic, edges, priority, retries, locks, files, policy)) in
+                tasks.iter().enumerate()
             {
-                let mut line = format!("t{index} p{priority} r{retries}");
+                let mut line = format!("t{index} p{priority} r{retries} !{policy}");
                 if let Some((epic, shared)) = epic {
                     write!(line, " @{}e{epic}", if *shared { "@" } else { "" }).expect("memory");
                 }
@@ -88,8 +90,14 @@ fn any_settings() -> impl Strategy<Value = RunSettings> {
         })
 }
 
+/// How many runs are simulated; `PROPTEST_CASES` says otherwise.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    asked.unwrap_or(512)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_schedule_keeps_the_rules(
         plan in any_plan(),
@@ -107,7 +115,7 @@ proptest! {
                 world.happen();
             }
             world.check_end();
-            if world.scheduler.state().status != RunStatus::Interrupted {
+            if !world.scheduler.state().status.may_go_on() {
                 break;
             }
             world.resume();

@@ -1,6 +1,11 @@
 //! Cancelling, interrupting, pausing; locks that others hold.
 
-use orch_model::{RunStatus, outcome::Failure, outcome::StopReason};
+use orch_model::{
+    RunStatus,
+    event::RunSettings,
+    outcome::{Failure, StopReason},
+    plan::spec::OnFailure,
+};
 
 use super::{Drive, Input, UnitEnd, UnitReport, agent_failed, at, slots};
 
@@ -231,4 +236,34 @@ fn a_release_that_nobody_waits_for_starts_nothing_twice() {
     let a = at(&run.plan, "a");
     assert_eq!(run.tell(Input::LockReleased { task: a }), "", "it holds a slot already");
     assert_eq!(run.succeed("a"), "b");
+}
+
+#[test]
+fn what_is_promised_of_a_stopped_attempt_holds_after_a_restart_too() {
+    // It is being stopped as the orchestrator dies; the next one takes it up, and it fails meanwhile.
+    let (mut run, _) = Drive::begin("a", slots(1));
+    run.report("a", UnitReport::Started(None));
+    assert_eq!(run.tell(Input::Interrupt), "stop:a");
+    let a = at(&run.plan, "a");
+    assert!(run.scheduler.will_retry(a, &agent_failed()), "it has not failed, it was stopped");
+    assert_eq!(run.reopen(), "adopt:a#1");
+    assert!(run.scheduler.will_retry(a, &agent_failed()));
+    assert!(run.end("a", UnitEnd::Failed(agent_failed())).ends_with("a#2"));
+}
+
+#[test]
+fn a_stopped_attempt_that_was_taken_up_does_not_begin_anew_after_a_failure() {
+    let settings = RunSettings { on_failure: OnFailure::Stop, ..slots(2) };
+    let (mut run, _) = Drive::begin("a\nb", settings);
+    run.report("a", UnitReport::Started(None));
+    assert_eq!(run.tell(Input::Interrupt), "stop:a stop:b");
+    assert!(run.end("b", stopped(StopReason::Interrupted)).starts_with("wake@"));
+    assert_eq!(run.reopen(), "adopt:a#1 b#2");
+    run.report("b", UnitReport::Started(None));
+    assert_eq!(run.end("b", UnitEnd::Failed(agent_failed())), "");
+    let a = at(&run.plan, "a");
+    assert!(!run.scheduler.will_retry(a, &agent_failed()));
+    // Nobody would start it: the run would never end.
+    assert!(run.end("a", stopped(StopReason::Interrupted)).ends_with("end"));
+    assert_eq!((run.state("a"), status(&run)), ("skipped", RunStatus::Failed));
 }

@@ -243,6 +243,7 @@ impl World {
                         commit: CommitId::new("c1"),
                         branch: "b".into(),
                         files: vec!["f".into()],
+                        hunks: Vec::new(),
                     },
                 ),
             },
@@ -250,8 +251,12 @@ impl World {
             (Phase::TimedOut, _) => self.fail(task, Failure::Timeout { after: Span::from_secs(1) }),
             (_, Some(reason)) => self.end(task, UnitEnd::Stopped(reason)),
             (Phase::Preparing, None) => {
-                let place =
-                    Place { path: "/w".into(), branch: "b".into(), base: CommitId::new("c0") };
+                let place = Place {
+                    path: "/w".into(),
+                    branch: "b".into(),
+                    base: CommitId::new("c0"),
+                    settings: None,
+                };
                 self.report(task, UnitReport::Prepared(place));
                 self.go_on(task, Phase::Running, UnitReport::Started(None));
             }
@@ -305,10 +310,7 @@ impl World {
         let state = &self.scheduler.state().task(task).state;
         let retried = matches!(state, TaskState::Backoff { .. } | TaskState::Queued)
             || self.units.contains_key(&task);
-        // Who is being interrupted is queued again whatever was said.
-        let interrupted = self.status() == RunStatus::Interrupting
-            || (self.ended && self.status() == RunStatus::Interrupted);
-        assert!(retried == promised || (retried && interrupted), "{promised} became {state:?}");
+        assert_eq!(retried, promised, "it became {state:?}");
     }
 
     /// The orchestrator dies; another one takes the run up.
@@ -327,6 +329,16 @@ impl World {
             self.events.push(event);
         };
         record(EventKind::RunReopened { pid: 2 });
+        for task in self.plan.indices() {
+            let is_on_hold = oracle::is_on_hold(&self.plan, self.scheduler.state(), task);
+            if is_on_hold && !self.chance.once_in(2) {
+                // Somebody resolved its conflicts meanwhile.
+                let task_id = self.plan.task(task).id.clone();
+                record(EventKind::Task { task: task_id, change: TaskChange::Resolved });
+                self.over.remove(&task);
+                self.adoptable.insert(task, Unit { phase: Phase::Merging, stop: None });
+            }
+        }
         for (task, unit) in std::mem::take(&mut self.units) {
             let adoptable =
                 matches!(unit.phase, Phase::Running | Phase::TimedOut | Phase::Verifying);
@@ -377,9 +389,9 @@ impl World {
         assert!(self.units.insert(task, unit).is_none(), "{task:?} twice");
     }
 
-    /// Takes an interrupted run up again.
+    /// Takes a run up again that may go on.
     pub(super) fn resume(&mut self) {
-        assert_eq!(self.status(), RunStatus::Interrupted);
+        assert!(self.status().may_go_on());
         self.crash();
     }
 
@@ -449,7 +461,7 @@ impl World {
         let beside = self.units.keys().map(|task| self.plan.task(*task));
         assert!(oracle::fits(self.plan.task(task), beside), "{task:?} must not run beside others");
         if settings.on_failure == OnFailure::Stop {
-            assert!(!any_failed(state), "{task:?} starts after a failure");
+            assert!(!self.any_failed(state), "{task:?} starts after a failure");
         }
         if settings.schedule == Schedule::Waves {
             let level = oracle::level(&self.plan, task);
@@ -466,6 +478,14 @@ impl World {
         assert!(self.units.insert(task, Unit { phase, stop: None }).is_none(), "{task:?} twice");
     }
 
+    fn any_failed(&self, state: &RunState) -> bool {
+        let failed =
+            |state: &_| matches!(state, TaskState::Failed { .. } | TaskState::Conflicted { .. });
+        self.plan.indices().any(|task| {
+            failed(&state.task(task).state) && !oracle::is_on_hold(&self.plan, state, task)
+        })
+    }
+
     fn has_locks(&self, task: TaskIndex) -> bool {
         !self.plan.task(task).locks.is_empty()
     }
@@ -480,7 +500,7 @@ impl World {
         if !state.status.is_ended() {
             assert_eq!(self.frozen, state.status == RunStatus::Frozen);
         }
-        let stopped = state.header.settings.on_failure == OnFailure::Stop && any_failed(state);
+        let stopped = state.header.settings.on_failure == OnFailure::Stop && self.any_failed(state);
         if state.status != RunStatus::Running || self.ended || stopped || self.short {
             return;
         }
@@ -517,15 +537,18 @@ impl World {
         self.check_replay();
         let state = self.scheduler.state();
         let merged = |task: TaskIndex| matches!(state.task(task).state, TaskState::Merged { .. });
+        let on_hold = |task| oracle::is_on_hold(&self.plan, state, task);
         let waiting = self.plan.indices().any(|task| !state.task(task).state.is_terminal());
         match state.status {
             RunStatus::Succeeded => assert!(self.plan.indices().all(merged)),
             RunStatus::Interrupted => assert!(waiting),
             RunStatus::Cancelled => assert!(self.cancelled_all),
             RunStatus::Failed => assert!(!self.plan.indices().all(merged)),
+            RunStatus::Conflicted => assert!(self.plan.indices().any(on_hold)),
             status => panic!("a run can't end {status:?}"),
         }
-        assert!(state.status == RunStatus::Interrupted || !waiting);
+        assert!(state.status.may_go_on() || !waiting);
+        assert!(state.status != RunStatus::Failed || !self.plan.indices().any(on_hold));
         for task in self.plan.indices() {
             self.check_task(state, task);
         }
@@ -544,6 +567,7 @@ impl World {
                 assert!(oracle::hard(&self.plan, task).contains(&index));
                 let ended = because(other);
                 assert!(ended.is_terminal() && !matches!(ended, TaskState::Merged { .. }));
+                assert!(!oracle::is_on_hold(&self.plan, state, index), "{task:?}");
             }
             TaskState::Skipped { because: SkipReason::RunStopped { task: other } } => {
                 assert_eq!(state.header.settings.on_failure, OnFailure::Stop);
@@ -565,10 +589,4 @@ impl World {
             _ => {}
         }
     }
-}
-
-fn any_failed(state: &RunState) -> bool {
-    let failed =
-        |state: &_| matches!(state, TaskState::Failed { .. } | TaskState::Conflicted { .. });
-    state.tasks.iter().any(|task| failed(&task.state))
 }

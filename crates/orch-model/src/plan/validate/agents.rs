@@ -56,7 +56,7 @@ impl Checker<'_> {
                 }
                 Err(error) => {
                     takes_prompt = true;
-                    let help = template_help(&error);
+                    let help = template_help(&error, &Placeholder::ALL.map(Placeholder::name));
                     self.report(Finding::new(place.clone(), error.to_string()).help(help));
                 }
             }
@@ -220,13 +220,13 @@ fn is_prompt(piece: &Piece<'_>) -> bool {
     matches!(piece, Piece::Placeholder(Placeholder::Prompt | Placeholder::PromptFile))
 }
 
-fn template_help(error: &TemplateError) -> String {
-    let names = Placeholder::ALL.map(Placeholder::name);
+/// How to mend a template, given the names of its placeholders.
+pub(super) fn template_help(error: &TemplateError, names: &[&'static str]) -> String {
     match error {
-        TemplateError::Unknown(name) => match nearest(name, names) {
+        TemplateError::Unknown(name) => match nearest(name, names.iter().copied()) {
             Some(near) => format!("did you mean `{{{near}}}`?"),
             None => {
-                let braced = names.map(|name| format!("{{{name}}}"));
+                let braced: Vec<_> = names.iter().map(|name| format!("{{{name}}}")).collect();
                 format!("write {}; a literal brace is `{{{{`", list(&braced, "or"))
             }
         },

@@ -68,6 +68,7 @@ impl Checker<'_> {
             verify: task.verify.as_ref().or(defaults.verify.as_ref()).cloned().unwrap_or_default(),
             isolation: task.isolation.or(defaults.isolation).unwrap_or_default(),
             expects: task.expects.or(defaults.expects).unwrap_or_default(),
+            on_conflict: self.on_conflict(task),
             max_output: task.max_output.or(defaults.max_output).unwrap_or(DEFAULT_MAX_OUTPUT),
         }
     }
