@@ -126,6 +126,15 @@ pub enum Command {
         1    something was found (after --repair: is left)\n\n\
         It changes nothing without --repair, and with it nothing that could be lost.")]
     Doctor(DoctorArgs),
+    /// List the coding agents that can be called by their kind: found, version, login
+    #[command(after_help = "Examples:\n  \
+        orch agents             those that are installed\n  \
+        orch agents plan.toml   those of a plan")]
+    Agents(AgentsArgs),
+    /// Print the command that continues the session of a task's agent by hand
+    #[command(after_help = "Example:\n  \
+        eval \"$(orch attach login)\"")]
+    Attach(AttachArgs),
     /// Print a JSON Schema
     Schema(SchemaArgs),
     /// Write an example plan
@@ -396,6 +405,26 @@ pub struct PsArgs {
     /// For programs
     #[arg(long)]
     pub json: bool,
+}
+
+/// `orch agents`
+#[derive(Debug, Args)]
+pub struct AgentsArgs {
+    /// A plan whose agents are looked at [default: the usual program of each kind]
+    pub plan: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch attach`
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The task
+    pub task: TaskId,
+    /// The run [default: the one that goes on, or the newest]
+    #[arg(long)]
+    pub run: Option<RunId>,
 }
 
 /// `orch kill`

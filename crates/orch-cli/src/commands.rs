@@ -8,6 +8,7 @@ use crate::{
 };
 
 mod abandoned;
+mod agents;
 mod config;
 mod conflicts;
 mod control;
@@ -33,6 +34,7 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Completions { shell } => return init::completions(shell),
         Command::Schema(args) => return init::schema(&args),
         Command::Init(args) => return init::init(&args),
+        Command::Agents(args) => return agents::agents(args).await,
         _ => {}
     }
     if let Command::Lock(args) = app.command {
@@ -55,13 +57,16 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Conflicts(args) => conflicts::conflicts(&workspace, args).await,
         Command::Resolve(args) => conflicts::resolve(&workspace, args).await,
         Command::Ps(args) => ps::ps(&workspace, args).await,
+        Command::Attach(args) => agents::attach(&workspace, args).await,
         Command::Kill(args) => ps::kill(&workspace, args).await,
         Command::Doctor(args) => doctor::doctor(&workspace, &args).await,
         Command::Gc(args) => gc::gc(&workspace, &args).await,
         Command::Config(args) => config::config(&workspace, &args),
         // They were dealt with above.
-        Command::Completions { .. } | Command::Schema(_) | Command::Init(_) | Command::Lock(_) => {
-            Ok(Exit::Success)
-        }
+        Command::Completions { .. }
+        | Command::Schema(_)
+        | Command::Init(_)
+        | Command::Agents(_)
+        | Command::Lock(_) => Ok(Exit::Success),
     }
 }

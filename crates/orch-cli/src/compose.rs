@@ -1,7 +1,11 @@
 //! Puts an engine together from arguments and configuration.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use orch_agents::{AgentAdapters, Prices, UserHome};
 use orch_exec::{ParallelOrchestrator, review::Review, workspace};
 use orch_model::{
     ValidPlan,
@@ -63,12 +67,34 @@ impl Workspace {
         config: &Config,
         overrides: &Overrides,
     ) -> Result<ParallelOrchestrator, CliError> {
+        let prices = config.prices().map(|file| read_prices(&self.top.join(file))).transpose()?;
         let mut config = config.engine(overrides);
         // Wherever in the repository `orch` was called from, it means the same folder.
         config.worktree_root = config.worktree_root.map(|root| self.top.join(root));
         config.lock_dir = config.lock_dir.map(|dir| self.top.join(dir));
-        Ok(ParallelOrchestrator::builder(&self.top).config(config).build().await?)
+        let state_dir = config.state_dir.clone().unwrap_or_else(|| self.state_dir.clone());
+        let processes = orch_exec::defaults::runner(&config, &state_dir)?;
+        let mut agents = AgentAdapters::new(processes, state_dir, user());
+        if let Some(prices) = prices {
+            agents = agents.prices(Prices::built_in().with(prices));
+        }
+        let builder = ParallelOrchestrator::builder(&self.top).config(config);
+        Ok(builder.runner(Arc::new(agents)).build().await?)
     }
+}
+
+fn read_prices(path: &Path) -> Result<Prices, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|error| CliError::reading(path, error))?;
+    Prices::parse(&text).map_err(|error| CliError::input(format!("{}: {error}", path.display())))
+}
+
+/// Whom agents work for.
+pub(crate) fn user() -> UserHome {
+    let text = |text: std::ffi::OsString| text.into_string().ok();
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+    // Whoever has no home has nothing in it.
+    UserHome::new(std::env::home_dir().unwrap_or_else(|| "/nonexistent".into()), variables)
 }
 
 /// Reads a plan from a file.

@@ -95,6 +95,7 @@ keys! {
     WorktreeSubmodules "worktree_submodules" "whether submodules are checked out in worktrees: yes or no",
     TrustedFilters "trusted_filters" "filters of your git configuration that orch's git may run, such as lfs",
     WorktreeFreeDisk "worktree_free_disk" "no idle worktree is kept while less of the disk is free",
+    Prices "prices" "a file with what models cost, which wins over the built-in table",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
 }
@@ -229,6 +230,12 @@ impl Config {
         (!dir.is_empty()).then(|| dir.into())
     }
 
+    /// A file with what models cost.
+    pub(crate) fn prices(&self) -> Option<PathBuf> {
+        let file = &self.get(Key::Prices).value;
+        (!file.is_empty()).then(|| file.into())
+    }
+
     /// The settings as a plan and flags change them, for people.
     pub(crate) fn with(mut self, plan: Option<&ValidPlan>, overrides: &Overrides) -> Self {
         let mut changes: Vec<(Key, String, Origin)> = Vec::new();
@@ -283,7 +290,9 @@ fn built_in(key: Key) -> String {
             names.join(", ")
         }
         Key::Silence => "10m".into(),
-        Key::PassEnv | Key::Redact | Key::WorktreeRoot | Key::LockDir => String::new(),
+        Key::PassEnv | Key::Redact | Key::WorktreeRoot | Key::LockDir | Key::Prices => {
+            String::new()
+        }
         Key::WorktreeInclude | Key::WorktreeSetup | Key::WorktreeSetupFiles => String::new(),
         Key::TrustedFilters => String::new(),
         Key::WorktreeSubmodules => if trees.submodules { "yes" } else { "no" }.into(),
@@ -332,7 +341,7 @@ fn check(key: Key, value: &str) -> Result<(), String> {
             .filter(|name| !name.is_empty())
             .try_for_each(|name| name.parse::<Include>().map(|_| ())),
         Key::WorktreeSetup | Key::WorktreeSetupFiles | Key::TrustedFilters => Ok(()),
-        Key::PassEnv | Key::WorktreeRoot | Key::LockDir => Ok(()),
+        Key::PassEnv | Key::WorktreeRoot | Key::LockDir | Key::Prices => Ok(()),
     }
 }
 
@@ -435,12 +444,14 @@ mod tests {
             (Key::WorktreeSetup, "npm ci"),
             (Key::WorktreeSetupFiles, "package-lock.json"),
             (Key::WorktreeSubmodules, "yes"),
+            (Key::Prices, "prices.json"),
             (Key::LockDir, "/locks"),
             (Key::Live, "never"),
         ] {
             config.set(key, value, file()).unwrap();
         }
         assert_eq!(config.live(), Live::Never);
+        assert_eq!(config.prices(), Some("prices.json".into()));
         assert!(config.settings().iter().all(|setting| setting.origin == file()));
         let engine = config.engine(&Overrides::default());
         let expected = RunSettings {

@@ -4,5 +4,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     orch_exec::shim::run_if_requested();
+    orch_agents::acp::run_if_requested();
     orch_cli::main()
 }

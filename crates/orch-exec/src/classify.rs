@@ -8,6 +8,9 @@
 //! ::orch failure class=authentication log in first
 //! ```
 //!
+//! By `::orch no-change`, with a reason, it says that there is nothing to change; a task with `expects =
+//! "explained"` has then not failed.
+//!
 //! Of agents that were given a prompt, the ends of their streams and their well-known messages are
 //! understood too. What is not clear is an ordinary failure: an agent that works on a client for a
 //! limited service prints much about limits.
@@ -16,14 +19,18 @@ use std::time::Duration;
 
 use orch_model::{
     Span, Timestamp,
-    outcome::{AgentExit, Failure},
+    outcome::{AgentExit, ExitStatus, Failure},
 };
+use serde_json::Value;
 
 mod stream;
 mod text;
 
 /// How the line begins.
 const MARK: &str = "::orch failure ";
+
+/// How the line begins by which an agent says that there is nothing to change.
+const NO_CHANGE: &str = "::orch no-change ";
 
 /// The longest message that is kept, in characters.
 const LONGEST: usize = 200;
@@ -56,13 +63,54 @@ pub(crate) fn classify(exit: &AgentExit, is_agent: bool, now: Timestamp) -> Opti
         exit.output_tail.lines().rev().filter(|line| !line.trim().is_empty()).take(LINES).collect();
     let said = match last.iter().find_map(|line| line.strip_prefix(MARK)) {
         Some(marked) => marked_failure(marked, now),
-        None if is_agent => match stream::end(&last, exit.status) {
-            Some(end) => end.said(now),
+        None if is_agent => match stream::end(&last) {
+            Some(end) => stream::said(&end, exit.status, now),
             None => text::last(&last, now),
         },
         None => None,
     };
     said.map(Said::into_failure)
+}
+
+/// Why an agent says that there is nothing to change: the last line of a text that is
+/// `::orch no-change` and a reason.
+#[must_use]
+pub fn no_change(text: &str) -> Option<String> {
+    let said = text.lines().rev().find_map(|line| line.strip_prefix(NO_CHANGE))?.trim();
+    (!said.is_empty()).then(|| said.chars().take(LONGEST).collect())
+}
+
+/// What the line that ends an agent's stream of JSON tells, with how the agent exited; `None` where
+/// that is success or nothing special. Understood are claude, codex, gemini and opencode.
+#[must_use]
+pub fn stream_end(line: &Value, status: ExitStatus, now: Timestamp) -> Option<Failure> {
+    stream::said(line, status, now).map(Said::into_failure)
+}
+
+/// What a message of an agent, or of the service behind it, tells.
+#[must_use]
+pub fn message(text: &str, now: Timestamp) -> Option<Failure> {
+    text::understand(text, now).map(Said::into_failure)
+}
+
+/// What a status code of a service tells, with the message that came with it.
+#[must_use]
+pub fn status_code(code: u64, message: &str, now: Timestamp) -> Option<Failure> {
+    let by_text = text::understand(message, now);
+    let class = match &by_text {
+        // Services tell of a quota by the code of a rate limit.
+        Some(said) if said.class == Class::Quota => Class::Quota,
+        _ => stream::class_of(code)?,
+    };
+    let reset = by_text.and_then(|said| said.reset);
+    Some(Said { class, reset, message: message.to_owned() }.into_failure())
+}
+
+/// The failure of the last line of a text that says one by `::orch failure`.
+#[must_use]
+pub fn marked(text: &str, now: Timestamp) -> Option<Failure> {
+    let last = text.lines().rev().find_map(|line| line.strip_prefix(MARK))?;
+    marked_failure(last, now).map(Said::into_failure)
 }
 
 fn marked_failure(text: &str, now: Timestamp) -> Option<Said> {

@@ -1,18 +1,41 @@
 //! The stock parts: processes, git worktrees, a journal and locks in files.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use orch_model::ports::{RunnerError, WorktreeError};
+use orch_model::ports::{AgentRunner, RunnerError, WorktreeError};
 use orch_state::{FileLocks, FileStore};
 use orch_worktree::{GitWorktrees, GitWorktreesConfig};
 
 use crate::{
+    config::EngineConfig,
     error::EngineError,
     orchestrator::Builder,
     process::{CommandRunner, Patterns},
     resources::SystemResources,
     shim, workspace,
 };
+
+/// The stock runner, which an engine has that is given none: for those who put another one around it.
+/// It keeps output under `<state_dir>/runs/<run>/`, where the engine does too.
+///
+/// # Errors
+/// Where the configuration has a pattern that is none.
+pub fn runner(
+    config: &EngineConfig,
+    state_dir: &Path,
+) -> Result<Arc<dyn AgentRunner>, EngineError> {
+    let patterns = Patterns::new(&config.redact).map_err(RunnerError::Unsupported)?;
+    Ok(if shim::is_ready() {
+        let runner =
+            shim::SupervisedRunner::new(state_dir).pass_env(&config.pass_env).redact(patterns);
+        Arc::new(match config.silence {
+            Some(silence) => runner.silence(silence),
+            None => runner,
+        })
+    } else {
+        Arc::new(CommandRunner::new(state_dir).pass_env(&config.pass_env).redact(patterns))
+    })
+}
 
 /// Gives the builder the stock part for each port that has none.
 pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
@@ -23,19 +46,7 @@ pub(crate) async fn fill(mut builder: Builder) -> Result<Builder, EngineError> {
         .clone()
         .unwrap_or_else(|| workspace::state_dir(&builder.workspace));
     if builder.runner.is_none() {
-        let patterns = Patterns::new(&builder.config.redact).map_err(RunnerError::Unsupported)?;
-        builder.runner = Some(if shim::is_ready() {
-            let runner = shim::SupervisedRunner::new(&state_dir)
-                .pass_env(&builder.config.pass_env)
-                .redact(patterns);
-            Arc::new(match builder.config.silence {
-                Some(silence) => runner.silence(silence),
-                None => runner,
-            })
-        } else {
-            let runner = CommandRunner::new(&state_dir).pass_env(&builder.config.pass_env);
-            Arc::new(runner.redact(patterns))
-        });
+        builder.runner = Some(runner(&builder.config, &state_dir)?);
     }
     if builder.resources.is_none() {
         // As `GitWorktrees` has it.

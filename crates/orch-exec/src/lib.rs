@@ -29,7 +29,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
-mod classify;
+pub mod classify;
 pub mod config;
 mod conflicts;
 mod dispatcher;
@@ -53,7 +53,7 @@ mod unit;
 #[cfg(feature = "defaults")]
 pub mod control;
 #[cfg(feature = "defaults")]
-mod defaults;
+pub mod defaults;
 #[cfg(feature = "defaults")]
 pub mod doctor;
 #[cfg(feature = "process")]

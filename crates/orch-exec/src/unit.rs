@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    classify::classify,
+    classify,
     dispatcher::Reporter,
     internal::{UnitEnd, UnitReport},
     merge_queue::{self, MergeQueue},
@@ -286,6 +286,7 @@ impl Unit {
             }
             Entry::Merge { commit } => return self.merge(place, Some(commit)).await,
         };
+        let mut explained = false;
         if let Some(Watched { exit, stopped }) = watched {
             self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
             if let Some(stopped) = stopped {
@@ -298,13 +299,14 @@ impl Unit {
             {
                 return Err(why_stopped(reason));
             }
-            // One that is ended for its silence may do so with success.
-            if !exit.status.is_success() || exit.failure.is_some() {
+            if !exit.is_success() {
                 return Err(Exit::Failed(self.failure_of(exit)));
             }
+            let said = exit.no_change.or_else(|| classify::no_change(&exit.output_tail));
+            explained = said.is_some() && self.task().expects == Expects::Explained;
         }
         let sealed = self.seal(place).await?;
-        if sealed.is_none() && self.task().expects == Expects::Changes {
+        if sealed.is_none() && self.task().expects != Expects::Any && !explained {
             return Err(Exit::Failed(Failure::NoChanges));
         }
         self.verify(place, |index| Purpose::Verify { index }).await?;
@@ -337,7 +339,7 @@ impl Unit {
     fn failure_of(&self, exit: AgentExit) -> Failure {
         let is_agent = matches!(self.task().work, Work::Prompt { .. });
         let now = self.ports.clock.now();
-        let said = classify(&exit, is_agent, now);
+        let said = classify::classify(&exit, is_agent, now);
         exit.failure
             .or(said)
             .unwrap_or(Failure::Agent { exit: exit.status, output_tail: exit.output_tail })

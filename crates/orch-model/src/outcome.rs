@@ -33,6 +33,17 @@ pub struct AgentExit {
     /// Why it failed, where the runner knows more than the status tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// The agent said that its work is done, which counts more than the status.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_done: bool,
+    /// Why the agent says that there is nothing to change, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_change: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
@@ -52,7 +63,16 @@ impl AgentExit {
             usage: None,
             left_behind: 0,
             failure: None,
+            is_done: false,
+            no_change: None,
         }
+    }
+
+    /// Whether it ended with success. One that is ended for its silence, for one, may do so with the
+    /// exit code of success.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        self.failure.is_none() && (self.is_done || self.status.is_success())
     }
 }
 
@@ -176,6 +196,11 @@ pub enum Failure {
         /// What was said.
         message: String,
     },
+    /// The agent needed a person's consent or answer, and nobody is there to give it.
+    NeedsInput {
+        /// What it needed.
+        message: String,
+    },
     /// Its work and what was merged meanwhile change the same places.
     Conflict {
         /// The branch that keeps the work.
@@ -253,6 +278,7 @@ impl Failure {
             Self::RateLimit { .. } => "rate_limit",
             Self::Quota { .. } => "quota",
             Self::Authentication { .. } => "authentication",
+            Self::NeedsInput { .. } => "needs_input",
             Self::Conflict { .. } => "conflict",
             Self::Unusable { .. } => "unusable",
             Self::Tampered { .. } => "tampered",
@@ -306,6 +332,7 @@ impl fmt::Display for Failure {
             Self::RateLimit { message, .. } => write!(f, "rate limited: {message}"),
             Self::Quota { message, .. } => write!(f, "quota used up: {message}"),
             Self::Authentication { message } => write!(f, "not logged in: {message}"),
+            Self::NeedsInput { message } => write!(f, "waited for a person: {message}"),
             Self::Conflict { files, .. } => {
                 write!(f, "conflicts with the target in {}", files.join(", "))
             }

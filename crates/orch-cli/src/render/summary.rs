@@ -44,12 +44,12 @@ pub(crate) fn of(report: &Report) -> String {
     }
     let usage = &report.usage;
     if *usage != Usage::default() {
-        #[expect(clippy::cast_precision_loss, reason = "for people")]
-        let dollars = usage.cost_micro_usd as f64 / 1e6;
         let _ = writeln!(
             out,
-            "Tokens: {} in, {} out; cost: {dollars:.2} USD.",
-            usage.input_tokens, usage.output_tokens
+            "Tokens: {} in, {} out; cost: {}.",
+            usage.input_tokens,
+            usage.output_tokens,
+            cost(usage)
         );
     }
     if report.status == RunStatus::Interrupted {
@@ -64,6 +64,17 @@ pub(crate) fn of(report: &Report) -> String {
     }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// What was spent, in cents; what nobody knows the price of is not passed off as free.
+fn cost(usage: &Usage) -> String {
+    let cents = usage.cost_micro_usd.saturating_add(5_000) / 10_000;
+    let dollars = format!("{}.{:02} USD", cents / 100, cents % 100);
+    match (usage.unpriced_tokens, usage.cost_micro_usd) {
+        (0, _) => dollars,
+        (_, 0) => "unknown".into(),
+        (unpriced, _) => format!("{dollars}, and that of {unpriced} tokens, which is unknown"),
+    }
 }
 
 fn counts(report: &Report) -> String {

@@ -1,5 +1,3 @@
-use orch_model::outcome::ExitStatus;
-
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
@@ -173,7 +171,7 @@ fn the_ends_of_recorded_streams() {
         ("claude max turns", turns, 1, None),
         ("codex 429", codex_limit, 1, Some("rate_limit")),
         ("codex 401", codex_login, 1, Some("authentication")),
-        ("codex 500", codex_demand, 1, None),
+        ("codex 500", codex_demand, 1, Some("infrastructure")),
         ("gemini 429", &*gemini_limit, 173, Some("rate_limit")),
         ("gemini 401", &*gemini("[API Error: {}]"), 145, Some("authentication")),
         ("gemini 500", &*gemini("[API Error: {}]"), 244, Some("infrastructure")),
@@ -181,7 +179,7 @@ fn the_ends_of_recorded_streams() {
         ("opencode 429", &*opencode(429, "rate_limit_exceeded", ""), 1, Some("rate_limit")),
         ("opencode 401", &*opencode(401, "invalid_api_key", ""), 1, Some("authentication")),
         ("opencode quota", &*opencode(429, "insufficient_quota", ""), 1, Some("quota")),
-        ("opencode cut", cut, 1, None),
+        ("opencode cut", cut, 1, Some("infrastructure")),
     ] {
         let found = failure(tail, code, true);
         assert_eq!(found.as_ref().map(Failure::class), expected, "{name}: {found:?}");
@@ -201,4 +199,17 @@ Error: 429 Too Many Requests
     let talk =
         r#"{"type":"assistant","message":{"content":[{"type":"text","text":"rate_limit_error"}]}}"#;
     assert_eq!(class(talk, true), None);
+}
+
+#[test]
+fn an_agent_says_why_there_is_nothing_to_change() {
+    for (text, expected) in [
+        ("looked\n::orch no-change it is so already\n", Some("it is so already")),
+        ("::orch no-change\n", None),
+        ("::orch no-change   \n", None),
+        ("say ::orch no-change because\n", None),
+        ("::orch no-changes because\n", None),
+    ] {
+        assert_eq!(no_change(text).as_deref(), expected, "{text}");
+    }
 }

@@ -59,6 +59,9 @@ const KNOWN: &[(&str, Class)] = &[
     ("authenticationerror", Class::Authentication),
     ("not logged in", Class::Authentication),
     ("please run /login", Class::Authentication),
+    ("we're currently experiencing high demand", Class::Infrastructure),
+    ("stream disconnected before completion", Class::Infrastructure),
+    ("cannot connect to api", Class::Infrastructure),
 ];
 
 /// What the last of these lines that is understood says; the last one comes first.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use orch_model::{
     plan::{
         Prompt, Work,
-        spec::{AgentStdin, CommandLine},
+        spec::{AgentKind, AgentStdin, CommandLine},
         template::{self, Placeholder},
     },
     ports::{AgentRequest, RunnerError},
@@ -85,6 +85,11 @@ pub(super) fn invocation(
         (Work::Prompt { prompt, model, .. }, Some(agent)) => (prompt, model, agent),
         (work, _) => return Err(RunnerError::Unsupported(format!("can't run {work:?}"))),
     };
+    if agent.kind != AgentKind::Command {
+        let message =
+            format!("an agent of kind `{}` needs the runner of `orch-agents`", agent.kind);
+        return Err(RunnerError::Unsupported(message));
+    }
     let io = |doing: &str, path: &Path, source| RunnerError::Io {
         doing: format!("{doing} {}", path.display()),
         source,
@@ -114,6 +119,7 @@ pub(super) fn invocation(
     let mut argv = agent
         .command
         .iter()
+        .chain(&agent.args)
         .map(|part| template::expand(part, value))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| RunnerError::Unsupported(error.to_string()))?

@@ -134,7 +134,7 @@ impl Unit {
         if let Some(stopped) = stopped {
             return Err(stopped.into());
         }
-        if !exit.status.is_success() || exit.failure.is_some() {
+        if !exit.is_success() {
             let usual = Failure::Agent { exit: exit.status, output_tail: String::new() };
             let failure = exit.failure.unwrap_or(usual);
             return Err(Left::Conflicted(format!("the resolver {failure}")));

@@ -18,7 +18,7 @@ fn request(bench: &Bench, prompt: Prompt, command: &[&str], stdin: AgentStdin) -
         command: command.iter().map(|part| (*part).to_owned()).collect(),
         stdin,
         model: Some("large".into()),
-        env: [].into(),
+        ..Agent::of_command(Vec::new())
     };
     AgentRequest { agent: Some(agent), ..bench.request(work) }
 }

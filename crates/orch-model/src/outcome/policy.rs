@@ -72,6 +72,9 @@ impl Failure {
             Self::Unknown { .. } => charged("look at its output; `orch doctor` may tell more"),
             Self::Spawn { .. } => hopeless("install the program, or mend its name in the plan"),
             Self::Authentication { .. } => hopeless("log the agent in, then run the plan again"),
+            Self::NeedsInput { .. } => {
+                hopeless("allow it in the settings of the agent, or say in the prompt what to do")
+            }
             Self::Tampered { .. } => hopeless(
                 "its work waits in its worktree: look at what was changed, put it back (or keep it, where it was you), then run the plan again",
             ),
@@ -115,6 +118,7 @@ mod tests {
             Failure::RateLimit { reset: None, message: message() },
             Failure::Quota { reset: None, message: message() },
             Failure::Authentication { message: message() },
+            Failure::NeedsInput { message: message() },
             Failure::Conflict { branch: message(), files: Vec::new(), hunks: Vec::new() },
             Failure::Unusable { message: message() },
             Failure::Tampered { changes: vec![message()] },

@@ -41,7 +41,11 @@ mod tests {
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
         assert!(schema["description"].as_str().is_some_and(|text| text.contains("version 1")));
         let objects = objects(&schema);
-        assert_eq!(objects.len(), 8, "plan, run, defaults, merge, agent, epic, task and lock");
+        assert_eq!(
+            objects.len(),
+            9,
+            "plan, run, defaults, merge, agent, rule, epic, task and lock"
+        );
         for (name, object) in objects {
             assert_eq!(object["additionalProperties"], false, "{name} takes unknown keys");
             for (key, property) in object["properties"].as_object().unwrap() {
@@ -65,6 +69,7 @@ mod tests {
             ("RunSpec", "run.zzzz = 1"),
             ("DefaultsSpec", "defaults.zzzz = 1"),
             ("AgentSpec", "agents.a.zzzz = 1"),
+            ("EventRule", "agents.a.events = [{ zzzz = 1 }]"),
             ("EpicSpec", "epic = [{ zzzz = 1 }]"),
             ("TaskSpec", "task = [{ zzzz = 1 }]"),
             ("LockTable", "task = [{ locks = [{ zzzz = 1 }] }]"),

@@ -14,6 +14,12 @@ use crate::{
     time::Span,
 };
 
+mod agent;
+
+pub use agent::{
+    AgentKind, AgentOutput, AgentSpec, AgentStdin, EventKind, EventRule, Permissions, Scalar,
+};
+
 /// A plan of dependent tasks, version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -254,37 +260,6 @@ impl Strategy {
     pub const fn rewrites(self) -> bool {
         matches!(self, Self::Squash | Self::Rebase)
     }
-}
-
-/// `[agents.NAME]`: how an agent is called.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct AgentSpec {
-    /// Program and arguments. `{prompt}`, `{prompt_file}`, `{worktree}` and `{model}` are replaced.
-    pub command: Vec<String>,
-    /// What the agent reads on its standard input. Default: the prompt, where `command` names
-    /// neither `{prompt}` nor `{prompt_file}`; else nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stdin: Option<AgentStdin>,
-    /// The model for tasks that name none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Variables for the agent's environment; those of the task win.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
-}
-
-/// What an agent reads on its standard input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum AgentStdin {
-    /// The prompt, then end of file.
-    Prompt,
-    /// End of file at once.
-    Null,
 }
 
 /// `[[epic]]`: a group of tasks.
@@ -702,6 +677,8 @@ pub enum Expects {
     Any,
     /// A commit or a change; a task that leaves neither has failed.
     Changes,
+    /// A commit or a change, or the agent's word that there is nothing to change, and why.
+    Explained,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::spec::{
-    AgentStdin, CommandLine, Expects, Isolation, OnConflict, OnFailure, PlanSpec, Schedule,
-    Strategy,
+    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, OnConflict, OnFailure,
+    Permissions, PlanSpec, Schedule, Strategy,
 };
 use super::{MessageTemplate, Pool};
 use crate::{
@@ -168,14 +168,42 @@ pub struct Merging {
 /// How an agent is called.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agent {
-    /// Program and arguments with placeholders; not empty.
+    /// What kind of agent it is.
+    pub kind: AgentKind,
+    /// Program and arguments with placeholders. Empty only where the kind has a usual program.
     pub command: Vec<String>,
+    /// Arguments with placeholders that come on top of those of its kind.
+    pub args: Vec<String>,
+    /// Whether it may do what it would ask a person for.
+    pub permissions: Permissions,
+    /// What it sees of the user's home besides the usual: paths relative to that.
+    pub link: Vec<String>,
+    /// What the lines of its output say; empty where it is text, or of a kind that orch knows.
+    pub events: Vec<EventRule>,
     /// What it reads on its standard input.
     pub stdin: AgentStdin,
     /// The model for tasks that name none.
     pub model: Option<String>,
     /// Variables for its environment.
     pub env: BTreeMap<String, String>,
+}
+
+impl Agent {
+    /// An agent that is any program, with this command and its prompt on the standard input.
+    #[must_use]
+    pub const fn of_command(command: Vec<String>) -> Self {
+        Self {
+            kind: AgentKind::Command,
+            command,
+            args: Vec::new(),
+            permissions: Permissions::Allow,
+            link: Vec::new(),
+            events: Vec::new(),
+            stdin: AgentStdin::Prompt,
+            model: None,
+            env: BTreeMap::new(),
+        }
+    }
 }
 
 /// A group of tasks.

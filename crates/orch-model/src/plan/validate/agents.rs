@@ -10,7 +10,7 @@ use crate::{
         nearest::{list, nearest},
         path::Path,
         problem::Finding,
-        spec::{AgentSpec, AgentStdin},
+        spec::{AgentKind, AgentOutput, AgentSpec, AgentStdin},
         template::{Piece, Placeholder, TemplateError, pieces},
     },
 };
@@ -25,27 +25,57 @@ impl Checker<'_> {
         let path = Path::from("agents").then(String::from(name.clone()));
         let command = path.then("command");
         let is_damaged = self.origin.is_damaged(&command);
-        if spec.command.first().is_none_or(String::is_empty) && !is_damaged {
-            let finding =
-                Finding::new(command.clone(), format!("the command of agent `{name}` is empty"));
-            self.report(finding.help("give the program and its arguments"));
+        let is_known = !matches!(spec.kind, AgentKind::Command | AgentKind::Acp);
+        let is_missing = spec.command.is_empty() && !is_known;
+        if (is_missing || spec.command.first().is_some_and(String::is_empty)) && !is_damaged {
+            let finding = Finding::new(command, format!("the command of agent `{name}` is empty"));
+            self.report(
+                finding.help("give the program and its arguments, or the `kind` of the agent"),
+            );
         }
+        let arguments = |list: &'static str, arguments: &[String]| -> Vec<(Path, String)> {
+            let path = path.then(list);
+            arguments.iter().enumerate().map(|(at, text)| (path.then(at), text.clone())).collect()
+        };
         let mut takes_prompt = is_damaged;
-        for (at, argument) in spec.command.iter().enumerate() {
-            match pieces(argument) {
-                Ok(pieces) => takes_prompt |= pieces.iter().any(is_prompt),
+        let all = [arguments("command", &spec.command), arguments("args", &spec.args)].concat();
+        for (place, argument) in all {
+            match pieces(&argument) {
+                Ok(pieces) => {
+                    let is_taken = pieces.iter().any(is_prompt);
+                    takes_prompt |= is_taken;
+                    if is_taken && spec.kind != AgentKind::Command {
+                        let message = format!(
+                            "an agent of kind `{}` is given its prompt otherwise",
+                            spec.kind
+                        );
+                        let help =
+                            "remove the placeholder: it reads the prompt as its standard input";
+                        self.report(Finding::new(place.clone(), message).help(help));
+                    }
+                }
                 Err(error) => {
                     takes_prompt = true;
                     let help = template_help(&error, &Placeholder::ALL.map(Placeholder::name));
-                    self.report(Finding::new(command.then(at), error.to_string()).help(help));
+                    self.report(Finding::new(place.clone(), error.to_string()).help(help));
                 }
             }
             if argument.contains('\0') {
-                let finding =
-                    Finding::new(command.then(at), "the argument contains a NUL character");
+                let finding = Finding::new(place, "the argument contains a NUL character");
                 self.report(finding.help("remove it: no program can be given one"));
             }
         }
+        for (at, link) in spec.link.iter().enumerate() {
+            let is_inside = !link.is_empty()
+                && !link.contains('\0')
+                && link.split('/').all(|part| !matches!(part, "" | "." | ".."));
+            if !is_inside {
+                let message = format!("`{link}` is no path inside of the user's home");
+                let help = "write it relative to the home, as `.npmrc` or `.config/tool`";
+                self.report(Finding::new(path.then("link").then(at), message).help(help));
+            }
+        }
+        self.events(spec, &path);
         if spec.stdin == Some(AgentStdin::Null) && !takes_prompt {
             let finding =
                 Finding::new(path.then("stdin"), format!("agent `{name}` never sees its prompt"));
@@ -57,10 +87,76 @@ impl Checker<'_> {
         self.env(&spec.env, &path);
         let implied = if takes_prompt { AgentStdin::Null } else { AgentStdin::Prompt };
         Agent {
+            kind: spec.kind,
             command: spec.command.clone(),
+            args: spec.args.clone(),
+            permissions: spec.permissions,
+            link: spec.link.clone(),
+            events: spec.events.clone(),
             stdin: spec.stdin.unwrap_or(implied),
             model: spec.model.clone(),
             env: spec.env.clone(),
+        }
+    }
+
+    /// What the lines of its output say.
+    fn events(&mut self, spec: &AgentSpec, path: &Path) {
+        let is_jsonl = spec.output == AgentOutput::Jsonl;
+        if is_jsonl && spec.kind != AgentKind::Command {
+            let message = format!("an agent of kind `{}` has an output that is known", spec.kind);
+            let finding = Finding::new(path.then("output"), message);
+            self.report(finding.help("remove `output`, or use the kind `command`"));
+        } else if is_jsonl == spec.events.is_empty()
+            && !self.origin.is_damaged(&path.then("events"))
+        {
+            let (at, message, help) = if is_jsonl {
+                (
+                    "output",
+                    "nothing says what the lines of its output say",
+                    "add `events`, rules for lines",
+                )
+            } else {
+                (
+                    "events",
+                    "its output is text, of which no rule can say anything",
+                    "add `output = \"jsonl\"`",
+                )
+            };
+            self.report(Finding::new(path.then(at), message).help(help));
+        }
+        for (at, rule) in spec.events.iter().enumerate() {
+            let path = path.then("events").then(at);
+            for name in rule.take.keys() {
+                let known = rule.event.fields();
+                if known.contains(&name.as_str()) {
+                    continue;
+                }
+                let message = format!("a rule for this event takes no `{name}`");
+                let help = match (nearest(name, known.iter().copied()), known) {
+                    (Some(near), _) => format!("did you mean `{near}`?"),
+                    (None, []) => "remove it: such a rule takes nothing".to_owned(),
+                    (None, known) => {
+                        let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+                        format!("it takes {}", list(&known, "and"))
+                    }
+                };
+                self.report(Finding::new(path.then("take").then(name.clone()), message).help(help));
+            }
+            let pointers = rule
+                .take
+                .iter()
+                .map(|(name, pointer)| (path.then("take").then(name.clone()), pointer));
+            let keys =
+                rule.when.keys().map(|pointer| (path.then("when").then(pointer.clone()), pointer));
+            for (place, pointer) in pointers.chain(keys) {
+                if !pointer.starts_with('/') {
+                    let message = format!("`{pointer}` is no JSON pointer");
+                    self.report(
+                        Finding::new(place, message)
+                            .help("it begins with `/`, as in `/message/text`"),
+                    );
+                }
+            }
         }
     }
 

@@ -46,7 +46,7 @@ impl Checker<'_> {
 mod tests {
     use crate::{
         TaskId, ValidPlan,
-        plan::spec::{AgentSpec, OnConflict, PlanSpec, TaskSpec},
+        plan::spec::{AgentKind, AgentSpec, OnConflict, PlanSpec, TaskSpec},
     };
 
     fn plan() -> PlanSpec {
@@ -55,8 +55,7 @@ mod tests {
     }
 
     fn with_agent(mut plan: PlanSpec) -> PlanSpec {
-        let agent =
-            AgentSpec { command: vec!["x".into()], stdin: None, model: None, env: [].into() };
+        let agent = AgentSpec { command: vec!["x".into()], ..AgentSpec::new(AgentKind::Command) };
         plan.agents.insert("fixer".parse().unwrap(), agent);
         plan.merge.resolver = Some("fixer".parse().unwrap());
         plan

@@ -141,7 +141,7 @@ impl Checker<'_> {
                     self.report(Finding::new(path.then("files"), message).help(help));
                 }
                 let expects = task.expects.or(defaults.expects).unwrap_or_default();
-                if expects == Expects::Changes && !self.origin.is_damaged(&path.then("expects")) {
+                if expects != Expects::Any && !self.origin.is_damaged(&path.then("expects")) {
                     let at = if task.expects.is_some() { path.then("expects") } else { place };
                     let message =
                         format!("task `{}` expects changes and has isolation \"none\"", task.id);

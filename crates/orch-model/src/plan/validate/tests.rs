@@ -7,7 +7,7 @@ use crate::{
     id::{AgentName, LockName},
     plan::{
         Agent, LockClaim, LockMode, Pool, PoolValues, Prompt, Work,
-        spec::{AgentSpec, AgentStdin, EpicSpec, LockSpec, PoolSpec},
+        spec::{AgentKind, AgentSpec, AgentStdin, EpicSpec, LockSpec, PoolSpec},
     },
 };
 
@@ -163,9 +163,8 @@ fn defaults_are_applied() {
 fn prompts_find_their_agent_and_model() {
     let agent = |command: &[&str], model: Option<&str>| AgentSpec {
         command: command.iter().map(|argument| (*argument).to_owned()).collect(),
-        stdin: None,
         model: model.map(Into::into),
-        env: BTreeMap::new(),
+        ..AgentSpec::new(AgentKind::Command)
     };
     let name = |name: &str| AgentName::new(name).unwrap();
     let mut spec = PlanSpec::new();
