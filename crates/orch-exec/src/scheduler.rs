@@ -478,6 +478,7 @@ impl Scheduler {
     fn unit_ended(&mut self, task: TaskIndex, end: UnitEnd, now: Timestamp) {
         let since = self.slots.get(&task).copied().unwrap_or(now);
         let told = self.told.get(&task).cloned();
+        let is_cancelled = told == Some(StopReason::Cancelled);
         self.free_slot(task);
         let state = &self.state.task(task).state;
         if matches!(state, TaskState::Queued) {
@@ -514,7 +515,7 @@ impl Scheduler {
             UnitEnd::Conflicted { commit, branch, files, hunks } => {
                 let (of, at) = (files.clone(), hunks.clone());
                 let failure = Failure::Conflict { branch: branch.clone(), files: of, hunks: at };
-                if self.will_retry(task, &failure) {
+                if !is_cancelled && self.will_retry(task, &failure) {
                     let until = self.next_attempt(task, &failure, now);
                     self.retry(task, failure, until, now);
                 } else {

@@ -51,6 +51,15 @@ fn a_resolution_that_conflicts_again_waits_again() {
 }
 
 #[test]
+fn a_cancelled_task_that_conflicts_is_not_run_again() {
+    let (mut run, _) = Drive::begin("a r3 !retry", slots(1));
+    run.verify("a");
+    assert_eq!(run.cancel("a"), "cancel:a");
+    assert_eq!(run.end("a", conflicted()), "end");
+    assert_eq!(run.state("a"), "conflicted");
+}
+
+#[test]
 fn a_wave_that_can_not_end_ends_the_run() {
     let text = "a !manual\nb <a\nc\nd <c\ne <d";
     let (mut run, first) = Drive::begin(text, settings(2, true));
