@@ -27,9 +27,11 @@ use crate::{
 };
 
 mod breaker;
+mod conflicts;
 mod holdings;
 mod pressure;
 mod progress;
+mod stops;
 
 use holdings::Holdings;
 use pressure::Machine;
@@ -617,39 +619,6 @@ impl Scheduler {
         }
     }
 
-    /// Whether it can go on when a person has resolved its conflicts.
-    fn waits_for_person(&self, task: TaskIndex) -> bool {
-        matches!(self.state.task(task).state, TaskState::Conflicted { .. })
-            && self.plan.task(task).on_conflict == OnConflict::Manual
-    }
-
-    /// Whether all that is left to do has to wait for a person.
-    fn is_held_up(&self) -> bool {
-        if self.on_hold.is_empty() {
-            return false;
-        }
-        // A wave does not end while a task of it waits for one that is on hold.
-        let in_waves = self.settings().schedule == Schedule::Waves;
-        let is_behind = |rank: &Rank| self.waves.wave_of(self.ranks.task(*rank)) > self.wave;
-        let waits_for_nobody_else = self.pauses.is_empty()
-            && self.foreign.is_empty()
-            && self.queue.iter().all(|rank| in_waves && is_behind(rank));
-        waits_for_nobody_else || self.frontier.unresolved() == self.on_hold.len()
-    }
-
-    fn conflict_expected(&mut self, tasks: [TaskIndex; 2], files: Vec<String>, now: Timestamp) {
-        // One of them may have ended while it was found out.
-        if tasks.iter().any(|task| !self.slots.contains_key(task)) {
-            return;
-        }
-        let tasks = tasks.map(|task| self.plan.task(task).id.clone());
-        let mut known = self.state.expected_conflicts.iter();
-        let known = known.find(|known| known.tasks == tasks);
-        if known.map_or(&[][..], |known| &known.files[..]) != files {
-            self.record(EventKind::ConflictExpected { tasks, files }, now);
-        }
-    }
-
     fn skip(&mut self, task: TaskIndex, because: TaskIndex, now: Timestamp) {
         if !self.state.task(task).state.is_terminal() {
             let because = SkipReason::Dependency { task: self.plan.task(because).id.clone() };
@@ -680,75 +649,6 @@ impl Scheduler {
             .filter(|task| !self.state.task(*task).state.is_terminal())
             .filter(|task| !self.slots.contains_key(task))
             .collect()
-    }
-
-    fn stop(&mut self, task: TaskIndex, reason: StopReason, now: Timestamp) {
-        // Who is cancelled stays cancelled.
-        if self.told.get(&task) == Some(&StopReason::Cancelled) {
-            return;
-        }
-        self.told.insert(task, reason.clone());
-        match self.state.task(task).state {
-            // In the merge queue it can be stopped; a merge itself is short and never broken off.
-            TaskState::Queued | TaskState::Merging { .. } | TaskState::Stopping { .. } => {}
-            _ => self.change(task, TaskChange::Stopping { reason: reason.clone() }, now),
-        }
-        self.out.commands.push(Command::Stop { task, reason });
-    }
-
-    fn stop_all(&mut self, reason: &StopReason, now: Timestamp) {
-        let under_way: Vec<_> = self.slots.keys().copied().collect();
-        for task in under_way {
-            self.stop(task, reason.clone(), now);
-        }
-    }
-
-    fn pause(&mut self, freeze: bool, now: Timestamp) {
-        if !matches!(self.state.status, RunStatus::Running | RunStatus::Paused | RunStatus::Frozen)
-        {
-            return;
-        }
-        if freeze || self.state.status == RunStatus::Frozen {
-            self.out.commands.push(Command::Freeze(freeze));
-        }
-        self.record(EventKind::RunPaused { frozen: freeze }, now);
-    }
-
-    fn cancel(&mut self, task: TaskIndex, now: Timestamp) {
-        if self.slots.contains_key(&task) {
-            self.stop(task, StopReason::Cancelled, now);
-        } else if !self.state.task(task).state.is_terminal() {
-            self.change(task, TaskChange::Cancelled, now);
-        }
-    }
-
-    fn cancel_all(&mut self, now: Timestamp) {
-        if self.state.status == RunStatus::Cancelling || self.state.status.is_ended() {
-            return;
-        }
-        if self.state.status == RunStatus::Frozen {
-            self.out.commands.push(Command::Freeze(false));
-        }
-        self.record(EventKind::RunCancelling, now);
-        for task in self.waiting() {
-            if !self.state.task(task).state.is_terminal() {
-                self.change(task, TaskChange::Cancelled, now);
-            }
-        }
-        self.stop_all(&StopReason::Cancelled, now);
-    }
-
-    fn interrupt(&mut self, now: Timestamp) {
-        if matches!(self.state.status, RunStatus::Interrupting | RunStatus::Cancelling)
-            || self.state.status.is_ended()
-        {
-            return;
-        }
-        if self.state.status == RunStatus::Frozen {
-            self.out.commands.push(Command::Freeze(false));
-        }
-        self.record(EventKind::RunInterrupting, now);
-        self.stop_all(&StopReason::Interrupted, now);
     }
 
     fn check_end(&mut self, now: Timestamp) {

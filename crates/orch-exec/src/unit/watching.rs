@@ -1,0 +1,189 @@
+//! An agent at work: its time limit, what its unit is told meanwhile, and its end.
+
+use std::time::Duration;
+
+use orch_model::{
+    Span,
+    event::AgentIdentity,
+    outcome::{AgentExit, Failure, StopReason},
+    ports::{Lease, RunningAgent},
+};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Control, Exit, Unit};
+use crate::internal::UnitReport;
+
+impl Unit {
+    /// Sees an agent to its end, under the task's time limit, of which some has gone by, and the
+    /// dispatcher's control.
+    pub(super) async fn watch(
+        &mut self,
+        agent: &dyn RunningAgent,
+        elapsed: Duration,
+    ) -> Result<Watched, Exit> {
+        self.bind_locks(agent).await;
+        let limit = self.task().timeout;
+        let mut watch = Stopwatch::new(limit.saturating_sub(elapsed));
+        // What was said to an earlier agent of this unit holds for this one too.
+        self.control.mark_changed();
+        loop {
+            let deadline = watch.deadline();
+            tokio::select! {
+                biased;
+                // First, so that what was said before the end is not lost.
+                notice = agent.notice() => self.warn(notice),
+                exit = agent.wait() => {
+                    let exit = exit?;
+                    if exit.left_behind > 0 {
+                        self.warn(format!(
+                            "processes that it left behind were ended: {}",
+                            exit.left_behind
+                        ));
+                    }
+                    if exit.leaked_output {
+                        self.warn(
+                            "a process that it left behind held its output open and was cut off"
+                                .into(),
+                        );
+                    }
+                    return Ok(Watched { exit, stopped: None });
+                }
+                () = reached(deadline) => {
+                    let after = Span(limit);
+                    self.reporter.tell(UnitReport::Stopping(StopReason::Timeout { after }));
+                    return self.stop(agent, Exit::Failed(Failure::Timeout { after })).await;
+                }
+                changed = self.control.changed() => {
+                    let control = match changed {
+                        Ok(()) => self.control.borrow_and_update().clone(),
+                        // The dispatcher is gone: nobody would hear of the result.
+                        Err(_) => Control {
+                            stop: Some(StopReason::Interrupted),
+                            kill: true,
+                            frozen: false,
+                        },
+                    };
+                    if let Some(reason) = control.stop {
+                        return self.stop(agent, why_stopped(reason)).await;
+                    }
+                    if watch.set_frozen(control.frozen) {
+                        if control.frozen { agent.freeze().await? } else { agent.thaw().await? }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has the locks last for as long as the agent lives, should this process die before it.
+    async fn bind_locks(&self, agent: &dyn RunningAgent) {
+        if let (Some(lease), Some(process)) = (&self.lease, agent.identity()) {
+            self.bind(lease.as_ref(), &process).await;
+        }
+    }
+
+    pub(super) async fn bind(&self, lease: &dyn Lease, process: &AgentIdentity) {
+        if let Err(error) = lease.bind(process).await {
+            self.warn(format!("its locks: {error}"));
+        }
+    }
+
+    /// Ends an agent; without grace once that is asked for.
+    async fn stop(&mut self, agent: &dyn RunningAgent, why: Exit) -> Result<Watched, Exit> {
+        let polite = agent.stop(self.grace);
+        tokio::pin!(polite);
+        let no_grace = async {
+            while !self.control.borrow_and_update().kill {
+                if self.control.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = &mut polite => ended?,
+            () = no_grace => agent.stop(Duration::ZERO).await?,
+        }
+        match agent.wait().await {
+            Ok(exit) => Ok(Watched { exit, stopped: Some(why) }),
+            Err(_) => Err(why),
+        }
+    }
+}
+
+/// What the end of an agent that was told to stop means.
+pub(super) fn why_stopped(reason: StopReason) -> Exit {
+    match reason {
+        // An earlier orchestrator found it late.
+        StopReason::Timeout { after } => Exit::Failed(Failure::Timeout { after }),
+        reason => Exit::Stopped(reason),
+    }
+}
+
+/// How an agent ended.
+pub(super) struct Watched {
+    pub(super) exit: AgentExit,
+    /// Why it was ended; `None` where it did so by itself.
+    pub(super) stopped: Option<Exit>,
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A time limit that stands still while the agent is frozen.
+#[derive(Debug)]
+enum Stopwatch {
+    Running { deadline: Option<Instant> },
+    Frozen { left: Option<Duration> },
+}
+
+impl Stopwatch {
+    fn new(limit: Duration) -> Self {
+        Self::Running { deadline: Instant::now().checked_add(limit) }
+    }
+
+    const fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Running { deadline } => *deadline,
+            Self::Frozen { .. } => None,
+        }
+    }
+
+    /// Whether that changed anything.
+    fn set_frozen(&mut self, frozen: bool) -> bool {
+        match (&*self, frozen) {
+            (Self::Running { deadline }, true) => {
+                let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+                *self = Self::Frozen { left };
+                true
+            }
+            (Self::Frozen { left }, false) => {
+                let deadline = left.and_then(|left| Instant::now().checked_add(left));
+                *self = Self::Running { deadline };
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_limit_stands_still() {
+        let mut watch = Stopwatch::new(Duration::from_secs(10));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert!(watch.set_frozen(true));
+        assert!(!watch.set_frozen(true));
+        assert_eq!(watch.deadline(), None);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(watch.set_frozen(false));
+        assert_eq!(watch.deadline(), Some(Instant::now() + Duration::from_secs(6)));
+        reached(watch.deadline()).await;
+    }
+}
