@@ -135,6 +135,10 @@ impl AgentRunner for AgentAdapters {
         self.inner.guardian(run).await
     }
 
+    async fn notice(&self, run: &RunId) -> String {
+        self.inner.notice(run).await
+    }
+
     async fn finish(&self, run: &RunId) {
         self.inner.finish(run).await;
     }

@@ -20,14 +20,15 @@ pub(super) struct Holdings {
     held: Vec<Held>,
     /// Who writes where: one task at most for each group of overlapping claims.
     writers: Vec<(GroupIndex, TaskIndex)>,
-    /// By epic: who uses its worktree.
-    in_epic: Vec<Option<TaskIndex>>,
+    /// By epic: who uses its worktree; several where merges that conflicted go on after a resume.
+    in_epic: Vec<Vec<TaskIndex>>,
 }
 
 #[derive(Debug, Default)]
 struct Held {
     by: Vec<TaskIndex>,
-    exclusive: bool,
+    /// How many hold it for themselves; several, too, only after a resume.
+    exclusive: usize,
     units: u32,
 }
 
@@ -57,7 +58,7 @@ impl Holdings {
             held: names.iter().map(|_| Held::default()).collect(),
             names,
             writers: Vec::new(),
-            in_epic: vec![None; plan.epics().len()],
+            in_epic: vec![Vec::new(); plan.epics().len()],
             conflicts,
             plan,
         }
@@ -70,8 +71,8 @@ impl Holdings {
             let held = &self.held[*lock];
             let free = match mode {
                 LockMode::Exclusive => held.by.is_empty(),
-                LockMode::Counted { count, of } => !held.exclusive && held.units + count <= *of,
-                _ => !held.exclusive,
+                LockMode::Counted { count, of } => held.exclusive == 0 && held.units + count <= *of,
+                _ => held.exclusive == 0,
             };
             if !free {
                 let holder = held.by.first().map_or_else(|| name(task), |by| name(*by));
@@ -86,8 +87,8 @@ impl Holdings {
                 return Some(WaitReason::Files { task: name(*by) });
             }
         }
-        let user = self.shared_epic(task).and_then(|epic| self.in_epic[epic])?;
-        Some(WaitReason::Epic { task: name(user) })
+        let user = self.shared_epic(task).and_then(|epic| self.in_epic[epic].first())?;
+        Some(WaitReason::Epic { task: name(*user) })
     }
 
     pub(super) fn take(&mut self, task: TaskIndex) {
@@ -95,7 +96,7 @@ impl Holdings {
             let held = &mut self.held[*lock];
             held.by.push(task);
             match mode {
-                LockMode::Exclusive => held.exclusive = true,
+                LockMode::Exclusive => held.exclusive += 1,
                 LockMode::Counted { count, .. } => held.units += count,
                 _ => {}
             }
@@ -104,7 +105,7 @@ impl Holdings {
             self.writers.push((group, task));
         }
         if let Some(epic) = self.shared_epic(task) {
-            self.in_epic[epic] = Some(task);
+            self.in_epic[epic].push(task);
         }
     }
 
@@ -113,14 +114,14 @@ impl Holdings {
             let held = &mut self.held[*lock];
             held.by.retain(|by| *by != task);
             match mode {
-                LockMode::Exclusive => held.exclusive = false,
+                LockMode::Exclusive => held.exclusive -= 1,
                 LockMode::Counted { count, .. } => held.units -= count,
                 _ => {}
             }
         }
         self.writers.retain(|(_, by)| *by != task);
         if let Some(epic) = self.shared_epic(task) {
-            self.in_epic[epic] = None;
+            self.in_epic[epic].retain(|user| *user != task);
         }
     }
 
