@@ -36,7 +36,10 @@ pub(crate) async fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
         Err(error)
             if matches!(
                 error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::ConnectionRefused
+                    // It stopped listening in this moment.
+                    | io::ErrorKind::ConnectionReset
             ) =>
         {
             Ok(None)
