@@ -18,9 +18,14 @@ pub(crate) use keys::is_program;
 use std::{
     collections::BTreeSet,
     fs, io,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+};
+
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
 };
 
 use crate::settings::{self, Entry, Scope};
@@ -129,37 +134,61 @@ impl View {
     /// # Errors
     /// Where that can't be done.
     pub(crate) fn ensure(&self) -> io::Result<()> {
-        let links = || LINKS.iter().map(|name| (self.folder.join(name), self.common.join(name)));
+        if self.is_whole() {
+            return Ok(());
+        }
+        // Written aside, and put in place as a whole: other processes may be using it.
+        let folder = self.common.join(FOLDER);
+        fs::create_dir_all(&folder)?;
+        // Other users of the repository read it too.
+        let open = fs::Permissions::from_mode(0o777);
+        let aside =
+            tempfile::Builder::new().prefix("new-").permissions(open).tempdir_in(folder)?.keep();
+        fs::create_dir(aside.join("info"))?;
+        fs::write(aside.join("config"), &self.config)?;
+        fs::write(aside.join("info/attributes"), &self.attributes)?;
+        for (link, to) in self.links() {
+            symlink(to, aside.join(link))?;
+        }
+        match renameat_with(CWD, &aside, CWD, &self.folder, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Another process was quicker with the same.
+        if self.is_whole() {
+            return remove(&aside);
+        }
+        tracing::warn!(folder = %self.folder.display(), "somebody changed the engine's settings for git");
+        self.mended.store(true, Ordering::Relaxed);
+        match renameat_with(CWD, &aside, CWD, &self.folder, RenameFlags::EXCHANGE) {
+            Ok(()) => remove(&aside),
+            // Not every file system can do it.
+            Err(Errno::INVAL) => {
+                remove(&self.folder)?;
+                fs::rename(&aside, &self.folder)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What stands in it for what is the repository's own, and where that is.
+    fn links(&self) -> impl Iterator<Item = (&'static str, PathBuf)> + '_ {
+        LINKS.iter().map(|name| (*name, self.common.join(name)))
+    }
+
+    /// Whether it is as it was written.
+    fn is_whole(&self) -> bool {
         let is_file = |name: &str, content: &[u8]| {
             let path = self.folder.join(name);
             fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file())
                 && fs::read(path).is_ok_and(|found| found == content)
         };
-        let is_whole = is_file("config", self.config.as_bytes())
+        is_file("config", self.config.as_bytes())
             && is_file("info/attributes", &self.attributes)
-            && links().all(|(link, to)| fs::read_link(link).is_ok_and(|found| found == to));
-        if is_whole {
-            return Ok(());
-        }
-        if self.folder.exists() {
-            tracing::warn!(folder = %self.folder.display(), "somebody changed the engine's settings for git");
-            self.mended.store(true, Ordering::Relaxed);
-        }
-        // Written aside: another process may be about to use it.
-        let aside = self.folder.with_extension(format!("{}.tmp", std::process::id()));
-        remove(&aside)?;
-        fs::create_dir_all(aside.join("info"))?;
-        fs::write(aside.join("config"), &self.config)?;
-        fs::write(aside.join("info/attributes"), &self.attributes)?;
-        for (name, (_, to)) in LINKS.iter().zip(links()) {
-            symlink(to, aside.join(name))?;
-        }
-        remove(&self.folder)?;
-        match fs::rename(&aside, &self.folder) {
-            // Another process was quicker with the same.
-            Err(_) if self.folder.join("config").exists() => remove(&aside),
-            done => done,
-        }
+            && self.links().all(|(link, to)| {
+                fs::read_link(self.folder.join(link)).is_ok_and(|found| found == to)
+            })
     }
 
     /// Looks at it, and says once that somebody had changed it, as a sentence for a person.
@@ -202,4 +231,40 @@ fn fnv(config: &[u8], attributes: &[u8]) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_that_make_it_at_once_do_not_take_it_from_one_another() {
+        let common = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            remove(&common.path().join(FOLDER)).unwrap();
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        let view = View::new(common.path(), &[], &[]).unwrap();
+                        for _ in 0..50 {
+                            assert!(view.is_whole());
+                        }
+                    });
+                }
+            });
+        }
+        let left = fs::read_dir(common.path().join(FOLDER)).unwrap().count();
+        assert_eq!(left, 1, "what was written aside is gone");
+    }
+
+    #[test]
+    fn what_somebody_changed_is_put_right() {
+        let common = tempfile::tempdir().unwrap();
+        let view = View::new(common.path(), &[], &[]).unwrap();
+        assert_eq!(view.examine().unwrap(), None);
+        fs::write(view.folder.join("config"), "[core]\n\tfsmonitor = x\n").unwrap();
+        assert!(view.examine().unwrap().is_some_and(|what| what.contains("written anew")));
+        assert_eq!(view.examine().unwrap(), None);
+        assert!(view.is_whole());
+    }
 }
