@@ -15,7 +15,10 @@ use orch_model::{
     event::AgentIdentity,
     outcome::AgentExit,
     plan::{Agent, Work, spec::AgentKind},
-    ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
+    ports::{
+        AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunnerError,
+        RunningAgent,
+    },
     state::Attempt,
 };
 use tokio::sync::OnceCell;
@@ -186,7 +189,7 @@ impl RunningAgent for Watched {
         self.judged.get_or_try_init(judge).await.cloned()
     }
 
-    async fn notice(&self) -> String {
+    async fn notice(&self) -> AgentNotice {
         self.inner.notice().await
     }
 

@@ -74,6 +74,15 @@ pub enum UnitReport {
     Prepared(Place),
     /// Its agent was started.
     Started(Option<AgentIdentity>),
+    /// What its agent used so far.
+    Used(Usage),
+    /// Whoever its agent asks takes no more requests for now; the agent waits.
+    RateLimited {
+        /// From when on requests are taken again, where that is known.
+        reset: Option<Timestamp>,
+        /// What was said.
+        message: String,
+    },
     /// Its agent ended, well or not.
     AgentEnded {
         /// How.

@@ -437,6 +437,20 @@ impl Scheduler {
             UnitReport::CandidateVerified { number, passed } => {
                 self.record(EventKind::CandidateVerified { number, passed }, now);
             }
+            UnitReport::Used(usage) => {
+                let run = self.state.task(task);
+                // An agent whose start could not be recorded any more is none of the task's; the one of a
+                // merge resolves its conflicts.
+                let is_at_work = run.agent_since.is_some()
+                    && matches!(run.state, TaskState::Running { .. } | TaskState::Stopping { .. });
+                if is_at_work || matches!(run.state, TaskState::Merging { .. }) {
+                    self.change(task, TaskChange::AgentUsed { usage }, now);
+                }
+            }
+            UnitReport::RateLimited { reset, message } => {
+                let since = self.slots.get(&task).copied().unwrap_or(now);
+                self.rate_limited(task, &Failure::RateLimit { reset, message }, since, now);
+            }
             UnitReport::AgentEnded { exit, usage } => {
                 let state = &self.state.task(task).state;
                 // An agent that could be started only as it was to end: its start was not recorded.
@@ -540,14 +554,7 @@ impl Scheduler {
             UnitEnd::Stopped(_) => self.change(task, TaskChange::Cancelled, now),
             UnitEnd::Failed(failure) => {
                 let retried = self.will_retry(task, &failure);
-                let policy = failure.policy();
-                if policy.opens_breaker {
-                    self.open_breaker(task, &failure, now);
-                }
-                if policy.slows_down {
-                    let reason = format!("{}: {failure}", self.plan.task(task).runner_key());
-                    self.slow_down(reason, since, now);
-                }
+                self.rate_limited(task, &failure, since, now);
                 if retried {
                     let until = self.next_attempt(task, &failure, now);
                     self.retry(task, failure, until, now);

@@ -69,11 +69,12 @@ impl Attempts {
         let Some(last) = self.0.last_mut().filter(|last| last.end.is_none()) else { return };
         match change {
             TaskChange::Started { .. } => last.started_at = Some(at),
+            TaskChange::AgentUsed { usage } if last.exit.is_none() => last.usage = Some(*usage),
             TaskChange::AgentEnded { exit, usage } => {
                 // Only once: an orchestrator that takes the attempt up may see the same end again.
                 if last.exit.is_none() {
                     last.agent_time = last.started_at.map(|since| Span(at.since(since)));
-                    last.usage = *usage;
+                    last.usage = usage.or(last.usage);
                 }
                 last.exit = Some(*exit);
             }

@@ -174,6 +174,12 @@ pub enum TaskChange {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<AgentIdentity>,
     },
+    /// What its agent used so far in this attempt. What follows from [`TaskChange::AgentEnded`] takes its
+    /// place.
+    AgentUsed {
+        /// All of it, as far as it is known.
+        usage: Usage,
+    },
     /// Its agent ended. Where that was without success, or while it was being ended, the end of the attempt
     /// follows.
     AgentEnded {

@@ -13,7 +13,8 @@ pub use lock::{
     LockOverview, LockRequest, ResourceLock, WaiterInfo,
 };
 pub use runner::{
-    AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent,
+    AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunnerError,
+    RunningAgent,
 };
 pub use store::{EventReader, RunJournal, RunSummary, StateStore, StoreError};
 pub use worktree::{

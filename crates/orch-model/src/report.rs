@@ -127,7 +127,7 @@ impl TaskReport {
             conflict: None,
             worktree: None,
             branch: None,
-            usage: task.usage,
+            usage: task.used(),
             agent_seconds: task.agent_time.0.as_secs_f64(),
         };
         let keeps_place = match &task.state {

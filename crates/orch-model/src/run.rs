@@ -176,9 +176,12 @@ pub struct TaskRun {
     /// When the agent of its last attempt was started, until its end is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_since: Option<Timestamp>,
-    /// What all attempts used together, also those that failed.
+    /// What all attempts used together, also those that failed, but for the agent that is at work.
     #[serde(default)]
     pub usage: Usage,
+    /// What the agent that is at work used so far, where it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<Box<Usage>>,
     /// How long the agents of all attempts ran together, as far as their ends were seen.
     #[serde(default)]
     pub agent_time: Span,
@@ -254,6 +257,7 @@ impl RunState {
                 agent: None,
                 agent_since: None,
                 usage: Usage::default(),
+                in_flight: None,
                 agent_time: Span::default(),
             })
             .collect();
@@ -421,10 +425,26 @@ impl RunState {
 }
 
 impl TaskRun {
+    /// What it used, with what its agent at work used so far.
+    #[must_use]
+    pub fn used(&self) -> Usage {
+        let mut usage = self.usage;
+        usage += self.in_flight.as_deref().copied().unwrap_or_default();
+        usage
+    }
+
+    /// An agent is no longer at work: adds what it used to the rest, by its last word where its end tells
+    /// nothing.
+    fn settle(&mut self, usage: Option<Usage>) {
+        let in_flight = self.in_flight.take().map(|usage| *usage);
+        self.usage += usage.or(in_flight).unwrap_or_default();
+    }
+
     fn apply(&mut self, change: &TaskChange, at: Timestamp) -> Result<(), IllegalTransition> {
         let state = transition::next(&self.state, change)?;
         match change {
             TaskChange::Leased { attempt } => {
+                self.settle(None);
                 self.attempts = *attempt;
                 self.place = None;
                 self.agent = None;
@@ -439,12 +459,14 @@ impl TaskRun {
             // Only once: an orchestrator that takes the attempt up may see the same end again.
             TaskChange::AgentEnded { usage, .. } => {
                 if let Some(since) = self.agent_since.take() {
-                    self.usage += usage.unwrap_or_default();
+                    self.settle(*usage);
                     self.agent_time = Span(self.agent_time.0 + at.since(since));
                 }
             }
-            TaskChange::ResolvingEnded { usage: Some(usage), .. } => self.usage += *usage,
+            TaskChange::AgentUsed { usage } => self.in_flight = Some(Box::new(*usage)),
+            TaskChange::ResolvingEnded { usage, .. } => self.settle(*usage),
             TaskChange::Retry { failure, .. } | TaskChange::Failed { failure } => {
+                self.settle(None);
                 self.charged += u32::from(failure.is_charged());
                 *self.failures.entry(failure.class().to_owned()).or_default() += 1;
                 self.last_failure = Some(Box::new(LastFailure::new(self.attempts, failure)));
@@ -573,6 +595,42 @@ mod tests {
         assert_eq!(a.agent_time, Span(std::time::Duration::from_millis(2)));
         let report = crate::Report::of(&state);
         assert_eq!((report.usage.output_tokens, report.agent_seconds), (10, 0.002));
+    }
+
+    #[test]
+    fn what_an_agent_used_counts_once_also_where_nobody_saw_its_end() {
+        let usage = |output_tokens| Usage { output_tokens, ..Usage::default() };
+        let used = |tokens| TaskChange::AgentUsed { usage: usage(tokens) };
+        let failure = Failure::Interrupted { message: "it died".into() };
+        let retry = TaskChange::Retry { failure, until: Timestamp::from_millis(1) };
+        let begin = |attempt| {
+            [
+                TaskChange::Queued,
+                TaskChange::Leased { attempt },
+                TaskChange::Preparing,
+                TaskChange::Started { agent: None },
+            ]
+        };
+        let end =
+            |usage| TaskChange::AgentEnded { exit: crate::outcome::ExitStatus::Code(0), usage };
+        let steps = [
+            (vec![TaskChange::Unblocked], 0),
+            (begin(1).into(), 0),
+            (vec![used(3), used(5)], 5),
+            // Its end was not seen.
+            (vec![retry], 5),
+            (begin(2).into(), 5),
+            (vec![used(2)], 7),
+            (vec![end(Some(usage(4)))], 9),
+        ];
+        let mut state = RunState::begin(&started()).unwrap();
+        for (changes, sum) in steps {
+            for change in changes {
+                state.apply(&task(state.seq + 1, "a", change)).unwrap();
+            }
+            assert_eq!(state.tasks[0].used().output_tokens, sum, "{:?}", state.tasks[0].state);
+        }
+        assert_eq!(state.tasks[0].in_flight, None);
     }
 
     #[test]

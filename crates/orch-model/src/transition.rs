@@ -33,6 +33,9 @@ pub fn next(state: &TaskState, change: &TaskChange) -> Result<TaskState, Illegal
         (S::Leased { attempt }, C::Preparing) => S::Preparing { attempt: *attempt },
         (S::Preparing { attempt }, C::Prepared { .. }) => S::Preparing { attempt: *attempt },
         (S::Preparing { attempt }, C::Started { .. }) => S::Running { attempt: *attempt },
+        (S::Running { .. } | S::Stopping { .. } | S::Merging { .. }, C::AgentUsed { .. }) => {
+            state.clone()
+        }
         (S::Running { attempt }, C::AgentEnded { exit, .. }) if exit.is_success() => {
             S::Verifying { attempt: *attempt }
         }
@@ -98,6 +101,7 @@ impl TaskChange {
             Self::Preparing => "preparing",
             Self::Prepared { .. } => "prepared",
             Self::Started { .. } => "started",
+            Self::AgentUsed { .. } => "agent_used",
             Self::AgentEnded { .. } => "agent_ended",
             Self::Verified { .. } => "verified",
             Self::Merged { .. } => "merged",
@@ -124,6 +128,7 @@ mod tests {
         outcome::{ExitStatus, Failure, StopReason},
         state::{Merged, SkipReason},
         time::Timestamp,
+        usage::Usage,
     };
 
     fn every_change() -> Vec<TaskChange> {
@@ -143,6 +148,7 @@ mod tests {
                 },
             },
             TaskChange::Started { agent: None },
+            TaskChange::AgentUsed { usage: Usage::default() },
             TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None },
             TaskChange::Verified { commit: Some(commit.clone()) },
             TaskChange::Merged { result: Merged::Nothing },

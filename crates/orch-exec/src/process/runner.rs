@@ -12,7 +12,9 @@ use orch_model::{
     RunId, TaskId,
     event::AgentIdentity,
     outcome::AgentExit,
-    ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, RunnerError, RunningAgent},
+    ports::{
+        AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, RunnerError, RunningAgent,
+    },
     state::Attempt,
 };
 use rustix::process::Signal;
@@ -122,9 +124,9 @@ impl RunningAgent for Process {
         self.child.wait().await
     }
 
-    async fn notice(&self) -> String {
+    async fn notice(&self) -> AgentNotice {
         match self.notices.lock().await.recv().await {
-            Some(notice) => notice,
+            Some(message) => AgentNotice::Warning(message),
             None => std::future::pending().await,
         }
     }

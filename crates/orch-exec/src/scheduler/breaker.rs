@@ -35,8 +35,27 @@ impl Scheduler {
         Some(WaitReason::Breaker { key, until: breaker.until, reason: breaker.reason.clone() })
     }
 
+    /// What a failure of a task that got its slot `since` means for the others: more like it are not
+    /// started, or fewer at a time.
+    pub(super) fn rate_limited(
+        &mut self,
+        task: TaskIndex,
+        failure: &Failure,
+        since: Timestamp,
+        now: Timestamp,
+    ) {
+        let policy = failure.policy();
+        if policy.opens_breaker {
+            self.open_breaker(task, failure, now);
+        }
+        if policy.slows_down {
+            let reason = format!("{}: {failure}", self.plan.task(task).runner_key());
+            self.slow_down(reason, since, now);
+        }
+    }
+
     /// Opens the breaker of a task's kind, or keeps it open for longer.
-    pub(super) fn open_breaker(&mut self, task: TaskIndex, failure: &Failure, now: Timestamp) {
+    fn open_breaker(&mut self, task: TaskIndex, failure: &Failure, now: Timestamp) {
         let key = self.plan.task(task).runner_key();
         let known = self.state.breakers.get(&key);
         // What was started before the breaker opened tells nothing new, unless the reset is later.

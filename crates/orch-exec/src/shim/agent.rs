@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use orch_model::{
     event::AgentIdentity,
     outcome::AgentExit,
-    ports::{AdoptRequest, Adopted, RunnerError, RunningAgent},
+    ports::{AdoptRequest, Adopted, AgentNotice, RunnerError, RunningAgent},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -144,9 +144,9 @@ impl RunningAgent for SupervisedAgent {
         }
     }
 
-    async fn notice(&self) -> String {
+    async fn notice(&self) -> AgentNotice {
         match self.notices.lock().await.recv().await {
-            Some(notice) => notice,
+            Some(message) => AgentNotice::Warning(message),
             None => std::future::pending().await,
         }
     }

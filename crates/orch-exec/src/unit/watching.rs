@@ -6,7 +6,7 @@ use orch_model::{
     Span,
     event::AgentIdentity,
     outcome::{AgentExit, Failure, StopReason},
-    ports::{Lease, RunningAgent},
+    ports::{AgentNotice, Lease, RunningAgent},
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -31,7 +31,7 @@ impl Unit {
             tokio::select! {
                 biased;
                 // First, so that what was said before the end is not lost.
-                notice = agent.notice() => self.warn(notice),
+                notice = agent.notice() => self.noticed(notice),
                 exit = agent.wait() => {
                     let exit = exit?;
                     if exit.left_behind > 0 {
@@ -71,6 +71,17 @@ impl Unit {
                     }
                 }
             }
+        }
+    }
+
+    fn noticed(&self, notice: AgentNotice) {
+        match notice {
+            AgentNotice::Warning(message) => self.warn(message),
+            AgentNotice::Used(usage) => self.reporter.tell(UnitReport::Used(usage)),
+            AgentNotice::RateLimited { reset, message } => {
+                self.reporter.tell(UnitReport::RateLimited { reset, message });
+            }
+            _ => {}
         }
     }
 

@@ -13,6 +13,8 @@ use crate::{
     plan::{Agent, Work},
     size::ByteSize,
     state::Attempt,
+    time::Timestamp,
+    usage::Usage,
 };
 
 /// Starts agents and commands.
@@ -120,12 +122,11 @@ pub trait RunningAgent: Debug + Send + Sync {
     /// May be dropped and called again; after the end it gives the same answer each time.
     async fn wait(&self) -> Result<AgentExit, RunnerError>;
 
-    /// Waits for something that people should know of it while it runs; for ever where there is
-    /// nothing.
+    /// Waits for something that should be known of it while it runs; for ever where there is nothing.
     ///
     /// # Cancel safety
     /// A dropped call loses nothing.
-    async fn notice(&self) -> String {
+    async fn notice(&self) -> AgentNotice {
         std::future::pending().await
     }
 
@@ -155,6 +156,23 @@ pub trait RunningAgent: Debug + Send + Sync {
     /// # Errors
     /// Where that is not possible.
     async fn thaw(&self) -> Result<(), RunnerError>;
+}
+
+/// What is seen of an agent while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AgentNotice {
+    /// Something that people should know.
+    Warning(String),
+    /// What it used so far in this attempt, where that has become more.
+    Used(Usage),
+    /// Whoever it asks takes no more requests for now. It waits, and tries again by itself.
+    RateLimited {
+        /// From when on requests are taken again, where that is known.
+        reset: Option<Timestamp>,
+        /// What was said.
+        message: String,
+    },
 }
 
 /// What an agent is started with.
