@@ -62,4 +62,4 @@ pub use plan::{Plan, Task};
 pub use repo::{RepoBuilder, TestRepo};
 pub use running::RunningOrch;
 pub use signal::Signal;
-pub use wait::{DEADLINE, process_is_alive, until};
+pub use wait::{DEADLINE, process_is_alive, process_is_stopped, until};

@@ -29,8 +29,17 @@ pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 /// Whether a process with this id exists and is more than a zombie.
 #[must_use]
 pub fn process_is_alive(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| stat.rsplit(") ").next().map(|rest| !rest.starts_with(['Z', 'X'])))
-        .unwrap_or(false)
+    process_state(pid).is_some_and(|state| !['Z', 'X'].contains(&state))
+}
+
+/// Whether a process with this id exists and was stopped by a signal.
+#[must_use]
+pub fn process_is_stopped(pid: u32) -> bool {
+    process_state(pid) == Some('T')
+}
+
+/// The letter that the kernel has for the state of a process.
+fn process_state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
 }

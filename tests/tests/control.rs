@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use orch_tests::{Plan, TestRepo, is_run, process_is_alive, until};
+use orch_tests::{Plan, TestRepo, is_run, process_is_alive, process_is_stopped, until};
 
 /// Whether a line of the text names all of these.
 fn has_line(text: &str, words: &[&str]) -> bool {
@@ -68,12 +68,8 @@ fn a_frozen_run_stops_its_agents_too() {
     let plan = Plan::new().task("a", |t| t.script(format!("record {record}; wait-for {go}")));
     let mut run = repo.start(&plan);
     let pid = run.text_of(&record).rsplit(' ').next().expect("a process id").to_owned();
-    let is_stopped = || {
-        fs::read_to_string(format!("/proc/{pid}/stat"))
-            .ok()
-            .and_then(|stat| stat.rsplit(") ").next().map(|rest| rest.starts_with('T')))
-            .unwrap_or(false)
-    };
+    let pid = pid.parse().expect("a number");
+    let is_stopped = || process_is_stopped(pid);
     repo.orch(["pause", "--freeze"]).run().assert_code(0);
     until("the agent to be stopped", || is_stopped().then_some(()));
     repo.orch(["resume"]).run().assert_code(0);

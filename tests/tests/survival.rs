@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use orch_tests::{Plan, Signal, TestRepo, process_is_alive, until};
+use orch_tests::{Plan, Signal, TestRepo, process_is_alive, process_is_stopped, until};
 use rustix::process::{Pid, Signal as Kill, kill_process};
 
 /// The lines that agents recorded: task, attempt, process.
@@ -134,6 +134,32 @@ fn a_time_limit_goes_on_from_its_beginning() {
     outcome.assert_code(1);
     assert!(outcome.report().error_of("slow").contains("1s"), "{outcome}");
     assert!(!process_is_alive(pid));
+}
+
+#[test]
+fn a_frozen_agent_goes_on_when_its_run_is_taken_up() {
+    let repo = TestRepo::new();
+    let (record, go) = (repo.signal("record"), repo.signal("go"));
+    let plan = Plan::new().task("a", |t| {
+        t.set("timeout", "1s").script(format!("record {record}; wait-for {go}; write a.txt 1"))
+    });
+    let mut run = repo.start(&plan);
+    run.next_event(|event| orch_tests::is_task(event, "a", "started"));
+    let pid = all_recorded(&record, 1)[0].2;
+    repo.orch(["pause", "--freeze"]).run().assert_code(0);
+    until("the agent to be stopped", || process_is_stopped(pid).then_some(()));
+    run.kill();
+    let _ = run.wait();
+    go.raise();
+    // Longer than its time limit.
+    let began = std::time::Instant::now();
+    until("the time limit", || (began.elapsed().as_millis() > 1000).then_some(()));
+    assert!(process_is_stopped(pid), "nobody told it to go on");
+    let outcome = repo.orch(["resume"]).with_report().run();
+    outcome.assert_code(0);
+    assert_eq!(outcome.report().task("a")["attempts"], 1);
+    assert_eq!(repo.show("main", "a.txt"), "1\n");
+    no_leftovers(&repo);
 }
 
 #[test]

@@ -277,6 +277,9 @@ impl Unit {
                 Some(self.watch(agent.as_ref(), Duration::ZERO).await?)
             }
             Entry::Agent { agent, since } => {
+                // The run may have been frozen when its orchestrator died, and it is not any more. Where that
+                // can't be done, the agent has ended, or waiting for it tells what is the matter.
+                let _ = agent.thaw().await;
                 let elapsed = self.ports.clock.now().since(since);
                 Some(self.watch(agent.as_ref(), elapsed).await?)
             }

@@ -91,6 +91,9 @@ pub struct RunState {
     /// Kinds of agents that are not started for now, by [`crate::plan::Task::runner_key`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub breakers: BTreeMap<String, Breaker>,
+    /// Since when running agents are frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_since: Option<Timestamp>,
     /// What the merge queue verified last, or verifies now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Candidate>,
@@ -173,7 +176,8 @@ pub struct TaskRun {
     /// The process of its last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentIdentity>,
-    /// When the agent of its last attempt was started, until its end is recorded.
+    /// When the agent of its last attempt was started, until its end is recorded; later by the time for
+    /// which it was frozen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_since: Option<Timestamp>,
     /// What all attempts used together, also those that failed, but for the agent that is at work.
@@ -275,6 +279,7 @@ impl RunState {
             concurrency: None,
             slowdown: None,
             breakers: BTreeMap::new(),
+            frozen_since: None,
             candidate: None,
             expected_conflicts: Vec::new(),
             by_id: Arc::default(),
@@ -362,6 +367,7 @@ impl RunState {
             EventKind::RunReopened { pid } => {
                 self.pid = *pid;
                 self.status = RunStatus::Running;
+                self.thaw(event.at);
             }
             EventKind::Task { task, change } => {
                 let index = self.index_of(task).ok_or_else(|| ApplyError::UnknownTask {
@@ -373,11 +379,26 @@ impl RunState {
                 })?;
             }
             EventKind::RunPaused { frozen } => {
-                self.status = if *frozen { RunStatus::Frozen } else { RunStatus::Paused };
+                if *frozen {
+                    self.status = RunStatus::Frozen;
+                    self.frozen_since.get_or_insert(event.at);
+                } else {
+                    self.status = RunStatus::Paused;
+                    self.thaw(event.at);
+                }
             }
-            EventKind::RunResumed => self.status = RunStatus::Running,
-            EventKind::RunCancelling => self.status = RunStatus::Cancelling,
-            EventKind::RunInterrupting => self.status = RunStatus::Interrupting,
+            EventKind::RunResumed => {
+                self.status = RunStatus::Running;
+                self.thaw(event.at);
+            }
+            EventKind::RunCancelling => {
+                self.status = RunStatus::Cancelling;
+                self.thaw(event.at);
+            }
+            EventKind::RunInterrupting => {
+                self.status = RunStatus::Interrupting;
+                self.thaw(event.at);
+            }
             EventKind::Delivered { delivery } => self.delivery = Some(delivery.clone()),
             EventKind::Warning { .. } => {}
             EventKind::ConflictExpected { tasks, files } => {
@@ -421,6 +442,16 @@ impl RunState {
         self.seq = event.seq;
         self.updated_at = event.at;
         Ok(())
+    }
+
+    /// Running agents go on: the time for which they stood still counts for none of them.
+    fn thaw(&mut self, now: Timestamp) {
+        let Some(frozen) = self.frozen_since.take() else { return };
+        for task in &mut self.tasks {
+            if let Some(since) = &mut task.agent_since {
+                *since = *since + now.since(frozen.max(*since));
+            }
+        }
     }
 }
 
@@ -559,6 +590,34 @@ mod tests {
         let mut read: RunState = serde_json::from_str(&text).unwrap();
         read.index();
         assert_eq!(read, state);
+    }
+
+    #[test]
+    fn time_for_which_an_agent_was_frozen_does_not_count() {
+        let event = |seq, at, kind| Event { seq, at: Timestamp::from_millis(at), kind };
+        let mut state = RunState::begin(&started()).unwrap();
+        let begin = [
+            TaskChange::Unblocked,
+            TaskChange::Queued,
+            TaskChange::Leased { attempt: 1 },
+            TaskChange::Preparing,
+            TaskChange::Started { agent: None },
+        ];
+        for change in begin {
+            state.apply(&task(state.seq + 1, "a", change)).unwrap();
+        }
+        // Another orchestrator takes the run up, and it is frozen once more.
+        for (seq, at, kind) in [
+            (7, 106, EventKind::RunPaused { frozen: true }),
+            (8, 1106, EventKind::RunReopened { pid: 8 }),
+            (9, 1206, EventKind::RunPaused { frozen: true }),
+            (10, 1306, EventKind::RunPaused { frozen: true }),
+            (11, 2206, EventKind::RunResumed),
+        ] {
+            state.apply(&event(seq, at, kind)).unwrap();
+        }
+        assert_eq!(state.tasks[0].agent_since, Some(Timestamp::from_millis(2006)));
+        assert_eq!(state.frozen_since, None);
     }
 
     #[test]

@@ -270,6 +270,7 @@ impl Layout {
         if !torn.is_empty() {
             journal::cut_torn_tail(&path, torn, end.offset)?;
         }
+        journal::make_durable(&path)?;
         Ok(Box::new(FileJournal::open(path, self.outlet(run), (end.seq - 1, end.chain), owner)?))
     }
 

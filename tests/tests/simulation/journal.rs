@@ -99,7 +99,12 @@ impl StateStore for Part {
             if world.journals.run(run)?.owner == Some(self.life) {
                 return Err(StoreError::Busy { pid: self.life });
             }
+            if world.goes_wrong("sync fails", 1) {
+                return Err(failed("making it durable"));
+            }
             world.open(run, self.life);
+            let journal = world.journals.runs.get_mut(run).expect("it is open");
+            journal.synced = journal.events.len();
             Ok(())
         })
         .await?;

@@ -51,6 +51,9 @@ struct Process {
     /// The power failed since: that it was started may be known no more.
     was_cut: bool,
     frozen: Option<Timestamp>,
+    /// Whether it hung, and somebody has asked it to end: it has failed as its script says, also where it
+    /// dies of something else before it does so.
+    has_hung: bool,
     directory: PathBuf,
 }
 
@@ -267,6 +270,7 @@ impl AgentRunner for Part {
                         is_lost: false,
                         was_cut: false,
                         frozen: None,
+                        has_hung: false,
                         directory: request.directory.clone(),
                     },
                 );
@@ -333,6 +337,16 @@ impl Agent {
         }
     }
 
+    /// It is asked to end: one that hangs has failed by that.
+    fn count(&self, world: &mut Inner) {
+        let process = self.process(world);
+        let hangs = process.ends.is_none() && !process.is_lost;
+        if hangs && !process.has_hung && self.name.3 == Purpose::Work {
+            process.has_hung = true;
+            world.processes.failed.entry(self.name.1.clone()).or_default().0 += 1;
+        }
+    }
+
     fn end(&self, signal: i32) {
         let mut world = self.part.world.lock();
         let process = self.process(&mut world);
@@ -340,10 +354,7 @@ impl Agent {
             let mut exit = AgentExit::new(ExitStatus::Signal(signal));
             exit.failure = Some(Failure::Interrupted { message: "ended on request".into() });
             process.ended = Some(exit);
-            let hangs = process.ends.is_none();
-            if hangs && self.name.3 == Purpose::Work {
-                world.processes.failed.entry(self.name.1.clone()).or_default().0 += 1;
-            }
+            self.count(&mut world);
         }
         drop(world);
         self.part.world.changed.notify_waiters();
@@ -374,6 +385,7 @@ impl RunningAgent for Agent {
         let heeds = self
             .part
             .act(&format!("stop {:?}", self.name), |world| {
+                self.count(world);
                 let process = self.process(world);
                 process.heeds_term && process.frozen.is_none()
             })
