@@ -270,6 +270,9 @@ fn remarks_between_the_lines_are_kept_and_change_nothing() {
         );
         assert!(mixed.unknown > plain.unknown, "{case}");
         plain.unknown = mixed.unknown;
+        // But for one: it is by this that it tells of limits while it works.
+        assert_eq!(mixed.rate_limits > 0, case.starts_with("rate_limit"), "{case}");
+        plain.rate_limits = mixed.rate_limits;
         assert_eq!(mixed, plain, "{case}");
     }
 }

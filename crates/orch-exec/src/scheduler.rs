@@ -439,10 +439,10 @@ impl Scheduler {
                 let is_at_work = run.agent_since.is_some()
                     && matches!(run.state, TaskState::Running { .. } | TaskState::Stopping { .. });
                 if is_at_work || matches!(run.state, TaskState::Merging { .. }) {
-                    self.answered(task, now);
                     self.change(task, TaskChange::AgentUsed { usage }, now);
                 }
             }
+            UnitReport::Answered => self.answered(task, now),
             UnitReport::RateLimited { reset, message } => {
                 let since = self.slots.get(&task).copied().unwrap_or(now);
                 self.rate_limited(task, &Failure::RateLimit { reset, message }, since, now);
