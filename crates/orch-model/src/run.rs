@@ -388,7 +388,11 @@ impl RunState {
                 }
             }
             EventKind::BreakerOpened { key, until, reason } => {
-                let opened = self.breakers.get(key).map_or(0, |breaker| breaker.opened) + 1;
+                // One that is open and is to be so for longer was opened once.
+                let opened = self
+                    .breakers
+                    .get(key)
+                    .map_or(1, |breaker| breaker.opened + u32::from(event.at >= breaker.until));
                 let breaker = Breaker { until: *until, opened, reason: reason.clone() };
                 self.breakers.insert(key.clone(), breaker);
             }

@@ -98,16 +98,30 @@ impl Scheduler {
         if !is_news {
             return;
         }
-        let opened = known.map_or(0, |breaker| breaker.opened) + 1;
-        let id = &self.state.task(task).id;
-        let pause = now + backoff::pause(self.settings(), id, opened);
-        let least = now + failure.policy().least_pause;
-        let known = failure.reset().filter(|reset| *reset > now);
-        let until = known.unwrap_or(pause.max(least)).min(now + LONGEST_PAUSE);
+        let reset = failure.reset().filter(|reset| *reset > now);
+        let until = match (known.filter(|breaker| now >= breaker.until), reset) {
+            (None, Some(reset)) => reset,
+            // Who was told when to come back and is refused again does not believe the next time too.
+            (Some(tried), reset) => {
+                let failures = tried.opened + u32::from(reset.is_none());
+                (now + self.patience(task, failure, failures)).max(reset.unwrap_or(now))
+            }
+            (None, None) => now + self.patience(task, failure, 1),
+        };
+        let until = until.min(now + LONGEST_PAUSE);
         let reason = failure.to_string();
         // Who tries is older than this, and the next one is to try after it.
         self.probes.retain(|(_, probed)| *probed != key);
         self.record(EventKind::BreakerOpened { key: key.clone(), until, reason }, now);
+    }
+
+    /// How long it is waited where nobody says until when: longer each time.
+    fn patience(&self, task: TaskIndex, failure: &Failure, failures: u32) -> Duration {
+        let (settings, id) = (self.settings(), &self.state.task(task).id);
+        let least = failure.policy().least_pause;
+        let doubled = least.saturating_mul(1 << failures.saturating_sub(1).min(31));
+        let longest = settings.backoff_max.0.max(least);
+        backoff::pause(settings, id, failures).max(doubled.min(longest))
     }
 
     /// Has the scheduler look again when a breaker is half open.
