@@ -18,7 +18,7 @@ use std::{
     time::Instant,
 };
 
-use orch_tests::TestRepo;
+use orch_tests::{TestRepo, is_task};
 use serde_json::Value;
 
 /// The scripted model server.
@@ -114,14 +114,20 @@ fn plan(agent: &str) -> String {
 fn assert_weathered(repo: &TestRepo, model: &Model, plan: &str) {
     let file = repo.plan_file(plan);
     let begun = Instant::now();
-    let outcome = repo.orch([OsStr::new("run"), file.as_os_str()]).with_report().run();
-    outcome.assert_code(0);
+    let mut run = repo.orch([OsStr::new("run"), file.as_os_str(), OsStr::new("--json")]).spawn();
+    // As a whole it may take longer than anything is waited for.
+    for _ in 0..50 {
+        run.next_event(|event| (0..50).any(|n| is_task(event, &format!("t{n}"), "merged")));
+    }
+    run.wait().assert_code(0);
     let (answered, refused) = model.counts();
     let state: Value = serde_json::from_str(&repo.read(".orch/parallel-state.json")).expect("JSON");
     let tasks = state["tasks"].as_array().expect("tasks");
     let limited: u64 =
         tasks.iter().filter_map(|task| task["failures"]["rate_limit"].as_u64()).sum();
-    println!(
+    // Also where the test harness keeps what tests print for itself.
+    let _ = writeln!(
+        std::io::stderr(),
         "storm: {answered} answered, {refused} refused, {limited} attempts limited, {:.1?} in all",
         begun.elapsed()
     );
@@ -149,7 +155,9 @@ fn real(path: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("ORCH_REAL_AGENTS").map(PathBuf::from).unwrap_or_default();
     let program = folder.join(path);
     if !program.is_file() {
-        eprintln!("SKIPPED: no {} (see `tests/tests/real_agents.rs`)", program.display());
+        let missing = program.display();
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED: no {missing} (see `tests/tests/real_agents.rs`)");
         return None;
     }
     Some(program)

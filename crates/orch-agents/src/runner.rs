@@ -33,8 +33,9 @@ mod reading;
 use live::{Live, lock};
 use reading::Reading;
 
-/// How long an agent has to end that waits for a rate limit.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long an agent has to end that waits for a rate limit: claude, asked politely, would ask the service once
+/// more before it has ended. There is nothing that it would lose.
+const GRACE: Duration = Duration::ZERO;
 
 /// Runs coding agents through another runner, which runs their processes.
 ///

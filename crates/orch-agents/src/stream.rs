@@ -209,9 +209,13 @@ impl Sink<'_> {
         self.tell(AgentEvent::ToolResult { id: short(id), ok, exit_code, output });
     }
 
-    /// Tells of an error that this line ends the turn with.
-    fn failed(&mut self, line: &Value, message: &str) {
-        let known = orch_exec::classify::stream_end(line, ExitStatus::Code(0), self.now);
+    /// Tells of an error that this line ends the turn with; of a limit, with the time that was told for it before
+    /// where the line has none.
+    fn failed(&mut self, line: &Value, message: &str, told: Option<Timestamp>) {
+        let mut known = orch_exec::classify::stream_end(line, ExitStatus::Code(0), self.now);
+        if let Some(Failure::RateLimit { reset, .. } | Failure::Quota { reset, .. }) = &mut known {
+            *reset = reset.or(told);
+        }
         self.error(known, message, false);
     }
 

@@ -9,13 +9,13 @@ use orch_model::ports::AgentNotice;
 use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::reading::{News, Reading};
 use crate::watcher::Watch;
 
-/// How long is waited after output was read, so that a burst of it is read at once.
+/// How often output is read at most: what comes meanwhile is read together.
 const BURST: Duration = Duration::from_millis(50);
 
 /// Reads the output of an agent as it grows, and tells what is in it.
@@ -77,6 +77,7 @@ async fn follow(
     limit: watch::Sender<bool>,
 ) {
     loop {
+        let read = Instant::now();
         let reading = Arc::clone(&reading);
         let news = tokio::task::spawn_blocking(move || lock(&reading).go_on()).await;
         let Ok(News { notices, is_limited, is_over }) = news else { return };
@@ -92,7 +93,8 @@ async fn follow(
             // Whoever waits goes on waiting.
             return std::future::pending().await;
         };
+        // The first line of a burst is read at once.
+        sleep(BURST.saturating_sub(read.elapsed())).await;
         watch.grown().await;
-        sleep(BURST).await;
     }
 }

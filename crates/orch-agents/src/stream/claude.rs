@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use orch_model::Timestamp;
 use serde_json::Value;
 
 use super::{
@@ -18,6 +19,8 @@ pub(super) struct Claude {
     session: SessionSeen,
     /// The message whose usage was told: it comes again with each part of it.
     counted: String,
+    /// When there is more of what it may use, where that is used up.
+    reset: Option<Timestamp>,
 }
 
 /// How long it waits by itself before it tries again for the first time, in milliseconds: half a second
@@ -38,8 +41,16 @@ impl Read for Claude {
                 assistant(line, to);
             }
             "user" => user(line, to),
-            "result" => result(line, to),
-            "stream_event" | "rate_limit_event" | "tool_progress" | "auth_status" => {}
+            "result" => result(line, self.reset, to),
+            // How it stands with the limits of a subscription, told when that changes.
+            "rate_limit_event" => {
+                let seconds = count_at(line, "/rate_limit_info/resetsAt");
+                let is_used_up =
+                    str_at(line, "/rate_limit_info/status") == "rejected" && seconds > 0;
+                let at = || Timestamp::from_millis(seconds.saturating_mul(1000));
+                self.reset = is_used_up.then(at);
+            }
+            "stream_event" | "tool_progress" | "auth_status" => {}
             _ => return false,
         }
         true
@@ -134,7 +145,7 @@ fn user(line: &Value, to: &mut Sink<'_>) {
     }
 }
 
-fn result(line: &Value, to: &mut Sink<'_>) {
+fn result(line: &Value, reset: Option<Timestamp>, to: &mut Sink<'_>) {
     let usage = &line["usage"];
     if usage.is_object() {
         to.tell(AgentEvent::Usage { scope: Scope::Run, tokens: Some(tokens(usage)), cost: None });
@@ -149,7 +160,7 @@ fn result(line: &Value, to: &mut Sink<'_>) {
         let message = opt_str_at(line, "/result")
             .or_else(|| opt_str_at(line, "/errors/0"))
             .unwrap_or_else(|| str_at(line, "/subtype"));
-        to.failed(line, message);
+        to.failed(line, message, reset);
     }
     let reason = match (denied, opt_str_at(line, "/terminal_reason")) {
         (true, _) => "permission_denied",

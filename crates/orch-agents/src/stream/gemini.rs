@@ -56,7 +56,7 @@ impl Read for Gemini {
                 usage(&line["stats"], to);
                 let success = str_at(line, "/status") == "success";
                 if !success {
-                    to.failed(line, str_at(line, "/error/message"));
+                    to.failed(line, str_at(line, "/error/message"), None);
                 }
                 to.end(success, str_at(line, "/status"));
             }
