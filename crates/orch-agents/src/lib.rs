@@ -31,6 +31,7 @@ pub mod stream;
 pub mod summary;
 pub mod tokens;
 pub mod verdict;
+mod watcher;
 
 pub use event::{AgentEvent, Record};
 pub use home::UserHome;

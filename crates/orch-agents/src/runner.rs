@@ -1,17 +1,11 @@
 //! [`AgentAdapters`]: an `AgentRunner` for coding agents, around one that runs processes.
 
-use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Read, Write},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use orch_exec::logs;
 use orch_model::{
-    RunId, TaskId, Timestamp,
+    RunId, TaskId,
     event::AgentIdentity,
     outcome::AgentExit,
     plan::{Agent, Work, spec::AgentKind},
@@ -25,28 +19,37 @@ use tokio::sync::OnceCell;
 
 use crate::{
     adapter,
-    event::{EVENTS_VERSION, Header},
     home::UserHome,
     prices::{self, Prices},
     session::{RunFolder, SessionRecord, name},
-    stream::Parser,
-    summary::Summary,
     verdict::judge,
+    watcher::{Watch, Watchers},
 };
 
+mod live;
 mod prepare;
+mod reading;
+
+use live::{Live, lock};
+use reading::Reading;
+
+/// How long an agent has to end that waits for a rate limit: claude, asked politely, would ask the service once
+/// more before it has ended. There is nothing that it would lose.
+const GRACE: Duration = Duration::ZERO;
 
 /// Runs coding agents through another runner, which runs their processes.
 ///
 /// What is no agent of a kind that orch knows goes to the other runner as it is. An agent gets a
 /// private home, is called as its adapter says, and is judged by what its stream says; its events are
-/// written beside its output, to `<task>.<attempt>.events.jsonl`.
+/// written beside its output, to `<task>.<attempt>.events.jsonl`, while it works. What it used so far and
+/// limits that it meets are told at once; one that can be continued later does not wait for a limit, but is ended.
 #[derive(Debug, Clone)]
 pub struct AgentAdapters {
     inner: Arc<dyn AgentRunner>,
     state_dir: PathBuf,
     user: Arc<UserHome>,
     prices: Arc<Prices>,
+    watchers: Watchers,
 }
 
 impl AgentAdapters {
@@ -54,7 +57,8 @@ impl AgentAdapters {
     #[must_use]
     pub fn new(inner: Arc<dyn AgentRunner>, state_dir: impl Into<PathBuf>, user: UserHome) -> Self {
         let prices = Arc::new(Prices::built_in());
-        Self { inner, state_dir: state_dir.into(), user: Arc::new(user), prices }
+        let (state_dir, user) = (state_dir.into(), Arc::new(user));
+        Self { inner, state_dir, user, prices, watchers: Watchers::default() }
     }
 
     /// Sets what tokens cost. Default: [`Prices::built_in`].
@@ -64,15 +68,33 @@ impl AgentAdapters {
         self
     }
 
+    /// The output of an attempt.
+    fn output_of(&self, request: &AdoptRequest) -> PathBuf {
+        let name = name(&request.task, request.attempt, request.purpose);
+        logs::folder(&self.state_dir, &request.run).join(format!("{name}.log"))
+    }
+
+    /// Watches the output of an attempt. Without that it is read when the agent has ended.
+    fn watch(&self, request: &AdoptRequest) -> Option<Watch> {
+        let unseen = |error: &io::Error| {
+            tracing::warn!(task = %request.task, %error, "what its agent does is not seen before its end");
+        };
+        self.watchers.watch(&self.output_of(request)).inspect_err(unseen).ok()
+    }
+
     fn watched(
         &self,
         inner: Box<dyn RunningAgent>,
         request: &AdoptRequest,
         record: SessionRecord,
+        watch: Option<Watch>,
     ) -> Box<dyn RunningAgent> {
+        let (task, attempt, output) = (&request.task, request.attempt, self.output_of(request));
+        let reading = Reading::new(output, task, attempt, record.clone(), Arc::clone(&self.prices));
         Box::new(Watched {
             inner,
             judged: OnceCell::new(),
+            live: Live::new(reading, watch),
             attempt: Ended {
                 runner: self.clone(),
                 run: request.run.clone(),
@@ -107,8 +129,10 @@ impl AgentRunner for AgentAdapters {
             identity: None,
         };
         let (request, record) = self.prepare(request)?;
+        // From before its first word on.
+        let watch = self.watch(&name);
         let agent = self.inner.start(request).await.map_err(|error| cure(error, record.kind))?;
-        Ok(self.watched(agent, &name, record))
+        Ok(self.watched(agent, &name, record, watch))
     }
 
     async fn adopt(&self, request: AdoptRequest) -> Result<Adopted, RunnerError> {
@@ -125,7 +149,7 @@ impl AgentRunner for AgentAdapters {
             _ => None,
         };
         Ok(Adopted::Agent(match record {
-            Some(record) => self.watched(agent, &request, record),
+            Some(record) => self.watched(agent, &request, record, self.watch(&request)),
             None => agent,
         }))
     }
@@ -165,11 +189,12 @@ fn cure(error: RunnerError, kind: AgentKind) -> RunnerError {
     }
 }
 
-/// An agent whose stream is read when it has ended.
+/// An agent whose stream is read while it works.
 #[derive(Debug)]
 struct Watched {
     inner: Box<dyn RunningAgent>,
     judged: OnceCell<AgentExit>,
+    live: Live,
     attempt: Ended,
 }
 
@@ -180,17 +205,28 @@ impl RunningAgent for Watched {
     }
 
     async fn wait(&self) -> Result<AgentExit, RunnerError> {
-        let exit = self.inner.wait().await?;
+        let exit = tokio::select! {
+            biased;
+            exit = self.inner.wait() => exit?,
+            () = self.live.limited() => {
+                self.inner.stop(GRACE).await?;
+                self.inner.wait().await?
+            }
+        };
         let judge = || async {
-            let attempt = self.attempt.clone();
-            let judged = tokio::task::spawn_blocking(move || attempt.judge(exit)).await;
+            let (attempt, reading) = (self.attempt.clone(), self.live.reading());
+            let judge = move || attempt.judge(exit, &mut lock(&reading));
+            let judged = tokio::task::spawn_blocking(judge).await;
             judged.map_err(|source| RunnerError::Other { source: source.into() })
         };
         self.judged.get_or_try_init(judge).await.cloned()
     }
 
     async fn notice(&self) -> AgentNotice {
-        self.inner.notice().await
+        tokio::select! {
+            notice = self.inner.notice() => notice,
+            notice = self.live.notice() => notice,
+        }
     }
 
     async fn stop(&self, grace: Duration) -> Result<(), RunnerError> {
@@ -218,15 +254,14 @@ struct Ended {
 }
 
 impl Ended {
-    /// Reads what the agent printed, keeps its events, and judges it.
-    fn judge(mut self, mut exit: AgentExit) -> AgentExit {
-        let (now, dialect) = (now(), self.record.dialect());
+    /// Reads the rest of what the agent printed, and judges it. What goes wrong with its events changes
+    /// nothing of what is understood.
+    fn judge(mut self, mut exit: AgentExit, reading: &mut Reading) -> AgentExit {
+        let dialect = self.record.dialect();
         let folder = RunFolder::new(&self.runner.state_dir, &self.run);
         let name = name(&self.task, self.attempt, self.purpose);
-        let output = logs::folder(&self.runner.state_dir, &self.run).join(format!("{name}.log"));
-        // One without output has none.
-        let summary = if output.is_file() { self.read(&output, now) } else { Summary::default() };
-        let verdict = judge(&dialect, &summary, &exit, &self.record.earlier, now);
+        let (summary, ended) = reading.finish(&self.task);
+        let verdict = judge(&dialect, &summary, &exit, &self.record.earlier, ended);
         let model = summary.model.as_deref().or(self.record.model.as_deref());
         exit.usage = prices::usage(verdict.tokens, verdict.cost, model, &self.runner.prices);
         exit.is_done = verdict.failure.is_none() && dialect.tells_its_end();
@@ -259,80 +294,4 @@ impl Ended {
         }
         exit
     }
-
-    /// Reads the output and writes the events beside it. What goes wrong with the events changes
-    /// nothing of what is understood.
-    fn read(&self, output: &Path, now: Timestamp) -> Summary {
-        let mut summary = Summary::default();
-        let mut events = Events::create(self, output);
-        let parsed = self.parse(output, now, |record| {
-            summary.take(&record);
-            events.write(&record);
-        });
-        if let Err(error) = parsed.and(events.finish()) {
-            tracing::warn!(task = %self.task, %error, "its events can't be kept");
-        }
-        summary
-    }
-
-    fn parse(
-        &self,
-        output: &Path,
-        now: Timestamp,
-        mut take: impl FnMut(crate::event::Record),
-    ) -> io::Result<()> {
-        let mut parser = Parser::new(&self.record.dialect());
-        let mut file = File::open(output)?;
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                n => parser.push(&buffer[..n], now, &mut take),
-            }
-        }
-        parser.finish(now, take);
-        Ok(())
-    }
-}
-
-/// The file with the events of an attempt. It is there as a whole, or as it was.
-struct Events {
-    path: PathBuf,
-    file: io::Result<BufWriter<File>>,
-}
-
-impl Events {
-    fn create(attempt: &Ended, output: &Path) -> Self {
-        let path = output.with_extension("events.jsonl");
-        let mut events = Self { file: File::create(new(&path)).map(BufWriter::new), path };
-        events.write(&Header {
-            v: EVENTS_VERSION,
-            kind: attempt.record.kind,
-            task: attempt.task.to_string(),
-            attempt: attempt.attempt,
-        });
-        events
-    }
-
-    fn write(&mut self, line: &impl serde::Serialize) {
-        let Ok(file) = &mut self.file else { return };
-        let written = serde_json::to_writer(&mut *file, line).map_err(io::Error::from);
-        if let Err(error) = written.and_then(|()| file.write_all(b"\n")) {
-            self.file = Err(error);
-        }
-    }
-
-    fn finish(self) -> io::Result<()> {
-        self.file?.into_inner().map_err(io::IntoInnerError::into_error)?;
-        fs::rename(new(&self.path), &self.path)
-    }
-}
-
-fn new(path: &Path) -> PathBuf {
-    path.with_extension("jsonl~")
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -85,8 +85,8 @@ trait Read: std::fmt::Debug + Send + Sync {
     /// Reads a line that is a JSON object. Gives whether it knows this kind of line.
     fn read(&mut self, line: &Value, to: &mut Sink<'_>) -> bool;
 
-    /// Whether text that is no JSON object is expected.
-    fn is_text(&self) -> bool {
+    /// Reads a line that is no JSON object. Gives whether it knows this kind of line.
+    fn text(&mut self, _text: &str, _to: &mut Sink<'_>) -> bool {
         false
     }
 }
@@ -168,7 +168,7 @@ fn read(
             to.at = value::time(&value);
             (!reader.read(&value, to)).then_some(Unread::Kind)
         }
-        None if reader.is_text() => None,
+        None if reader.text(text, to) => None,
         None if is_last && text.starts_with('{') => Some(Unread::Cut),
         None => Some(Unread::Text),
     }
@@ -209,9 +209,13 @@ impl Sink<'_> {
         self.tell(AgentEvent::ToolResult { id: short(id), ok, exit_code, output });
     }
 
-    /// Tells of an error that this line ends the turn with.
-    fn failed(&mut self, line: &Value, message: &str) {
-        let known = orch_exec::classify::stream_end(line, ExitStatus::Code(0), self.now);
+    /// Tells of an error that this line ends the turn with; of a limit, with the time that was told for it before
+    /// where the line has none.
+    fn failed(&mut self, line: &Value, message: &str, told: Option<Timestamp>) {
+        let mut known = orch_exec::classify::stream_end(line, ExitStatus::Code(0), self.now);
+        if let Some(Failure::RateLimit { reset, .. } | Failure::Quota { reset, .. }) = &mut known {
+            *reset = reset.or(told);
+        }
         self.error(known, message, false);
     }
 
@@ -227,12 +231,13 @@ impl Sink<'_> {
 
     fn rate_limit(&mut self, message: &str, reset: Option<Timestamp>) {
         let message = clip(message, LONGEST_DETAIL);
+        let reset = reset.map(|reset| reset.min(value::LAST));
         self.tell(AgentEvent::RateLimit { message, reset });
     }
 
     fn error(&mut self, known: Option<Failure>, message: &str, retried: bool) {
         let class = known.as_ref().map_or(ErrorClass::Other, ErrorClass::of);
-        let reset = known.as_ref().and_then(Failure::reset);
+        let reset = known.as_ref().and_then(Failure::reset).map(|reset| reset.min(value::LAST));
         let message = clip(message, LONGEST_DETAIL);
         self.tell(AgentEvent::Error { class, message, reset, retried });
     }
@@ -293,7 +298,7 @@ impl Read for Plain {
         true
     }
 
-    fn is_text(&self) -> bool {
+    fn text(&mut self, _: &str, _: &mut Sink<'_>) -> bool {
         true
     }
 }

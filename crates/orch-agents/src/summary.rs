@@ -25,6 +25,10 @@ pub struct Summary {
     pub end: Option<TurnEnd>,
     /// The last thing that needed a person; `None` where the agent was never held up.
     pub waiting: Option<String>,
+    /// What it needs a person for, where it has done nothing since it said so.
+    pub held_up: Option<String>,
+    /// The limit of a service that it waits for, where it has done nothing since it said so.
+    pub limited: Option<Limited>,
     /// How many tools were called.
     pub tool_calls: u64,
     /// How often files were changed by tools that say so.
@@ -54,6 +58,15 @@ pub struct Used {
     pub session_cost: Option<Decimal>,
 }
 
+/// A limit of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limited {
+    /// What was said.
+    pub message: String,
+    /// From when on the service takes more, where that is known.
+    pub reset: Option<Timestamp>,
+}
+
 /// An error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastError {
@@ -77,6 +90,9 @@ pub struct TurnEnd {
 impl Summary {
     /// Takes the next event.
     pub fn take(&mut self, record: &Record) {
+        if !matches!(record.event, AgentEvent::Unknown { .. } | AgentEvent::MoreUnknown { .. }) {
+            (self.held_up, self.limited) = (None, None);
+        }
         match &record.event {
             AgentEvent::Session { id, model, .. } => {
                 self.session = Some(id.clone());
@@ -97,8 +113,14 @@ impl Summary {
             AgentEvent::ToolCall { .. } => self.tool_calls += 1,
             AgentEvent::FileChange { .. } => self.file_changes += 1,
             AgentEvent::Usage { scope, tokens, cost } => self.used.take(*scope, *tokens, *cost),
-            AgentEvent::RateLimit { .. } => self.rate_limits += 1,
-            AgentEvent::Waiting { message } => self.waiting = Some(message.clone()),
+            AgentEvent::RateLimit { message, reset } => {
+                self.rate_limits += 1;
+                self.limited = Some(Limited { message: message.clone(), reset: *reset });
+            }
+            AgentEvent::Waiting { message } => {
+                self.waiting = Some(message.clone());
+                self.held_up = Some(message.clone());
+            }
             AgentEvent::Error { retried: true, .. } => {}
             AgentEvent::Error { class, message, reset, .. } => {
                 let (class, message, reset) = (*class, message.clone(), *reset);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::ErrorClass,
     stream::Dialect,
-    summary::{LastError, Summary, Used},
+    summary::{LastError, Limited, Summary, Used},
     tokens::Tokens,
 };
 
@@ -57,17 +57,26 @@ pub fn judge(
     earlier: &Totals,
     now: Timestamp,
 ) -> Verdict {
-    let failure = exit.failure.clone().or_else(|| failure(dialect, summary, exit, now));
-    let used = &summary.used;
+    let failure = match (&exit.failure, &summary.limited, &summary.held_up) {
+        // It was ended while it waited for that.
+        (Some(Failure::Interrupted { .. }), Some(Limited { message, reset }), _) => {
+            Some(Failure::RateLimit { reset: *reset, message: message.clone() })
+        }
+        (Some(Failure::Silent { .. }), _, Some(message)) => {
+            Some(Failure::NeedsInput { message: message.clone() })
+        }
+        (Some(failure), ..) => Some(failure.clone()),
+        (None, ..) => failure(dialect, summary, exit, now),
+    };
     let is_done = failure.is_none();
     Verdict {
         no_change: is_done.then(|| classify::no_change(&summary.text)).flatten(),
         failure,
-        tokens: tokens(used, earlier),
-        cost: cost(used, earlier),
+        tokens: tokens(&summary.used, earlier),
+        cost: cost(&summary.used, earlier),
         totals: Totals {
-            tokens: used.session.or(earlier.tokens),
-            cost: used.session_cost.or(earlier.cost),
+            tokens: summary.used.session.or(earlier.tokens),
+            cost: summary.used.session_cost.or(earlier.cost),
         },
     }
 }
@@ -160,7 +169,8 @@ fn last_line(text: &str) -> String {
     text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
 }
 
-fn tokens(used: &Used, earlier: &Totals) -> Option<Tokens> {
+/// The tokens of an attempt in a session that had used `earlier` before.
+pub(crate) fn tokens(used: &Used, earlier: &Totals) -> Option<Tokens> {
     let of_session = used.session.map(|all| match earlier.tokens {
         // A smaller number than before is that of another count.
         Some(before) if before.input <= all.input && before.output <= all.output => {
@@ -171,7 +181,8 @@ fn tokens(used: &Used, earlier: &Totals) -> Option<Tokens> {
     of_session.or(used.run).or(used.steps)
 }
 
-fn cost(used: &Used, earlier: &Totals) -> Option<Decimal> {
+/// Its cost.
+pub(crate) fn cost(used: &Used, earlier: &Totals) -> Option<Decimal> {
     let of_session = used.session_cost.map(|all| match earlier.cost {
         Some(before) if before <= all => all - before,
         _ => all,

@@ -18,7 +18,7 @@ use orch_model::{
         Agent, Prompt, Work,
         spec::{AgentKind, CommandLine},
     },
-    ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose},
+    ports::{AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunningAgent},
     state::Attempt,
 };
 
@@ -276,10 +276,7 @@ async fn a_program_that_is_missing_is_named() {
 #[tokio::test]
 async fn an_agent_that_is_taken_up_is_judged_too() {
     #[derive(Debug)]
-    struct Survivor(
-        CommandRunner,
-        std::sync::Mutex<Option<Box<dyn orch_model::ports::RunningAgent>>>,
-    );
+    struct Survivor(CommandRunner, std::sync::Mutex<Option<Box<dyn RunningAgent>>>);
     #[async_trait::async_trait]
     impl AgentRunner for Survivor {
         fn name(&self) -> &str {
@@ -291,8 +288,7 @@ async fn an_agent_that_is_taken_up_is_judged_too() {
         async fn start(
             &self,
             request: AgentRequest,
-        ) -> Result<Box<dyn orch_model::ports::RunningAgent>, orch_model::ports::RunnerError>
-        {
+        ) -> Result<Box<dyn RunningAgent>, orch_model::ports::RunnerError> {
             let agent = self.0.start(request.clone()).await?;
             *self.1.lock().unwrap() =
                 Some(self.0.start(AgentRequest { attempt: 99, ..request }).await?);
@@ -322,4 +318,139 @@ async fn an_agent_that_is_taken_up_is_judged_too() {
     assert_eq!(exit.failure.as_ref().map(Failure::class), Some("needs_input"), "{exit:?}");
     assert_eq!(adopted.wait().await.unwrap(), exit, "the same answer each time");
     adopted.stop(Duration::ZERO).await.unwrap();
+}
+
+/// The next notice of an agent at work.
+async fn next(agent: &dyn RunningAgent) -> AgentNotice {
+    let notice = tokio::time::timeout(Duration::from_secs(60), agent.notice());
+    notice.await.expect("it tells nothing")
+}
+
+impl Bench {
+    /// Claude, with lines of its stream between moments at which it waits for a file.
+    fn claude(&self, steps: &[&str]) -> Agent {
+        let steps: Vec<String> = steps
+            .iter()
+            .enumerate()
+            .map(|(n, lines)| {
+                format!("cat <<'END'\n{lines}\nEND\nuntil test -e go{n}; do sleep 0.02; done\n")
+            })
+            .collect();
+        let init =
+            r#"{"type":"system","subtype":"init","session_id":"s","model":"claude-sonnet-4-5"}"#;
+        self.agent(AgentKind::Claude, &format!("cat > prompt\necho '{init}'\n{}", steps.concat()))
+    }
+
+    fn go(&self, step: usize) {
+        fs::write(self.path("work").join(format!("go{step}")), "").unwrap();
+    }
+}
+
+fn answer(id: &str, tool: bool) -> String {
+    let part = if tool {
+        r#"{"type":"tool_use","id":"t","name":"Bash","input":{"command":"make"}}"#
+    } else {
+        r#"{"type":"text","text":"thinking about it"}"#
+    };
+    format!(
+        r#"{{"type":"assistant","session_id":"s","message":{{"id":"{id}","model":"claude-sonnet-4-5","content":[{part}],"usage":{{"input_tokens":1000,"cache_read_input_tokens":200,"output_tokens":10}}}}}}"#
+    )
+}
+
+fn limit(delay: u64) -> String {
+    format!(
+        r#"{{"type":"system","subtype":"api_retry","attempt":1,"max_retries":10,"retry_delay_ms":{delay},"error_status":429,"error":"rate_limit","session_id":"s"}}"#
+    )
+}
+
+const RESULT: &str = r#"{"type":"result","is_error":false,"result":"done","session_id":"s","total_cost_usd":0.5,"usage":{"input_tokens":2000,"cache_read_input_tokens":400,"output_tokens":50}}"#;
+
+#[tokio::test]
+async fn what_an_agent_uses_is_told_while_it_works() {
+    let bench = Bench::new();
+    let (one, two) = (answer("m1", false), answer("m2", true));
+    // Each part of a message tells the same again.
+    let agent = bench.claude(&[&format!("{one}\n{one}"), &two, RESULT]);
+    let agent = bench.runner().start(bench.request(agent, 1)).await.unwrap();
+    let used = |input, output, cost| orch_model::usage::Usage {
+        input_tokens: input,
+        cached_input_tokens: input / 6,
+        output_tokens: output,
+        reasoning_tokens: 0,
+        cost_micro_usd: cost,
+        unpriced_tokens: 0,
+    };
+    // 1000 * 3 + 200 * 0.3 + 10 * 15 millionths.
+    assert_eq!(next(&*agent).await, AgentNotice::Used(used(1200, 10, 3210)));
+    assert_eq!(next(&*agent).await, AgentNotice::Answered);
+    let events = bench.events(1);
+    assert_eq!(events.len(), 4, "they are there while it works: {events:?}");
+    bench.go(0);
+    assert_eq!(next(&*agent).await, AgentNotice::Used(used(2400, 20, 6420)));
+    bench.go(1);
+    assert_eq!(next(&*agent).await, AgentNotice::Used(used(2400, 50, 500_000)), "by its own word");
+    bench.go(2);
+    let exit = agent.wait().await.unwrap();
+    assert_eq!((exit.usage, exit.is_success()), (Some(used(2400, 50, 500_000)), true));
+    let seqs: Vec<u64> = bench.events(1).iter().map(|record| record.seq).collect();
+    assert_eq!(seqs, (1..=9).collect::<Vec<_>>(), "whole, and nothing twice");
+}
+
+#[tokio::test]
+async fn an_agent_that_meets_a_limit_is_ended_and_not_to_blame() {
+    let bench = Bench::new();
+    let agent = bench.claude(&[&limit(900_000)]);
+    let agent = bench.runner().start(bench.request(agent, 1)).await.unwrap();
+    let AgentNotice::RateLimited { reset: Some(reset), message } = next(&*agent).await else {
+        panic!("a limit is told")
+    };
+    assert!(message.starts_with("rate_limit, attempt 1 of 10"), "{message}");
+    let exit = agent.wait().await.unwrap();
+    assert_eq!(exit.failure, Some(Failure::RateLimit { reset: Some(reset), message }));
+}
+
+#[tokio::test]
+async fn a_short_limit_is_waited_for_once_by_an_agent_that_has_begun() {
+    let bench = Bench::new();
+    let begun = answer("m1", true);
+    let agent = bench.claude(&[&begun, &limit(20_000), &answer("m2", false), &limit(500)]);
+    let agent = bench.runner().start(bench.request(agent, 1)).await.unwrap();
+    assert!(matches!(next(&*agent).await, AgentNotice::Used(_)));
+    assert_eq!(next(&*agent).await, AgentNotice::Answered);
+    bench.go(0);
+    assert!(matches!(next(&*agent).await, AgentNotice::RateLimited { reset: Some(_), .. }));
+    bench.go(1);
+    assert!(matches!(next(&*agent).await, AgentNotice::Used(_)), "it was not ended");
+    assert_eq!(next(&*agent).await, AgentNotice::Answered, "once more after the limit");
+    bench.go(2);
+    // How long claude would wait by itself says nothing of the service.
+    assert!(matches!(next(&*agent).await, AgentNotice::RateLimited { reset: None, .. }));
+    let exit = agent.wait().await.unwrap();
+    assert_eq!(exit.failure.as_ref().map(Failure::class), Some("rate_limit"));
+    assert_eq!(exit.usage.unwrap().input_tokens, 2400);
+}
+
+#[tokio::test]
+async fn an_agent_that_needs_a_person_is_told_of() {
+    use orch_model::plan::spec::{EventKind, EventRule, Scalar};
+    let bench = Bench::new();
+    let rule = |event, kind: &str, take: &[(&str, &str)]| EventRule {
+        event,
+        when: [("/t".to_owned(), Scalar::Text(kind.into()))].into(),
+        take: take.iter().map(|(name, at)| ((*name).to_owned(), (*at).to_owned())).collect(),
+    };
+    let script = "cat > prompt; echo '{\"t\":\"ask\",\"what\":\"may I?\"}'; \
+                  until test -e go0; do sleep 0.02; done; echo '{\"t\":\"say\"}'; sleep 600";
+    let agent = Agent {
+        events: vec![
+            rule(EventKind::Waiting, "ask", &[("message", "/what")]),
+            rule(EventKind::Message, "say", &[("text", "/t")]),
+        ],
+        ..bench.agent(AgentKind::Command, script)
+    };
+    let agent = bench.runner().start(bench.request(agent, 1)).await.unwrap();
+    assert_eq!(next(&*agent).await, AgentNotice::Waiting(Some("may I?".into())));
+    bench.go(0);
+    assert_eq!(next(&*agent).await, AgentNotice::Waiting(None));
+    agent.stop(Duration::ZERO).await.unwrap();
 }

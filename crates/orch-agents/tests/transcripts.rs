@@ -270,6 +270,9 @@ fn remarks_between_the_lines_are_kept_and_change_nothing() {
         );
         assert!(mixed.unknown > plain.unknown, "{case}");
         plain.unknown = mixed.unknown;
+        // But for one: it is by this that it tells of limits while it works.
+        assert_eq!(mixed.rate_limits > 0, case.starts_with("rate_limit"), "{case}");
+        plain.rate_limits = mixed.rate_limits;
         assert_eq!(mixed, plain, "{case}");
     }
 }
@@ -363,4 +366,18 @@ fn a_flood_of_text_is_counted() {
     let more = AgentEvent::MoreUnknown { lines: 4000, bytes: 80_000 };
     assert_eq!(records[1000].event, more);
     assert_eq!(summary(&records).unknown, 5000);
+}
+
+/// As its schema has it: the event comes before the answer that names no time.
+#[test]
+fn claude_tells_of_the_reset_of_a_subscription_by_another_line() {
+    let stream = br#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1795203600,"rateLimitType":"five_hour"},"session_id":"s"}
+{"type":"result","is_error":true,"api_error_status":429,"result":"You've hit your limit","session_id":"s"}
+"#;
+    let summary = summary(&records(&Dialect::Claude, [&stream[..]]));
+    let exit = AgentExit::new(ExitStatus::Code(1));
+    let verdict = judge(&Dialect::Claude, &summary, &exit, &Totals::default(), NOW);
+    let reset = Some(Timestamp::from_millis(1_795_203_600_000));
+    let message = "You've hit your limit".to_owned();
+    assert_eq!(verdict.failure, Some(Failure::Quota { reset, message }));
 }

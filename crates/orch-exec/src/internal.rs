@@ -76,7 +76,9 @@ pub enum UnitReport {
     Started(Option<AgentIdentity>),
     /// What its agent used so far.
     Used(Usage),
-    /// Whoever its agent asks takes no more requests for now; the agent waits.
+    /// Whoever its agent asks has answered it.
+    Answered,
+    /// Whoever its agent asks takes no more requests for now.
     RateLimited {
         /// From when on requests are taken again, where that is known.
         reset: Option<Timestamp>,

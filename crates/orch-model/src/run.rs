@@ -88,7 +88,7 @@ pub struct RunState {
     /// When and why it was made fewer last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slowdown: Option<Slowdown>,
-    /// Kinds of agents that are not started for now, by [`crate::plan::Task::runner_key`].
+    /// Kinds of agents that are not started for now, by [`crate::plan::ValidPlan::service`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub breakers: BTreeMap<String, Breaker>,
     /// Since when running agents are frozen.
@@ -409,7 +409,11 @@ impl RunState {
                 }
             }
             EventKind::BreakerOpened { key, until, reason } => {
-                let opened = self.breakers.get(key).map_or(0, |breaker| breaker.opened) + 1;
+                // One that is open and is to be so for longer was opened once.
+                let opened = self
+                    .breakers
+                    .get(key)
+                    .map_or(1, |breaker| breaker.opened + u32::from(event.at >= breaker.until));
                 let breaker = Breaker { until: *until, opened, reason: reason.clone() };
                 self.breakers.insert(key.clone(), breaker);
             }

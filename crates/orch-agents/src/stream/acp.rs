@@ -41,7 +41,7 @@ impl Read for Acp {
             return true;
         }
         if let Some(message) = opt_str_at(line, "/orch/failed") {
-            to.failed(line, message);
+            to.failed(line, message, None);
             to.end(false, "failed");
             return true;
         }

@@ -34,7 +34,7 @@ impl Read for Codex {
                 to.end(true, "turn.completed");
             }
             "turn.failed" => {
-                to.failed(line, str_at(line, "/error/message"));
+                to.failed(line, str_at(line, "/error/message"), None);
                 to.end(false, "turn.failed");
             }
             _ => return false,

@@ -56,7 +56,7 @@ impl Read for Gemini {
                 usage(&line["stats"], to);
                 let success = str_at(line, "/status") == "success";
                 if !success {
-                    to.failed(line, str_at(line, "/error/message"));
+                    to.failed(line, str_at(line, "/error/message"), None);
                 }
                 to.end(success, str_at(line, "/status"));
             }
@@ -64,7 +64,19 @@ impl Read for Gemini {
         }
         true
     }
+
+    fn text(&mut self, text: &str, to: &mut Sink<'_>) -> bool {
+        let number = text.strip_prefix(AGAIN.0).and_then(|rest| Some(rest.split_once(AGAIN.1)?.0));
+        let is_known = number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
+        if is_known {
+            to.rate_limit(text, None);
+        }
+        is_known
+    }
 }
+
+/// How it begins to tell, by a line of text, that it tries again.
+const AGAIN: (&str, &str) = ("Attempt ", " failed with status 429. Retrying");
 
 impl Gemini {
     fn tool_result(&mut self, line: &Value, to: &mut Sink<'_>) {

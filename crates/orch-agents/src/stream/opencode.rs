@@ -43,7 +43,7 @@ impl Read for Opencode {
                 self.has_failed = true;
                 let message = opt_str_at(line, "/error/data/message")
                     .unwrap_or_else(|| str_at(line, "/error/name"));
-                to.failed(line, message);
+                to.failed(line, message, None);
                 to.end(false, "error");
             }
             _ => return false,

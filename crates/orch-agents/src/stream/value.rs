@@ -52,11 +52,15 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
+/// The last moment that has a name: the year 9999 ends. Agents say numbers of any size.
+pub(super) const LAST: Timestamp = Timestamp::from_millis(253_402_300_799_999);
+
 /// When the agent says that a line was written.
 pub(super) fn time(line: &Value) -> Option<Timestamp> {
-    match line.get("timestamp")? {
+    let at = match line.get("timestamp")? {
         Value::String(text) => text.parse().ok(),
         Value::Number(millis) => millis.as_u64().map(Timestamp::from_millis),
         _ => None,
-    }
+    };
+    at.filter(|at| *at <= LAST)
 }

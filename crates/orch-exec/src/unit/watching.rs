@@ -24,6 +24,8 @@ impl Unit {
         self.bind_locks(agent).await;
         let limit = self.task().timeout;
         let mut watch = Stopwatch::new(limit.saturating_sub(elapsed));
+        // What it needs a person for.
+        let mut held_up = None;
         // What was said to an earlier agent of this unit holds for this one too.
         self.control.mark_changed();
         loop {
@@ -31,7 +33,7 @@ impl Unit {
             tokio::select! {
                 biased;
                 // First, so that what was said before the end is not lost.
-                notice = agent.notice() => self.noticed(notice),
+                notice = agent.notice() => self.noticed(notice, &mut held_up),
                 exit = agent.wait() => {
                     let exit = exit?;
                     if exit.left_behind > 0 {
@@ -51,7 +53,11 @@ impl Unit {
                 () = reached(deadline) => {
                     let after = Span(limit);
                     self.reporter.tell(UnitReport::Stopping(StopReason::Timeout { after }));
-                    return self.stop(agent, Exit::Failed(Failure::Timeout { after })).await;
+                    let why = match held_up {
+                        Some(message) => Failure::NeedsInput { message },
+                        None => Failure::Timeout { after },
+                    };
+                    return self.stop(agent, Exit::Failed(why)).await;
                 }
                 changed = self.control.changed() => {
                     let control = match changed {
@@ -74,10 +80,17 @@ impl Unit {
         }
     }
 
-    fn noticed(&self, notice: AgentNotice) {
+    fn noticed(&self, notice: AgentNotice, held_up: &mut Option<String>) {
         match notice {
             AgentNotice::Warning(message) => self.warn(message),
             AgentNotice::Used(usage) => self.reporter.tell(UnitReport::Used(usage)),
+            AgentNotice::Answered => self.reporter.tell(UnitReport::Answered),
+            AgentNotice::Waiting(what) => {
+                if let Some(what) = &what {
+                    self.warn(format!("its agent needs a person: {what}"));
+                }
+                *held_up = what;
+            }
             AgentNotice::RateLimited { reset, message } => {
                 self.reporter.tell(UnitReport::RateLimited { reset, message });
             }

@@ -89,7 +89,11 @@ impl Failure {
                 least_pause: Duration::from_secs(5),
                 ..free(10, "free memory or disk space, or lower `max_concurrency`")
             },
-            Self::RateLimit { .. } => limited(50, "try later, or lower `max_concurrency`"),
+            // Doubled each time, that is three tries in a minute and a half.
+            Self::RateLimit { .. } => FailurePolicy {
+                least_pause: Duration::from_secs(10),
+                ..limited(50, "try later, or lower `max_concurrency`")
+            },
             Self::Quota { .. } => FailurePolicy {
                 least_pause: Duration::from_secs(15 * 60),
                 ..limited(10, "wait for the reset, or buy more")

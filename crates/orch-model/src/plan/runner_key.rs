@@ -1,6 +1,10 @@
 //! Which tasks a limit of a service concerns together.
 
-use super::{Task, Work, spec::CommandLine};
+use super::{TaskIndex, ValidPlan, Work, spec::CommandLine};
+
+mod service;
+
+pub use service::Service;
 
 /// Programs that start another one, which follows their options: the key is that of the other one.
 const WRAPPERS: &[&str] = &[
@@ -25,28 +29,31 @@ const GENERAL: &[&str] = &[
     "umask", "unset", "until", "uv", "wait", "wget", "while", "xargs", "yarn",
 ];
 
-impl Task {
-    /// What a limit of the service behind its agent concerns: tasks with the same key wait together.
+impl ValidPlan {
+    /// What a limit of the service behind a task's agent concerns: tasks with the same key wait together.
     ///
-    /// - For a prompt: the agent with its model.
+    /// - For a prompt: what [`super::Agent::service`] says of its agent and model.
     /// - For a command: the program, by the last part of its path: all `claude -p ...` share one key. What
     ///   only starts something else (`env`, `timeout 5m`, `npx`, variables in front) is passed over,
     ///   and for an interpreter the script counts. In a line for a shell it is the first such program.
     /// - Where that is nothing but a shell, an interpreter or a common tool (`make`, `git`): the task
     ///   alone, as `task ID`.
+    ///
+    /// # Panics
+    /// Where the index comes from another plan.
     #[must_use]
-    pub fn runner_key(&self) -> String {
-        let of_command = |command: &CommandLine| match command {
-            CommandLine::Shell(line) => of_line(line),
-            CommandLine::Argv(argv) => of_words(argv),
+    pub fn service(&self, task: TaskIndex) -> Service {
+        let task = self.task(task);
+        let alone = || format!("task {}", task.id);
+        let account = match &task.work {
+            Work::Prompt { agent, model, .. } => match self.agents.get(agent) {
+                Some(agent) => return agent.service(model.as_deref(), &task.env),
+                None => agent.to_string(),
+            },
+            Work::Command(CommandLine::Shell(line)) => of_line(line).unwrap_or_else(alone),
+            Work::Command(CommandLine::Argv(argv)) => of_words(argv).unwrap_or_else(alone),
         };
-        match &self.work {
-            Work::Prompt { agent, model: Some(model), .. } => format!("{agent} ({model})"),
-            Work::Prompt { agent, model: None, .. } => agent.to_string(),
-            Work::Command(command) => {
-                of_command(command).unwrap_or_else(|| format!("task {}", self.id))
-            }
-        }
+        Service { key: account.clone(), account }
     }
 }
 
@@ -129,7 +136,7 @@ mod tests {
         let mut task = TaskSpec::new(TaskId::new("a").unwrap());
         task.run = Some(command);
         let plan = ValidPlan::new(PlanSpec::new().task(task)).unwrap();
-        plan.tasks()[0].runner_key()
+        plan.service(TaskIndex(0)).key
     }
 
     #[test]

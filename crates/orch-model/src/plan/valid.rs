@@ -186,6 +186,8 @@ pub struct Agent {
     pub model: Option<String>,
     /// Variables for its environment.
     pub env: BTreeMap<String, String>,
+    /// The name of the account that it asks its service with, where nothing else tells it from others.
+    pub account: Option<String>,
 }
 
 impl Agent {
@@ -202,6 +204,7 @@ impl Agent {
             stdin: AgentStdin::Prompt,
             model: None,
             env: BTreeMap::new(),
+            account: None,
         }
     }
 }

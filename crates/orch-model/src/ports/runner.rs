@@ -166,7 +166,11 @@ pub enum AgentNotice {
     Warning(String),
     /// What it used so far in this attempt, where that has become more.
     Used(Usage),
-    /// Whoever it asks takes no more requests for now. It waits, and tries again by itself.
+    /// Whoever it asks has answered, for the first time or again after a limit.
+    Answered,
+    /// What it needs a person for, who would have to act; `None`: it goes on after all.
+    Waiting(Option<String>),
+    /// Whoever it asks takes no more requests for now. It waits, or is ended for that.
     RateLimited {
         /// From when on requests are taken again, where that is known.
         reset: Option<Timestamp>,

@@ -40,11 +40,11 @@ fn limits_of_tasks_started_together_count_once_and_each_later_one_again() {
     }
     assert_eq!(limit(&run), 4);
 
-    // One task tries, and is limited again; and again.
-    for (moment, expected) in [(100, 2), (200, 1), (300, 1)] {
-        assert_eq!(run.tell_at(moment, Input::Tick), format!("a#{}", moment / 100 + 1));
+    // One task tries, and is limited again; and again. Who was told wrongly once waits for longer.
+    for (attempt, moment, expected) in [(2, 100, 2), (3, 10_110, 1), (4, 30_120, 1)] {
+        assert_eq!(run.tell_at(moment, Input::Tick), format!("a#{attempt}"));
         run.now += 10;
-        run.end("a", limited(Some(moment + 100)));
+        run.end("a", limited(Some(run.now + 100)));
         assert_eq!(limit(&run), expected);
     }
     let reason = "agent: rate limited: slow down";
@@ -128,4 +128,38 @@ fn after_a_restart_nobody_tries_beside_the_one_that_did() {
     run.succeed("a");
     assert_eq!(run.state("c"), "preparing");
     assert!(run.scheduler.state().breakers.is_empty());
+}
+
+#[test]
+fn an_answer_closes_a_breaker_before_the_task_has_ended() {
+    let (mut run, first) = Drive::begin("a\nb\nc", slots(2));
+    assert_eq!(first, "a b");
+    run.now = 10;
+    run.end("a", limited(Some(100)));
+    // It was answered before the limit, perhaps.
+    run.report("b", UnitReport::Answered);
+    assert_eq!(run.scheduler.state().breakers.len(), 1);
+    run.succeed("b");
+    assert_eq!(run.tell_at(100, Input::Tick), "a#2");
+    run.report("a", UnitReport::Started(None));
+    run.report("a", UnitReport::Answered);
+    assert!(run.scheduler.state().breakers.is_empty());
+    assert_eq!(run.state("c"), "queued", "one at a time for now");
+}
+
+#[test]
+fn a_breaker_that_is_kept_open_was_opened_once() {
+    let (mut run, _) = Drive::begin("a\nb\nc\nd", slots(4));
+    run.now = 10;
+    for (task, reset) in [("a", 100), ("b", 110), ("c", 120)] {
+        run.end(task, limited(Some(reset)));
+    }
+    let breaker = run.scheduler.state().breakers["agent"].clone();
+    assert_eq!((breaker.opened, breaker.until), (1, time(120)));
+    // What the service does not say is guessed, and the guess grows.
+    run.succeed("d");
+    for (moment, attempt) in [(120, 2), (20_120, 3), (60_120, 4)] {
+        assert_eq!(run.tell_at(moment, Input::Tick), format!("a#{attempt}"), "{moment}");
+        run.end("a", limited(None));
+    }
 }

@@ -84,6 +84,9 @@ impl Checker<'_> {
         if let Some(model) = &spec.model {
             self.text(model, "model", &path);
         }
+        if let Some(account) = &spec.account {
+            self.text(account, "account", &path);
+        }
         self.env(&spec.env, &path);
         let implied = if takes_prompt { AgentStdin::Null } else { AgentStdin::Prompt };
         Agent {
@@ -96,6 +99,7 @@ impl Checker<'_> {
             stdin: spec.stdin.unwrap_or(implied),
             model: spec.model.clone(),
             env: spec.env.clone(),
+            account: spec.account.clone(),
         }
     }
 
