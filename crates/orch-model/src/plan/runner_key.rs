@@ -1,6 +1,6 @@
 //! Which tasks a limit of a service concerns together.
 
-use super::{Task, Work, spec::CommandLine};
+use super::{Task, Work, assignment, spec::CommandLine};
 
 /// Programs that start another one, which follows their options: the key is that of the other one.
 const WRAPPERS: &[&str] = &[
@@ -28,7 +28,7 @@ const GENERAL: &[&str] = &[
 impl Task {
     /// What a limit of the service behind its agent concerns: tasks with the same key wait together.
     ///
-    /// - For a prompt: the agent with its model.
+    /// - For a prompt: the agent that comes first, with its model.
     /// - For a command: the program, by the last part of its path: all `claude -p ...` share one key. What
     ///   only starts something else (`env`, `timeout 5m`, `npx`, variables in front) is passed over,
     ///   and for an interpreter the script counts. In a line for a shell it is the first such program.
@@ -41,8 +41,7 @@ impl Task {
             CommandLine::Argv(argv) => of_words(argv),
         };
         match &self.work {
-            Work::Prompt { agent, model: Some(model), .. } => format!("{agent} ({model})"),
-            Work::Prompt { agent, model: None, .. } => agent.to_string(),
+            Work::Prompt { agent, model, .. } => assignment::key(agent, model.as_deref()),
             Work::Command(command) => {
                 of_command(command).unwrap_or_else(|| format!("task {}", self.id))
             }

@@ -1,0 +1,130 @@
+//! Who may be given a task, and why.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Complexity, Detection, Task, Work};
+use crate::id::AgentName;
+
+/// An agent that may be given a task, and the model that the plan names for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The agent, one of [`super::ValidPlan::agents`].
+    pub agent: AgentName,
+    /// The model; `None`: it is the agent's own business, or that of a
+    /// [`ModelSelector`](crate::ports::ModelSelector).
+    pub model: Option<String>,
+}
+
+impl Candidate {
+    /// What a limit of the service behind it concerns.
+    #[must_use]
+    pub fn key(&self) -> String {
+        key(&self.agent, self.model.as_deref())
+    }
+}
+
+/// Why a task has the agent that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AgentOrigin {
+    /// The task names it.
+    Task,
+    /// Its epic does.
+    Epic,
+    /// `[defaults]` does.
+    Defaults,
+    /// Nothing names one, and the description of the task speaks for it.
+    Detected(Detection),
+    /// Nothing names one, and there is no other.
+    Only,
+}
+
+/// One clause: "named by the task".
+impl fmt::Display for AgentOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task => f.write_str("named by the task"),
+            Self::Epic => f.write_str("named by its epic"),
+            Self::Defaults => f.write_str("named by `[defaults]`"),
+            Self::Detected(detection) => detection.fmt(f),
+            Self::Only => f.write_str("the only agent of the plan"),
+        }
+    }
+}
+
+/// What bears on who does a task that gives a prompt; the agent that comes first stands in [`Work::Prompt`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Why it has its agent.
+    pub origin: AgentOrigin,
+    /// Who does it where that one can't, in this order.
+    pub fallbacks: Vec<Candidate>,
+    /// What kind of task it is: the agent for which its description speaks most, be it in the plan or not.
+    pub kind: Option<AgentName>,
+    /// How much it asks of a model.
+    pub complexity: Complexity,
+    /// Whether the plan says that it must not be spoilt by too small a model.
+    pub critical: bool,
+}
+
+impl Task {
+    /// Who may be given its prompt, the agent that comes first at the front; nobody, for a command.
+    pub fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
+        let first = match &self.work {
+            Work::Prompt { agent, model, .. } => {
+                Some(Candidate { agent: agent.clone(), model: model.clone() })
+            }
+            Work::Command(_) => None,
+        };
+        let fallbacks = self.assignment.iter().flat_map(|assignment| &assignment.fallbacks);
+        first.into_iter().chain(fallbacks.cloned())
+    }
+}
+
+/// Who was given an attempt at a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentChoice {
+    /// The agent.
+    pub agent: AgentName,
+    /// The model that it was told to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+impl AgentChoice {
+    /// What a limit of the service behind it concerns.
+    #[must_use]
+    pub fn key(&self) -> String {
+        key(&self.agent, self.model.as_deref())
+    }
+
+    /// A task's work for this agent. A command stays as it is.
+    #[must_use]
+    pub fn of(&self, work: Work) -> Work {
+        match work {
+            Work::Prompt { prompt, .. } => {
+                Work::Prompt { agent: self.agent.clone(), prompt, model: self.model.clone() }
+            }
+            work @ Work::Command(_) => work,
+        }
+    }
+}
+
+/// The agent, with its model in brackets.
+impl fmt::Display for AgentChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key())
+    }
+}
+
+/// Under which name limits of the service behind an agent are kept.
+pub(super) fn key(agent: &AgentName, model: Option<&str>) -> String {
+    match model {
+        Some(model) => format!("{agent} ({model})"),
+        None => agent.to_string(),
+    }
+}
