@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use orch_model::{
     event::{Delivery, RunSettings},
     outcome::{Failure, StopReason},
     plan::{
-        TaskIndex,
+        Service, TaskIndex,
         spec::{OnConflict, OnFailure, Schedule},
     },
     progress::WaitReason,
@@ -61,7 +61,9 @@ pub struct Scheduler {
     stopped_by: Option<TaskIndex>,
     /// The tasks that try whether the trouble of their kind, whose breaker is open, is over: one of each
     /// kind, and what an earlier orchestrator had begun.
-    probes: BTreeMap<TaskIndex, String>,
+    probes: BTreeSet<(TaskIndex, String)>,
+    /// Whom the limits of each task concern; told when the first limit is met.
+    services: OnceLock<Vec<Service>>,
     /// How many agents succeeded since the concurrency changed last.
     successes: u32,
     /// How the machine does.
@@ -105,7 +107,8 @@ impl Scheduler {
             foreign: BTreeMap::new(),
             told: BTreeMap::new(),
             stopped_by: None,
-            probes: BTreeMap::new(),
+            probes: BTreeSet::new(),
+            services: OnceLock::new(),
             successes: 0,
             machine: Machine::default(),
             on_hold: BTreeSet::new(),
@@ -297,11 +300,8 @@ impl Scheduler {
             self.told.insert(task, reason.clone());
         }
         self.slots.insert(task, run.entered_at);
-        let key = self.plan.task(task).runner_key();
-        if self.state.breakers.contains_key(&key) {
-            // It may have been the one that tries; in any case its end tells how things are.
-            self.probes.insert(task, key);
-        }
+        // It may have been the one that tries; in any case its end tells how things are.
+        self.probe(task);
         self.holdings.take(task);
         self.out.commands.push(Command::Adopt { task, attempt });
     }
@@ -382,12 +382,7 @@ impl Scheduler {
 
     fn start(&mut self, task: TaskIndex, now: Timestamp) {
         let attempt = self.state.task(task).attempts + 1;
-        if !self.state.breakers.is_empty() {
-            let key = self.plan.task(task).runner_key();
-            if self.state.breakers.contains_key(&key) {
-                self.probes.insert(task, key);
-            }
-        }
+        self.probe(task);
         self.slots.insert(task, now);
         self.holdings.take(task);
         if self.plan.task(task).locks.is_empty() {
@@ -444,6 +439,7 @@ impl Scheduler {
                 let is_at_work = run.agent_since.is_some()
                     && matches!(run.state, TaskState::Running { .. } | TaskState::Stopping { .. });
                 if is_at_work || matches!(run.state, TaskState::Merging { .. }) {
+                    self.answered(task, now);
                     self.change(task, TaskChange::AgentUsed { usage }, now);
                 }
             }
@@ -485,7 +481,7 @@ impl Scheduler {
     }
 
     fn free_slot(&mut self, task: TaskIndex) {
-        self.probes.remove(&task);
+        self.probes.retain(|(probing, _)| *probing != task);
         self.slots.remove(&task);
         self.told.remove(&task);
         self.holdings.release(task);
@@ -566,18 +562,15 @@ impl Scheduler {
     }
 
     fn next_attempt(&self, task: TaskIndex, failure: &Failure, now: Timestamp) -> Timestamp {
-        let key = self.plan.task(task).runner_key();
-        match self.state.breakers.get(&key) {
+        if failure.policy().opens_breaker && self.breaker(task, now).is_some() {
             // The breaker holds it up.
-            Some(_) if failure.policy().opens_breaker => now,
-            _ => {
-                let run = self.state.task(task);
-                let failed = run.failures.get(failure.class()).map_or(0, |count| *count);
-                let failures = run.charged.max(failed) + 1;
-                let pause = backoff::pause(self.settings(), &run.id, failures);
-                now + pause.max(failure.policy().least_pause)
-            }
+            return now;
         }
+        let run = self.state.task(task);
+        let failed = run.failures.get(failure.class()).map_or(0, |count| *count);
+        let failures = run.charged.max(failed) + 1;
+        let pause = backoff::pause(self.settings(), &run.id, failures);
+        now + pause.max(failure.policy().least_pause)
     }
 
     fn retry(&mut self, task: TaskIndex, failure: Failure, until: Timestamp, now: Timestamp) {

@@ -83,7 +83,7 @@ pub enum EventKind {
     },
     /// No more agents of a kind are started for now.
     BreakerOpened {
-        /// The kind, [`crate::plan::Task::runner_key`].
+        /// The kind, [`crate::plan::ValidPlan::service`].
         key: String,
         /// Until when.
         until: Timestamp,

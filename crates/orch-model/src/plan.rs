@@ -33,6 +33,7 @@ pub use message::{MessageField, MessageTemplate};
 pub use parse::parse;
 pub use pool::{Pool, PoolRange, PoolRangeError, PoolValues};
 pub use problem::{Position, Problem, Problems};
+pub use runner_key::Service;
 #[cfg(feature = "schema")]
 pub use schema::schema;
 #[cfg(feature = "parse")]

@@ -34,7 +34,7 @@ pub struct Progress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slowdown: Option<Slowdown>,
     /// Kinds of agents that are not started for now, or tried again one at a time, by
-    /// [`crate::plan::Task::runner_key`].
+    /// [`crate::plan::ValidPlan::service`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub breakers: BTreeMap<String, Breaker>,
     /// The first wave that has not ended, from 1; the number of waves when all have.

@@ -88,7 +88,7 @@ pub struct RunState {
     /// When and why it was made fewer last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slowdown: Option<Slowdown>,
-    /// Kinds of agents that are not started for now, by [`crate::plan::Task::runner_key`].
+    /// Kinds of agents that are not started for now, by [`crate::plan::ValidPlan::service`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub breakers: BTreeMap<String, Breaker>,
     /// What the merge queue verified last, or verifies now.

@@ -1,5 +1,8 @@
 //! Rate limits: a circuit breaker per kind of agent, and a concurrency that gives way.
 //!
+//! A rate limit concerns a service with an account and a model, a used-up quota the account; see
+//! [`orch_model::plan::Service`].
+//!
 //! A *circuit breaker* (M. Nygard, *Release It!*, 2007) is closed while all goes well. A rate limit opens
 //! it: nothing of its kind is started until the limit's reset, or, where that is not known, for a pause
 //! that doubles from time to time. Then it is half open: one task tries. Its success closes the breaker,
@@ -13,7 +16,13 @@
 
 use std::time::Duration;
 
-use orch_model::{EventKind, Timestamp, outcome::Failure, plan::TaskIndex, progress::WaitReason};
+use orch_model::{
+    EventKind, Timestamp,
+    outcome::Failure,
+    plan::{Service, TaskIndex},
+    progress::WaitReason,
+    run::Breaker,
+};
 
 use super::Scheduler;
 use crate::{backoff, internal::Command};
@@ -22,17 +31,39 @@ use crate::{backoff, internal::Command};
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Scheduler {
+    /// Whom its limits concern.
+    pub(super) fn service(&self, task: TaskIndex) -> &Service {
+        let of_all = || self.plan.indices().map(|task| self.plan.service(task)).collect();
+        let services: &Vec<Service> = self.services.get_or_init(of_all);
+        &services[task.get()]
+    }
+
+    /// The breakers that concern a task, with their keys.
+    fn breakers(&self, task: TaskIndex) -> impl Iterator<Item = (&String, &Breaker)> {
+        let Service { account, key, .. } = self.service(task);
+        let own = (key != account).then_some(key);
+        let keys = [Some(account), own].into_iter().flatten();
+        keys.filter_map(|key| self.state.breakers.get_key_value(key))
+    }
+
     /// Why a task may not be started for a rate limit's sake; `None` where it may.
     pub(super) fn breaker(&self, task: TaskIndex, now: Timestamp) -> Option<WaitReason> {
         if self.state.breakers.is_empty() {
             return None;
         }
-        let key = self.plan.task(task).runner_key();
-        let breaker = self.state.breakers.get(&key)?;
-        if now >= breaker.until && !self.probes.values().any(|probed| *probed == key) {
-            return None;
+        let is_probed = |key| self.probes.iter().any(|(_, probed)| probed == key);
+        let mut breakers = self.breakers(task);
+        let (key, breaker) = breakers.find(|(key, open)| now < open.until || is_probed(*key))?;
+        let (key, reason) = (key.clone(), breaker.reason.clone());
+        Some(WaitReason::Breaker { key, until: breaker.until, reason })
+    }
+
+    /// A task at work tells by its end, or by an answer that it gets, whether the trouble of its kind is over.
+    pub(super) fn probe(&mut self, task: TaskIndex) {
+        if !self.state.breakers.is_empty() {
+            let keys: Vec<_> = self.breakers(task).map(|(key, _)| (task, key.clone())).collect();
+            self.probes.extend(keys);
         }
-        Some(WaitReason::Breaker { key, until: breaker.until, reason: breaker.reason.clone() })
     }
 
     /// What a failure of a task that got its slot `since` means for the others: more like it are not
@@ -49,14 +80,16 @@ impl Scheduler {
             self.open_breaker(task, failure, now);
         }
         if policy.slows_down {
-            let reason = format!("{}: {failure}", self.plan.task(task).runner_key());
+            let reason = format!("{}: {failure}", self.service(task).key);
             self.slow_down(reason, since, now);
         }
     }
 
     /// Opens the breaker of a task's kind, or keeps it open for longer.
     fn open_breaker(&mut self, task: TaskIndex, failure: &Failure, now: Timestamp) {
-        let key = self.plan.task(task).runner_key();
+        let service = self.service(task);
+        let is_of_account = matches!(failure, Failure::Quota { .. });
+        let key = if is_of_account { &service.account } else { &service.key }.clone();
         let known = self.state.breakers.get(&key);
         // What was started before the breaker opened tells nothing new, unless the reset is later.
         let is_news = known.is_none_or(|breaker| {
@@ -73,7 +106,7 @@ impl Scheduler {
         let until = known.unwrap_or(pause.max(least)).min(now + LONGEST_PAUSE);
         let reason = failure.to_string();
         // Who tries is older than this, and the next one is to try after it.
-        self.probes.retain(|_, probed| *probed != key);
+        self.probes.retain(|(_, probed)| *probed != key);
         self.record(EventKind::BreakerOpened { key: key.clone(), until, reason }, now);
     }
 
@@ -84,16 +117,22 @@ impl Scheduler {
         self.out.commands.extend(wakes);
     }
 
+    /// A service has answered an agent: its kind is no longer limited, if that was the one that tried.
+    pub(super) fn answered(&mut self, task: TaskIndex, now: Timestamp) {
+        let tried = self.probes.iter().filter(|(probing, _)| *probing == task);
+        let keys: Vec<_> = tried.map(|(_, key)| key.clone()).collect();
+        for key in keys {
+            self.probes.retain(|(_, probed)| *probed != key);
+            self.record(EventKind::BreakerClosed { key }, now);
+        }
+    }
+
     /// An agent has ended well: its kind is no longer limited, if it was the one that tried.
     pub(super) fn agent_succeeded(&mut self, task: TaskIndex, now: Timestamp) {
         if self.state.breakers.is_empty() && self.state.concurrency.is_none() {
             return;
         }
-        let key = self.plan.task(task).runner_key();
-        if self.probes.contains_key(&task) {
-            self.probes.retain(|_, probed| *probed != key);
-            self.record(EventKind::BreakerClosed { key }, now);
-        }
+        self.answered(task, now);
         if let Some(limit) = self.state.concurrency
             && self.machine.is_calm()
         {

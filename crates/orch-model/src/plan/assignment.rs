@@ -17,11 +17,10 @@ pub struct Candidate {
     pub model: Option<String>,
 }
 
-impl Candidate {
-    /// What a limit of the service behind it concerns.
-    #[must_use]
-    pub fn key(&self) -> String {
-        key(&self.agent, self.model.as_deref())
+/// The agent, with its model in brackets.
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(f, &self.agent, self.model.as_deref())
     }
 }
 
@@ -96,12 +95,6 @@ pub struct AgentChoice {
 }
 
 impl AgentChoice {
-    /// What a limit of the service behind it concerns.
-    #[must_use]
-    pub fn key(&self) -> String {
-        key(&self.agent, self.model.as_deref())
-    }
-
     /// A task's work for this agent. A command stays as it is.
     #[must_use]
     pub fn of(&self, work: Work) -> Work {
@@ -117,14 +110,13 @@ impl AgentChoice {
 /// The agent, with its model in brackets.
 impl fmt::Display for AgentChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.key())
+        show(f, &self.agent, self.model.as_deref())
     }
 }
 
-/// Under which name limits of the service behind an agent are kept.
-pub(super) fn key(agent: &AgentName, model: Option<&str>) -> String {
+fn show(f: &mut fmt::Formatter<'_>, agent: &AgentName, model: Option<&str>) -> fmt::Result {
     match model {
-        Some(model) => format!("{agent} ({model})"),
-        None => agent.to_string(),
+        Some(model) => write!(f, "{agent} ({model})"),
+        None => agent.fmt(f),
     }
 }

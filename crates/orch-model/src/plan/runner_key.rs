@@ -1,6 +1,12 @@
 //! Which tasks a limit of a service concerns together.
 
-use super::{Task, Work, assignment, spec::CommandLine};
+use crate::id::AgentName;
+
+use super::{TaskIndex, ValidPlan, Work, spec::CommandLine};
+
+mod service;
+
+pub use service::Service;
 
 /// Programs that start another one, which follows their options: the key is that of the other one.
 const WRAPPERS: &[&str] = &[
@@ -25,26 +31,41 @@ const GENERAL: &[&str] = &[
     "umask", "unset", "until", "uv", "wait", "wget", "while", "xargs", "yarn",
 ];
 
-impl Task {
-    /// What a limit of the service behind its agent concerns: tasks with the same key wait together.
+impl ValidPlan {
+    /// What a limit of the service behind a task's agent concerns: tasks with the same key wait together.
     ///
-    /// - For a prompt: the agent that comes first, with its model.
+    /// - For a prompt: what [`super::Agent::service`] says of the agent that comes first, and its model.
     /// - For a command: the program, by the last part of its path: all `claude -p ...` share one key. What
     ///   only starts something else (`env`, `timeout 5m`, `npx`, variables in front) is passed over,
     ///   and for an interpreter the script counts. In a line for a shell it is the first such program.
     /// - Where that is nothing but a shell, an interpreter or a common tool (`make`, `git`): the task
     ///   alone, as `task ID`.
+    ///
+    /// # Panics
+    /// Where the index comes from another plan.
     #[must_use]
-    pub fn runner_key(&self) -> String {
-        let of_command = |command: &CommandLine| match command {
-            CommandLine::Shell(line) => of_line(line),
-            CommandLine::Argv(argv) => of_words(argv),
-        };
-        match &self.work {
-            Work::Prompt { agent, model, .. } => assignment::key(agent, model.as_deref()),
-            Work::Command(command) => {
-                of_command(command).unwrap_or_else(|| format!("task {}", self.id))
+    pub fn service(&self, index: TaskIndex) -> Service {
+        let task = self.task(index);
+        let alone = || format!("task {}", task.id);
+        let account = match &task.work {
+            Work::Prompt { agent, model, .. } => {
+                return self.service_of(index, agent, model.as_deref());
             }
+            Work::Command(CommandLine::Shell(line)) => of_line(line).unwrap_or_else(alone),
+            Work::Command(CommandLine::Argv(argv)) => of_words(argv).unwrap_or_else(alone),
+        };
+        Service { key: account.clone(), account }
+    }
+
+    /// The same where a task that gives a prompt is given to this agent, with this model.
+    ///
+    /// # Panics
+    /// Where the index comes from another plan.
+    #[must_use]
+    pub fn service_of(&self, task: TaskIndex, agent: &AgentName, model: Option<&str>) -> Service {
+        match self.agents.get(agent) {
+            Some(agent) => agent.service(model, &self.task(task).env),
+            None => Service { key: agent.to_string(), account: agent.to_string() },
         }
     }
 }
@@ -128,7 +149,7 @@ mod tests {
         let mut task = TaskSpec::new(TaskId::new("a").unwrap());
         task.run = Some(command);
         let plan = ValidPlan::new(PlanSpec::new().task(task)).unwrap();
-        plan.tasks()[0].runner_key()
+        plan.service(TaskIndex(0)).key
     }
 
     #[test]

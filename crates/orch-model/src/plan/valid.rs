@@ -188,6 +188,8 @@ pub struct Agent {
     pub models: Option<Models>,
     /// Variables for its environment.
     pub env: BTreeMap<String, String>,
+    /// The name of the account that it asks its service with, where nothing else tells it from others.
+    pub account: Option<String>,
 }
 
 impl Agent {
@@ -205,6 +207,7 @@ impl Agent {
             model: None,
             models: None,
             env: BTreeMap::new(),
+            account: None,
         }
     }
 }

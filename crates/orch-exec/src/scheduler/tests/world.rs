@@ -446,14 +446,14 @@ impl World {
         assert!((1..=settings.max_concurrency).contains(&limit));
         let alone = self.units.len();
         assert!(alone < limit as usize, "{task:?} is one too many");
-        let key = self.plan.task(task).runner_key();
+        let key = self.plan.service(task).key;
         if let Some(breaker) = state.breakers.get(&key) {
             assert!(self.now >= breaker.until, "{task:?} starts while {key} is limited");
             let since = breaker.until;
             let probing = self.begun.iter().any(|(other, at)| {
                 *at >= since
                     && self.units.contains_key(other)
-                    && self.plan.task(*other).runner_key() == key
+                    && self.plan.service(*other).key == key
             });
             assert!(!probing, "{task:?} is the second to try");
         }

@@ -49,6 +49,10 @@ pub struct AgentSpec {
     /// Variables for the agent's environment; those of the task win.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// A name for the account that it asks its service with: agents of one account wait for its limits
+    /// together. Default: told from the kind, and from keys and addresses in `env` and `args`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 /// What kind of agent a program is: how it is called, and how its output is read.
@@ -109,6 +113,7 @@ impl AgentSpec {
             model: None,
             models: None,
             env: BTreeMap::new(),
+            account: None,
         }
     }
 }

@@ -85,6 +85,9 @@ impl Checker<'_> {
             self.text(model, "model", &path);
         }
         self.offers(spec, &path);
+        if let Some(account) = &spec.account {
+            self.text(account, "account", &path);
+        }
         self.env(&spec.env, &path);
         let implied = if takes_prompt { AgentStdin::Null } else { AgentStdin::Prompt };
         Agent {
@@ -98,6 +101,7 @@ impl Checker<'_> {
             model: spec.model.clone(),
             models: spec.models.clone(),
             env: spec.env.clone(),
+            account: spec.account.clone(),
         }
     }
 

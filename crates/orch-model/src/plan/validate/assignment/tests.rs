@@ -39,10 +39,10 @@ fn plan(agents: &[&str], title: &str, prompt: &str) -> PlanSpec {
     spec
 }
 
-/// Who may be given the task, as the names under which their limits are kept.
+/// Who may be given the task.
 fn candidates(spec: PlanSpec) -> Vec<String> {
     let plan = ValidPlan::new(spec).unwrap();
-    plan.tasks()[0].candidates().map(|candidate| candidate.key()).collect()
+    plan.tasks()[0].candidates().map(|candidate| candidate.to_string()).collect()
 }
 
 fn origin(spec: PlanSpec) -> (String, String) {
@@ -60,7 +60,7 @@ fn check(spec: PlanSpec, expected: &[&str]) {
 
 #[test]
 fn a_task_comes_before_its_epic_and_that_before_the_defaults() {
-    let mut spec = plan(&["a", "b", "c", "test-automator"], "Test it", "");
+    let mut spec = plan(&["a", "b", "c", "test-automator"], "Test it", "x");
     let said = |spec: &PlanSpec| origin(spec.clone());
     let pair = |agent: &str, why: &str| (agent.to_owned(), why.to_owned());
     assert_eq!(said(&spec), pair("test-automator", "`test` in its title"));
@@ -71,9 +71,9 @@ fn a_task_comes_before_its_epic_and_that_before_the_defaults() {
     spec.tasks[0].agent = Some(name("a"));
     assert_eq!(said(&spec), pair("a", "named by the task"));
 
-    let only = plan(&["x"], "Test it", "");
+    let only = plan(&["x"], "Test it", "x");
     assert_eq!(said(&only), pair("x", "the only agent of the plan"));
-    let mut second = plan(&["backend-architect", "x"], "Tests of the API, coverage", "");
+    let mut second = plan(&["backend-architect", "x"], "Tests of the API, coverage", "x");
     assert_eq!(said(&second), pair("backend-architect", "`API` in its title"));
     let kind = |spec: PlanSpec| {
         let plan = ValidPlan::new(spec).unwrap();
@@ -88,7 +88,7 @@ fn a_task_comes_before_its_epic_and_that_before_the_defaults() {
 fn fallbacks_and_models_come_from_the_nearest_place() {
     let mut spec = plan(&["a=codex/o", "b=codex", "c=claude/s", "d=claude"], "", "x");
     spec.defaults.agent = Some(name("b"));
-    spec.defaults.fallback_agents = names(&["a", "b", "c", "d"]);
+    spec.defaults.fallback_agents = names(&["a", "c", "d"]);
     assert_eq!(candidates(spec.clone()), ["b", "a (o)", "c (s)", "d"]);
     spec.defaults.model = Some("m".into());
     assert_eq!(candidates(spec.clone()), ["b (m)", "a (o)", "c (s)", "d"], "d is of another kind");
