@@ -1,6 +1,7 @@
 //! [`AgentAdapters`]: an `AgentRunner` for coding agents, around one that runs processes.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
@@ -11,13 +12,13 @@ use std::{
 use async_trait::async_trait;
 use orch_exec::logs;
 use orch_model::{
-    RunId, TaskId, Timestamp,
+    AgentName, RunId, TaskId, Timestamp,
     event::AgentIdentity,
     outcome::AgentExit,
     plan::{Agent, Work, spec::AgentKind},
     ports::{
-        AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunnerError,
-        RunningAgent,
+        AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, ModelPrice, Purpose,
+        RunnerError, RunningAgent,
     },
     state::Attempt,
 };
@@ -27,7 +28,8 @@ use crate::{
     adapter,
     event::{EVENTS_VERSION, Header},
     home::UserHome,
-    prices::{self, Prices},
+    prices::{self, Price, Prices},
+    probe,
     session::{RunFolder, SessionRecord, name},
     stream::Parser,
     summary::Summary,
@@ -132,6 +134,14 @@ impl AgentRunner for AgentAdapters {
 
     fn output(&self, run: &RunId, task: &TaskId, attempt: Attempt) -> Option<PathBuf> {
         self.inner.output(run, task, attempt)
+    }
+
+    async fn missing(&self, agents: &BTreeMap<AgentName, Agent>) -> BTreeMap<AgentName, String> {
+        probe::missing(agents, &self.user).await
+    }
+
+    fn price(&self, model: &str) -> Option<ModelPrice> {
+        self.prices.of(model).map(Price::per_million)
     }
 
     async fn guardian(&self, run: &RunId) -> Result<Option<AgentIdentity>, RunnerError> {

@@ -478,8 +478,8 @@ impl TaskRun {
                 self.settle(None);
                 // The same agent would end the same way again: another one is given the next attempt, which
                 // the task can't help.
-                let moves_on = failure.policy().tries_fallback
-                    && matches!(change, TaskChange::Retry { .. });
+                let moves_on =
+                    failure.policy().tries_fallback && matches!(change, TaskChange::Retry { .. });
                 if moves_on && let Some(by) = &self.by {
                     self.unfit.insert(by.agent.clone(), failure.to_string());
                 }

@@ -122,7 +122,7 @@ impl Lines {
         change: &TaskChange,
     ) -> Option<String> {
         let text = match change {
-            TaskChange::Leased { attempt } => {
+            TaskChange::Leased { attempt, .. } => {
                 if *attempt > 1 {
                     self.repeated.insert(task.clone(), *attempt);
                 }

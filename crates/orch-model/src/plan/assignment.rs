@@ -117,6 +117,6 @@ impl fmt::Display for AgentChoice {
 fn show(f: &mut fmt::Formatter<'_>, agent: &AgentName, model: Option<&str>) -> fmt::Result {
     match model {
         Some(model) => write!(f, "{agent} ({model})"),
-        None => agent.fmt(f),
+        None => f.write_str(agent.as_str()),
     }
 }

@@ -6,15 +6,43 @@ use super::detect::words;
 
 /// Words of work that needs thought more than text.
 const REASONING: &[&str] = &[
-    "algorithm", "architecture", "asynchronous", "concurrency", "concurrent", "deadlock", "debug",
-    "design", "investigate", "invariant", "migrate", "optimise", "optimize", "performance", "prove",
-    "race", "redesign", "refactor", "rewrite", "why",
+    "algorithm",
+    "architecture",
+    "asynchronous",
+    "concurrency",
+    "concurrent",
+    "deadlock",
+    "debug",
+    "design",
+    "investigate",
+    "invariant",
+    "migrate",
+    "optimise",
+    "optimize",
+    "performance",
+    "prove",
+    "race",
+    "redesign",
+    "refactor",
+    "rewrite",
+    "why",
 ];
 
 /// Words of work that is much code.
 const CODE: &[&str] = &[
-    "all", "across", "build", "create", "endpoints", "every", "feature", "framework", "implement",
-    "module", "pipeline", "port", "system",
+    "all",
+    "across",
+    "build",
+    "create",
+    "endpoints",
+    "every",
+    "feature",
+    "framework",
+    "implement",
+    "module",
+    "pipeline",
+    "port",
+    "system",
 ];
 
 /// How much a task asks of a model, each part from 0 to 100.
@@ -85,7 +113,8 @@ mod tests {
 
     #[test]
     fn a_task_that_says_more_asks_for_more() {
-        let small = Described { title: "Fix a typo", prompt: "in the title", ..Described::default() };
+        let small =
+            Described { title: "Fix a typo", prompt: "in the title", ..Described::default() };
         assert_eq!(Complexity::of(small), Complexity::default());
         let prompt = "Redesign the module. ".to_owned() + &"x".repeat(1_600);
         let files = ["src/**".to_owned(), "Cargo.toml".to_owned()];

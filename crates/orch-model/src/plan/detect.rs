@@ -122,9 +122,9 @@ impl Pattern {
     }
 
     fn is_in(&self, words: &[String]) -> bool {
-        words.windows(self.0.len()).any(|window| {
-            window.iter().zip(&self.0).all(|(word, pattern)| is_word(word, pattern))
-        })
+        words
+            .windows(self.0.len())
+            .any(|window| window.iter().zip(&self.0).all(|(word, pattern)| is_word(word, pattern)))
     }
 }
 
@@ -171,9 +171,21 @@ mod tests {
     fn the_words_of_a_description_tell_the_agent() {
         for (title, prompt, expected) in [
             ("Add an API to the server", "", "backend-architect: `API`, `server` in its title"),
-            ("A login UI", "Use the Button component", "frontend-developer: `UI` in its title and `component` in its prompt"),
-            ("", "Write tests; raise the coverage", "test-automator: `test`, `coverage` in its prompt"),
-            ("Migrations", "for the SQL schema", "database-architect: `migration` in its title and `schema`, `SQL` in its prompt"),
+            (
+                "A login UI",
+                "Use the Button component",
+                "frontend-developer: `UI` in its title and `component` in its prompt",
+            ),
+            (
+                "",
+                "Write tests; raise the coverage",
+                "test-automator: `test`, `coverage` in its prompt",
+            ),
+            (
+                "Migrations",
+                "for the SQL schema",
+                "database-architect: `migration` in its title and `schema`, `SQL` in its prompt",
+            ),
             ("Audit", "", "security-auditor: `audit` in its title"),
             ("Front-end of the shop", "", "frontend-developer: `front-end` in its title"),
             ("Fix src/api/mod.rs", "", "backend-architect: `API` in its title"),

@@ -300,14 +300,7 @@ impl EpicSpec {
     /// An epic with nothing but its id.
     #[must_use]
     pub const fn new(id: EpicId) -> Self {
-        Self {
-            id,
-            title: None,
-            needs: Vec::new(),
-            agent: None,
-            fallback_agents: None,
-            model: None,
-        }
+        Self { id, title: None, needs: Vec::new(), agent: None, fallback_agents: None, model: None }
     }
 }
 

@@ -85,10 +85,7 @@ fn what_did_badly_before_makes_way() {
     asked.records.insert("small", "other", record(1, 3));
     assert_eq!(asked.said(), "small: complexity 0 of 100", "four attempts tell nothing");
     asked.records.insert("small", "other", record(1, 4));
-    assert_eq!(
-        asked.said(),
-        "medium: complexity 0 of 100, small did 1 of 5 tasks of kind other"
-    );
+    assert_eq!(asked.said(), "medium: complexity 0 of 100, small did 1 of 5 tasks of kind other");
     asked.records.insert("medium", "other", record(9, 1));
     let choice = asked.choice().unwrap();
     assert_eq!((choice.confidence, choice.estimated_micro_usd), (83, Some(70)));
@@ -111,7 +108,10 @@ fn near_the_end_of_the_budget_models_get_smaller() {
     assert_eq!(critical(20_000_000).said(), "large: complexity 50 of 100");
     // 550 000 tokens read and a twentieth written, at the price of the large model: 10.3 dollars.
     assert_eq!(critical(20_000_000).choice().unwrap().estimated_micro_usd, Some(10_312_500));
-    assert_eq!(critical(9_000_000).said(), "medium: complexity 50 of 100, 9 % of the budget is left");
+    assert_eq!(
+        critical(9_000_000).said(),
+        "medium: complexity 50 of 100, 9 % of the budget is left"
+    );
 }
 
 proptest! {

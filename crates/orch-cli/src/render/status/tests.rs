@@ -36,7 +36,7 @@ fn state() -> RunState {
         [
             TaskChange::Unblocked,
             TaskChange::Queued,
-            TaskChange::Leased { attempt },
+            TaskChange::Leased { attempt, by: None },
             TaskChange::Preparing,
             TaskChange::Started { agent: None },
         ]

@@ -230,7 +230,11 @@ impl Checker<'_> {
                 more => format!(" (nor have {more} more tasks)"),
             };
             let message = format!("task `{}` has no model for agent `{name}`{others}", task.id);
-            let at = if task.agent.as_ref() == Some(name) { path.then("agent") } else { path.then("id") };
+            let at = if task.agent.as_ref() == Some(name) {
+                path.then("agent")
+            } else {
+                path.then("id")
+            };
             let help = format!("add `model` to the task, to `[agents.{name}]` or to `[defaults]`");
             let why = "the command has `{model}` here";
             self.report(

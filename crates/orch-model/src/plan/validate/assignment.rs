@@ -5,12 +5,8 @@ use super::Checker;
 use crate::{
     id::AgentName,
     plan::{
-        AgentOrigin, Assignment, Candidate, Complexity,
-        complexity::Described,
-        detect::Pattern,
-        path::Path,
-        problem::Finding,
-        spec::TaskSpec,
+        AgentOrigin, Assignment, Candidate, Complexity, complexity::Described, detect::Pattern,
+        path::Path, problem::Finding, spec::TaskSpec,
     },
 };
 
@@ -39,7 +35,9 @@ impl<'a> Checker<'a> {
             } else if let Some(first) = fallbacks[..at].iter().position(|other| other == fallback) {
                 let first = path.then("fallback_agents").then(first);
                 let finding = Finding::new(here, format!("`{fallback}` is named twice"));
-                self.report(finding.help("remove one of them").related(first, "already named here"));
+                self.report(
+                    finding.help("remove one of them").related(first, "already named here"),
+                );
             } else {
                 self.agent_exists(fallback, &here);
             }
@@ -62,7 +60,10 @@ impl<'a> Checker<'a> {
                 if Pattern::parse(pattern).is_none() {
                     let finding =
                         Finding::new(path.then(at), format!("there is no word in `{pattern}`"));
-                    self.report(finding.help("write words, as `API` or `data base`; `*` stands for letters"));
+                    self.report(
+                        finding
+                            .help("write words, as `API` or `data base`; `*` stands for letters"),
+                    );
                 }
             }
         }
@@ -133,9 +134,10 @@ impl<'a> Checker<'a> {
         };
         let own = task.fallback_agents.as_ref();
         let is_inherited = matches!(origin, AgentOrigin::Epic | AgentOrigin::Defaults);
-        if let Some(at) = own.filter(|_| is_inherited).and_then(|own| {
-            own.iter().position(|fallback| fallback == agent)
-        }) {
+        if let Some(at) = own
+            .filter(|_| is_inherited)
+            .and_then(|own| own.iter().position(|fallback| fallback == agent))
+        {
             self.falls_back_to_itself(agent, path.then("fallback_agents").then(at));
         }
         let fallbacks = own.or(epic.fallbacks).or(defaults.fallbacks);
@@ -198,7 +200,9 @@ impl<'a> Checker<'a> {
                 "add `agent = \"NAME\"` to the task or to `[defaults]`, or `[agents.{}]`, for which {detection} speaks",
                 detection.agent
             ),
-            (None, Some(name)) => format!("add `agent = \"{name}\"` to the task or to `[defaults]`"),
+            (None, Some(name)) => {
+                format!("add `agent = \"{name}\"` to the task or to `[defaults]`")
+            }
             (None, None) => {
                 "add `[agents.NAME]` with its `command`, and `agent = \"NAME\"` to the task".into()
             }

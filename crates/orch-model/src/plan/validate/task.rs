@@ -2,9 +2,7 @@
 
 use super::{
     Checker, DEFAULT_MAX_OUTPUT, DEFAULT_PRIORITY, DEFAULT_RETRIES, DEFAULT_TIMEOUT,
-    LOWEST_PRIORITY,
-    assignment::Named,
-    locks, names,
+    LOWEST_PRIORITY, assignment::Named, locks, names,
 };
 use crate::{
     id::TaskId,
