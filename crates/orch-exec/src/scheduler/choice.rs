@@ -19,9 +19,6 @@ use orch_model::{
 
 use super::Scheduler;
 
-/// The kind of a task for which nothing in its description speaks.
-const OTHER: &str = "other";
-
 /// What is known of agents and models when a scheduler is made.
 #[derive(Debug, Clone)]
 pub struct Choosing {
@@ -150,6 +147,7 @@ impl Scheduler {
         Some(Box::new(AgentChoice {
             agent: agent.clone(),
             model: model.map(Cow::into_owned),
+            is_fallback: at > 0,
             reason,
         }))
     }
@@ -167,20 +165,12 @@ impl Scheduler {
         };
         let offers = ModelOffer::of(called, |model| self.choosing.prices.get(model).copied());
         let request = ModelRequest {
-            agent,
-            called: called.kind,
             attempt: self.state.task(task).attempts + 1,
-            complexity: assignment.complexity,
-            critical: assignment.critical,
-            kind: assignment.kind.as_ref().map_or(OTHER, |kind| kind.as_str()),
-            offers: &offers,
-            records: &self.choosing.records,
-            // Nothing limits what a run may cost.
-            budget: None,
+            ..ModelRequest::new(agent, called, assignment, (&offers, &self.choosing.records))
         };
         match self.choosing.selector.select(&request) {
             Some(choice) => {
-                let why = format!("model {}: {}", choice.model, choice.reason);
+                let why = choice.why();
                 (Some(Cow::Owned(choice.model)), Some(why))
             }
             None => (None, None),

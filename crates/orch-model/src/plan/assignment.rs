@@ -1,11 +1,14 @@
 //! Who may be given a task, and why.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Complexity, Detection, Task, Work};
-use crate::id::AgentName;
+use super::{Agent, Complexity, Detection, Task, Work};
+use crate::{
+    id::AgentName,
+    ports::{ModelOffer, ModelRecords, ModelRequest, ModelSelector},
+};
 
 /// An agent that may be given a task, and the model that the plan names for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,29 @@ impl Task {
         let fallbacks = self.assignment.iter().flat_map(|assignment| &assignment.fallbacks);
         first.into_iter().chain(fallbacks.cloned())
     }
+
+    /// Who is given its first attempt where all agents are there, nothing is limited and nothing is known of
+    /// earlier runs; `None` for a command. `agents` are those of its plan.
+    #[must_use]
+    pub fn first_choice(
+        &self,
+        agents: &BTreeMap<AgentName, Agent>,
+        selector: &dyn ModelSelector,
+    ) -> Option<AgentChoice> {
+        let assignment = self.assignment.as_deref()?;
+        let Candidate { agent, model } = self.candidates().next()?;
+        let mut reason = assignment.origin.to_string();
+        let called = agents.get(&agent)?;
+        let model = model.or_else(|| {
+            let offers = ModelOffer::of(called, |_| None);
+            let records = ModelRecords::default();
+            let request = ModelRequest::new(&agent, called, assignment, (&offers, &records));
+            let choice = selector.select(&request)?;
+            reason = format!("{reason}; {}", choice.why());
+            Some(choice.model)
+        });
+        Some(AgentChoice { agent, model, is_fallback: false, reason })
+    }
 }
 
 /// Who was given an attempt at a task.
@@ -90,6 +116,9 @@ pub struct AgentChoice {
     /// The model that it was told to use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Whether it stands in for another one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_fallback: bool,
     /// Why, in one line.
     pub reason: String,
 }

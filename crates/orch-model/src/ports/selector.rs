@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::AgentName,
     plan::{
-        Agent, Complexity,
+        Agent, Assignment, Complexity,
         spec::{AgentKind, Tier},
     },
     state::Attempt,
 };
+
+/// The kind of a task for which nothing in its description speaks.
+const OTHER: &str = "other";
 
 /// Chooses the model of an attempt.
 ///
@@ -50,6 +53,29 @@ pub struct ModelRequest<'a> {
     pub records: &'a ModelRecords,
     /// What the run may still cost; `None` where nothing limits that.
     pub budget: Option<BudgetLeft>,
+}
+
+impl<'a> ModelRequest<'a> {
+    /// A request for the first attempt at a task, with no budget to mind.
+    #[must_use]
+    pub fn new(
+        agent: &'a AgentName,
+        called: &Agent,
+        task: &'a Assignment,
+        (offers, records): (&'a [ModelOffer], &'a ModelRecords),
+    ) -> Self {
+        Self {
+            agent,
+            called: called.kind,
+            attempt: 1,
+            complexity: task.complexity,
+            critical: task.critical,
+            kind: task.kind.as_ref().map_or(OTHER, |kind| kind.as_str()),
+            offers,
+            records,
+            budget: None,
+        }
+    }
 }
 
 /// A model that the plan offers.
@@ -115,6 +141,20 @@ pub struct ModelChoice {
     pub reason: String,
     /// What the attempt is expected to cost, in millionths of a US dollar.
     pub estimated_micro_usd: Option<u64>,
+}
+
+impl ModelChoice {
+    /// The model and why, in one clause, with what it is expected to cost where that is known.
+    #[must_use]
+    pub fn why(&self) -> String {
+        let Self { model, reason, estimated_micro_usd, .. } = self;
+        match estimated_micro_usd.map(|micro| micro.div_ceil(10_000)) {
+            Some(cents) => {
+                format!("model {model}: {reason}, about ${}.{:02}", cents / 100, cents % 100)
+            }
+            None => format!("model {model}: {reason}"),
+        }
+    }
 }
 
 /// What came of models before, by model and kind of task: a snapshot from the beginning of a run.
