@@ -52,11 +52,11 @@ impl ModelSelector for Tiers {
             reasons.push("critical".into());
         }
         while at < last {
-            let record = request.records.of(&offers[at].model, request.kind);
+            let record = request.records.of(&offers[at].model, request.task_kind);
             if record.attempts() < TELLING_ATTEMPTS || record.percent() > POOR_PERCENT {
                 break;
             }
-            let (model, of, kind) = (&offers[at].model, record.attempts(), request.kind);
+            let (model, of, kind) = (&offers[at].model, record.attempts(), request.task_kind);
             let merged = record.succeeded;
             reasons.push(format!("{model} did {merged} of {of} tasks of kind {kind}"));
             at += 1;
@@ -82,7 +82,7 @@ impl ModelSelector for Tiers {
         let estimated = estimate(offer, request);
         Some(ModelChoice {
             model: offer.model.clone(),
-            confidence: request.records.of(&offer.model, request.kind).percent(),
+            confidence: request.records.of(&offer.model, request.task_kind).percent(),
             reason: reasons.join(", "),
             estimated_micro_usd: estimated,
         })
@@ -93,7 +93,7 @@ impl ModelSelector for Tiers {
 /// again; as a rule of thumb it reads 50 000 tokens and 10 000 for each point of complexity, and writes a
 /// twentieth of that.
 fn estimate(offer: &ModelOffer, request: &ModelRequest<'_>) -> Option<u64> {
-    let recorded = request.records.of(&offer.model, request.kind).mean_micro_usd;
+    let recorded = request.records.of(&offer.model, request.task_kind).mean_micro_usd;
     recorded.or_else(|| {
         let price = offer.price?;
         let read = 50_000 + 10_000 * u128::from(request.complexity.score());

@@ -36,8 +36,8 @@ pub trait ModelSelector: Debug + Send + Sync {
 pub struct ModelRequest<'a> {
     /// The agent that will use it.
     pub agent: &'a AgentName,
-    /// How that is called.
-    pub called: AgentKind,
+    /// What kind of agent that is.
+    pub agent_kind: AgentKind,
     /// The attempt, from 1.
     pub attempt: Attempt,
     /// How much the task asks.
@@ -46,7 +46,7 @@ pub struct ModelRequest<'a> {
     pub critical: bool,
     /// What kind of task it is, see [`Assignment::kind`](crate::plan::Assignment::kind); `other` where
     /// nothing speaks for one.
-    pub kind: &'a str,
+    pub task_kind: &'a str,
     /// The models that the plan offers for the agent, the smallest first; none where it offers none.
     pub offers: &'a [ModelOffer],
     /// What came of models before this run.
@@ -66,11 +66,11 @@ impl<'a> ModelRequest<'a> {
     ) -> Self {
         Self {
             agent,
-            called: called.kind,
+            agent_kind: called.kind,
             attempt: 1,
             complexity: task.complexity,
             critical: task.critical,
-            kind: task.kind.as_ref().map_or(OTHER, |kind| kind.as_str()),
+            task_kind: task.kind.as_ref().map_or(OTHER, |kind| kind.as_str()),
             offers,
             records,
             budget: None,

@@ -47,11 +47,11 @@ impl Asked {
         let left = |left_micro_usd| BudgetLeft { limit_micro_usd: 100_000_000, left_micro_usd };
         Tiers.select(&ModelRequest {
             agent: &agent,
-            called: AgentKind::Claude,
+            agent_kind: AgentKind::Claude,
             attempt: 1,
             complexity: Complexity { reasoning: part, code: part, domain: part, context: part },
             critical: self.critical,
-            kind: "other",
+            task_kind: "other",
             offers: &self.offers,
             records: &self.records,
             budget: self.left.map(left),
