@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use orch_model::usage::Usage;
+use orch_model::{ports::ModelPrice, usage::Usage};
 use rust_decimal::{Decimal, RoundingStrategy, prelude::ToPrimitive};
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,16 @@ impl Prices {
 }
 
 impl Price {
+    /// As the engine knows prices; one that is too large is the largest number.
+    #[must_use]
+    pub fn per_million(&self) -> ModelPrice {
+        let micro = |price: Decimal| {
+            let micro = price.checked_mul(Decimal::from(1_000_000)).map(|micro| micro.round());
+            micro.and_then(|micro| micro.to_u64()).unwrap_or(u64::MAX)
+        };
+        ModelPrice { input: micro(self.input), output: micro(self.output) }
+    }
+
     /// What tokens cost, in US dollars.
     #[must_use]
     pub fn cost(&self, tokens: Tokens) -> Decimal {

@@ -1,6 +1,7 @@
 //! Which agents there are: found, version, logged in.
 
 use std::{
+    collections::BTreeMap,
     env,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -8,11 +9,12 @@ use std::{
     time::Duration,
 };
 
+use orch_model::{AgentName, plan::Agent};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::{process::Command, time::timeout};
+use tokio::{process::Command, task::JoinSet, time::timeout};
 
 use crate::{
-    adapter::{Adapter, Login, Version},
+    adapter::{self, Adapter, Login, Version},
     home::UserHome,
 };
 
@@ -108,9 +110,7 @@ pub async fn probe(adapter: &dyn Adapter, program: &[String], user: &UserHome) -
     };
     let found = match &*program {
         // It is looked for in the worktree.
-        [name, ..] if name.contains('{') || (name.contains('/') && !name.starts_with('/')) => {
-            Found::Unversioned
-        }
+        [name, ..] if is_within(name) => Found::Unversioned,
         [name, rest @ ..] if find(name, user.variable("PATH")).is_some() => {
             if !adapter.tells_version() {
                 let login = adapter.login(user);
@@ -124,6 +124,42 @@ pub async fn probe(adapter: &dyn Adapter, program: &[String], user: &UserHome) -
         _ => Found::Missing,
     };
     Probed { program, found, login: adapter.login(user) }
+}
+
+/// Which of these agents can't be used, and why. All are looked at at the same time.
+///
+/// Of a program that the plan describes, kind `command`, it is looked whether it is there; one that is named
+/// by a path within the worktree is taken to be.
+///
+/// # Cancel safety
+/// A dropped future leaves no process behind.
+pub async fn missing(
+    agents: &BTreeMap<AgentName, Agent>,
+    user: &UserHome,
+) -> BTreeMap<AgentName, String> {
+    let mut looks = JoinSet::new();
+    let mut missing = BTreeMap::new();
+    for (name, agent) in agents {
+        let user = user.with(&agent.env);
+        let Some(adapter) = adapter::of(agent.kind) else {
+            if let Some(program) = agent.command.first().filter(|program| !is_within(program))
+                && find(program, user.variable("PATH")).is_none()
+            {
+                missing.insert(name.clone(), format!("there is no program `{program}`"));
+            }
+            continue;
+        };
+        let (name, program) = (name.clone(), agent.command.clone());
+        looks.spawn(async move { (name, probe(adapter, &program, &user).await.problem(adapter)) });
+    }
+    let found = looks.join_all().await;
+    missing.extend(found.into_iter().filter_map(|(name, problem)| Some((name, problem?))));
+    missing
+}
+
+/// Whether a program is looked for in the worktree.
+fn is_within(program: &str) -> bool {
+    program.contains('{') || (program.contains('/') && !program.starts_with('/'))
 }
 
 /// Where a program is: a path, or a name that is looked up.
@@ -186,7 +222,6 @@ mod tests {
     use orch_model::plan::spec::AgentKind;
 
     use super::*;
-    use crate::adapter;
 
     fn program(folder: &Path, script: &str) -> Vec<String> {
         let path = folder.join("agent");

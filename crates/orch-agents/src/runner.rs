@@ -1,17 +1,17 @@
 //! [`AgentAdapters`]: an `AgentRunner` for coding agents, around one that runs processes.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use orch_exec::logs;
 use orch_model::{
-    RunId, TaskId,
+    AgentName, RunId, TaskId,
     event::AgentIdentity,
     outcome::AgentExit,
     plan::{Agent, Work, spec::AgentKind},
     ports::{
-        AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunnerError,
-        RunningAgent,
+        AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, ModelPrice, Purpose,
+        RunnerError, RunningAgent,
     },
     state::Attempt,
 };
@@ -20,7 +20,8 @@ use tokio::sync::OnceCell;
 use crate::{
     adapter,
     home::UserHome,
-    prices::{self, Prices},
+    prices::{self, Price, Prices},
+    probe,
     session::{RunFolder, SessionRecord, name},
     verdict::judge,
     watcher::{Watch, Watchers},
@@ -156,6 +157,14 @@ impl AgentRunner for AgentAdapters {
 
     fn output(&self, run: &RunId, task: &TaskId, attempt: Attempt) -> Option<PathBuf> {
         self.inner.output(run, task, attempt)
+    }
+
+    async fn missing(&self, agents: &BTreeMap<AgentName, Agent>) -> BTreeMap<AgentName, String> {
+        probe::missing(agents, &self.user).await
+    }
+
+    fn price(&self, model: &str) -> Option<ModelPrice> {
+        self.prices.of(model).map(Price::per_million)
     }
 
     async fn guardian(&self, run: &RunId) -> Result<Option<AgentIdentity>, RunnerError> {

@@ -50,6 +50,7 @@ impl CliError {
 fn exit_of(error: &EngineError) -> Exit {
     match error {
         EngineError::NoRepository { .. }
+        | EngineError::MissingAgents { .. }
         | EngineError::CantResume { .. }
         | EngineError::CantResolve { .. }
         | EngineError::NoSuchTask(_)

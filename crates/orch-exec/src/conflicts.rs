@@ -9,7 +9,7 @@ use orch_model::{
 
 use crate::{
     error::EngineError,
-    message,
+    message::{self, Attempted},
     orchestrator::{ParallelOrchestrator, Ports},
 };
 
@@ -108,7 +108,8 @@ async fn request(
     else {
         return Ok(None);
     };
-    let (attempt, from) = ((state.run(), *attempt), (place.branch.as_str(), &place.base));
+    let from = (place.branch.as_str(), &place.base);
+    let attempt = Attempted { run: state.run(), attempt: *attempt, by: task.by.as_deref() };
     message::merge_request((plan, index), ports, attempt, from, commit).await.map(Some)
 }
 

@@ -35,6 +35,12 @@ pub enum EngineError {
         /// The workspace.
         workspace: String,
     },
+    /// The plan has tasks whose agents are not there, and nobody stands in for them.
+    #[error("{problems}")]
+    MissingAgents {
+        /// A line for each, with the cure.
+        problems: String,
+    },
     /// The run can't be resumed.
     #[error("run {run} can't be resumed: {reason}")]
     CantResume {

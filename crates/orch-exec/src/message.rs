@@ -2,18 +2,26 @@
 
 use orch_model::{
     CommitId, RunId,
-    plan::{MessageField, Task, TaskIndex, ValidPlan, Work},
+    plan::{AgentChoice, MessageField, Task, TaskIndex, ValidPlan, Work},
     ports::{CommitMessage, MergeRequest, WorktreeError},
     state::Attempt,
 };
 
 use crate::orchestrator::Ports;
 
+/// An attempt at a task, and who was given it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempted<'a> {
+    pub(crate) run: &'a RunId,
+    pub(crate) attempt: Attempt,
+    pub(crate) by: Option<&'a AgentChoice>,
+}
+
 /// What is asked for to bring a task's work in, which a branch holds and which began at `base`.
 pub(crate) async fn merge_request(
     task: (&ValidPlan, TaskIndex),
     ports: &Ports,
-    attempt: (&RunId, Attempt),
+    attempt: Attempted<'_>,
     (branch, base): (&str, &CommitId),
     commit: &CommitId,
 ) -> Result<MergeRequest, WorktreeError> {
@@ -29,7 +37,7 @@ pub(crate) async fn merge_request(
 async fn of_merge(
     (plan, index): (&ValidPlan, TaskIndex),
     ports: &Ports,
-    (run, attempt): (&RunId, Attempt),
+    Attempted { run, attempt, by }: Attempted<'_>,
     (base, tip): (&CommitId, &CommitId),
 ) -> Result<CommitMessage, WorktreeError> {
     let task = plan.task(index);
@@ -49,8 +57,9 @@ async fn of_merge(
         }
         MessageField::Run => run.to_string(),
         MessageField::Attempt => attempt.to_string(),
-        MessageField::Agent => match &task.work {
-            Work::Prompt { agent, .. } => agent.to_string(),
+        MessageField::Agent => match (&task.work, by) {
+            (_, Some(by)) => by.agent.to_string(),
+            (Work::Prompt { agent, .. }, None) => agent.to_string(),
             _ => String::new(),
         },
         MessageField::Commits => {

@@ -12,13 +12,15 @@ use orch_model::{
     event::{EVENT_VERSION, RunBase, RunHeader, TaskChange},
     plan::{TaskIndex, spec::Isolation},
     ports::{
-        AgentRunner, BeginRun, ResourceLock, RunJournal, StateStore, WorktreeError,
-        WorktreeProvider,
+        AgentRunner, BeginRun, ModelRecords, ModelSelector, ResourceLock, RunJournal, StateStore,
+        WorktreeError, WorktreeProvider,
     },
+    tiers::Tiers,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{
+    choosing,
     config::EngineConfig,
     dispatcher::{self, Message, Outlets, Parts},
     error::EngineError,
@@ -26,7 +28,7 @@ use crate::{
     internal::Input,
     reconcile::{self, Found},
     resources::Resources,
-    scheduler::Scheduler,
+    scheduler::{Choosing, Scheduler},
     time::{Clock, SystemClock},
 };
 
@@ -43,6 +45,8 @@ pub(crate) struct Ports {
     pub(crate) locks: Arc<dyn ResourceLock>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) resources: Option<Arc<dyn Resources>>,
+    pub(crate) selector: Arc<dyn ModelSelector>,
+    pub(crate) records: Arc<ModelRecords>,
 }
 
 impl Ports {
@@ -74,6 +78,8 @@ pub struct Builder {
     pub(crate) locks: Option<Arc<dyn ResourceLock>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) resources: Option<Arc<dyn Resources>>,
+    pub(crate) selector: Arc<dyn ModelSelector>,
+    pub(crate) records: Arc<ModelRecords>,
 }
 
 impl Builder {
@@ -127,6 +133,21 @@ impl Builder {
         self
     }
 
+    /// Sets what chooses models where a plan names none. Default: [`Tiers`], which does so only where an agent
+    /// of the plan has `models`.
+    #[must_use]
+    pub fn model_selector(mut self, selector: Arc<dyn ModelSelector>) -> Self {
+        self.selector = selector;
+        self
+    }
+
+    /// Sets what came of models in earlier runs, for the [`ModelSelector`]. Default: nothing is known.
+    #[must_use]
+    pub fn model_records(mut self, records: ModelRecords) -> Self {
+        self.records = Arc::new(records);
+        self
+    }
+
     /// Builds the orchestrator. Writes nothing.
     ///
     /// # Errors
@@ -146,6 +167,8 @@ impl Builder {
                 locks: this.locks.ok_or_else(|| missing("ResourceLock"))?,
                 clock: this.clock,
                 resources: this.resources,
+                selector: this.selector,
+                records: this.records,
             }),
             config: this.config,
         })
@@ -165,6 +188,8 @@ impl ParallelOrchestrator {
             locks: None,
             clock: Arc::new(SystemClock),
             resources: None,
+            selector: Arc::new(Tiers),
+            records: Arc::default(),
         }
     }
 
@@ -193,11 +218,13 @@ impl ParallelOrchestrator {
     /// Starts a run of a plan.
     ///
     /// # Errors
-    /// Where it can't be started: another orchestrator is at work, the target branch can't be used,
-    /// the journal can't be made. No task has been started then.
+    /// Where it can't be started: another orchestrator is at work, the target branch can't be used, an agent
+    /// is missing that nobody stands in for, the journal can't be made. No task has been started then.
     pub async fn start(&self, plan: ValidPlan) -> Result<Run, EngineError> {
         let plan = Arc::new(plan);
         self.check_repository(&plan)?;
+        let choosing = choosing::look(&plan, &self.ports).await;
+        choosing::check(&plan, &choosing)?;
         let now = self.ports.clock.now();
         let run = run_id(now);
         let mut settings = self.config.settings(&plan);
@@ -231,10 +258,11 @@ impl ParallelOrchestrator {
                 }),
             },
         };
-        let state =
+        let mut state =
             RunState::begin(&started).map_err(|error| EngineError::Internal(error.to_string()))?;
-        let found = Found { events: vec![started], ..Found::default() };
-        Ok(self.launch(plan, state, journal, found, &recorded))
+        let mut found = Found { events: vec![started], ..Found::default() };
+        found.events.extend(choosing::warnings(&plan, &choosing, &mut state)?);
+        Ok(self.launch(plan, (state, choosing), journal, found, &recorded))
     }
 
     /// Takes a run up again that was stopped, or whose orchestrator died. Its plan and settings are
@@ -268,8 +296,10 @@ impl ParallelOrchestrator {
         self.check_repository(&plan)?;
         let target = state.header.base.as_ref().map(|base| base.target.clone());
         self.begin(run, &plan, target).await?;
-        let found = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
-        Ok(self.launch(plan, state, journal, found, &durations))
+        let choosing = choosing::look(&plan, &self.ports).await;
+        let mut found = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
+        found.events.extend(choosing::warnings(&plan, &choosing, &mut state)?);
+        Ok(self.launch(plan, (state, choosing), journal, found, &durations))
     }
 
     fn check_repository(&self, plan: &ValidPlan) -> Result<(), EngineError> {
@@ -323,14 +353,14 @@ impl ParallelOrchestrator {
     fn launch(
         &self,
         plan: Arc<ValidPlan>,
-        state: RunState,
+        (state, choosing): (RunState, Choosing),
         journal: Box<dyn RunJournal>,
         found: Found,
         recorded: &Durations,
     ) -> Run {
         let (id, started) = (state.run().clone(), Arc::new(state.started()));
         let duration = |task: TaskIndex| recorded.merged.get(&plan.task(task).id).copied();
-        let scheduler = Scheduler::new(Arc::clone(&plan), state, duration);
+        let scheduler = Scheduler::new(Arc::clone(&plan), state, duration).choosing(choosing);
         let (messages, inbox) = mpsc::unbounded_channel();
         let progress = Arc::new(scheduler.progress(self.ports.clock.now()));
         let outlets = Outlets {

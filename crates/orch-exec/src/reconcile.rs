@@ -21,7 +21,7 @@ use orch_model::{
 use crate::{
     conflicts::{self, Waited},
     error::EngineError,
-    message,
+    message::{self, Attempted},
     orchestrator::Ports,
     unit::{Adoption, Entry, Workplace, release_of, resolve::ROUNDS, shared_by},
 };
@@ -301,7 +301,7 @@ async fn merging(
         let result = Merged::Kept { commit: commit.clone(), branch: place.branch.clone() };
         return Ok(Fate::Becomes(TaskChange::Merged { result }));
     }
-    let attempt = (state.run(), *attempt);
+    let attempt = Attempted { run: state.run(), attempt: *attempt, by: task.by.as_deref() };
     let from = (place.branch.as_str(), &place.base);
     let request = message::merge_request((plan, index), ports, attempt, from, commit).await?;
     let merged = |merge_commit| {

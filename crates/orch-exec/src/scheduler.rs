@@ -14,7 +14,7 @@ use orch_model::{
     event::{Delivery, RunSettings},
     outcome::{Failure, StopReason},
     plan::{
-        Service, TaskIndex,
+        AgentChoice, Service, TaskIndex,
         spec::{OnConflict, OnFailure, Schedule},
     },
     progress::WaitReason,
@@ -27,12 +27,14 @@ use crate::{
 };
 
 mod breaker;
+mod choice;
 mod conflicts;
 mod holdings;
 mod pressure;
 mod progress;
 mod stops;
 
+pub use choice::Choosing;
 use holdings::Holdings;
 use pressure::Machine;
 
@@ -62,8 +64,12 @@ pub struct Scheduler {
     /// The tasks that try whether the trouble of their kind, whose breaker is open, is over: one of each
     /// kind, and what an earlier orchestrator had begun.
     probes: BTreeSet<(TaskIndex, String)>,
-    /// Whom the limits of each task concern; told when the first limit is met.
-    services: OnceLock<Vec<Service>>,
+    /// Whom the limits of each task concern, for each of its agents; told when the first limit is met.
+    services: OnceLock<Vec<Vec<Service>>>,
+    /// What is known of agents and models.
+    choosing: Choosing,
+    /// Who was given the attempts that this scheduler has begun.
+    chosen: BTreeMap<TaskIndex, Box<AgentChoice>>,
     /// How many agents succeeded since the concurrency changed last.
     successes: u32,
     /// How the machine does.
@@ -109,6 +115,8 @@ impl Scheduler {
             stopped_by: None,
             probes: BTreeSet::new(),
             services: OnceLock::new(),
+            choosing: Choosing::default(),
+            chosen: BTreeMap::new(),
             successes: 0,
             machine: Machine::default(),
             on_hold: BTreeSet::new(),
@@ -201,6 +209,9 @@ impl Scheduler {
         }
         // How it ends does not count: the run was stopped, and it begins anew.
         if self.is_ended_for(task, &StopReason::Interrupted) {
+            return true;
+        }
+        if self.has_stand_in(task, failure) {
             return true;
         }
         let run = self.state.task(task);
@@ -367,21 +378,27 @@ impl Scheduler {
         }
         let mut from = Bound::Unbounded;
         while self.slots.len() < max {
-            let startable = self.queue.range((from, Bound::Unbounded)).copied().find(|rank| {
-                let task = self.ranks.task(*rank);
-                !self.is_behind_wave(task, now)
-                    && self.holdings.obstacle(task).is_none()
-                    && self.breaker(task, now).is_none()
+            let mut queue = self.queue.range((from, Bound::Unbounded)).copied();
+            let startable = queue.find_map(|rank| {
+                let task = self.ranks.task(rank);
+                let is_free =
+                    !self.is_behind_wave(task, now) && self.holdings.obstacle(task).is_none();
+                let agent = is_free.then(|| self.startable(task, now)).flatten()?;
+                Some((rank, agent))
             });
-            let Some(rank) = startable else { break };
+            let Some((rank, agent)) = startable else { break };
             from = Bound::Excluded(rank);
             self.queue.remove(&rank);
-            self.start(self.ranks.task(rank), now);
+            self.start(self.ranks.task(rank), agent, now);
         }
     }
 
-    fn start(&mut self, task: TaskIndex, now: Timestamp) {
+    /// Starts a task by the agent at this place of its list.
+    fn start(&mut self, task: TaskIndex, agent: usize, now: Timestamp) {
         let attempt = self.state.task(task).attempts + 1;
+        if let Some(choice) = self.choose(task, agent, now) {
+            self.chosen.insert(task, choice);
+        }
         self.probe(task);
         self.slots.insert(task, now);
         self.holdings.take(task);
@@ -393,7 +410,8 @@ impl Scheduler {
 
     fn leased(&mut self, task: TaskIndex, now: Timestamp) {
         let attempt = self.state.task(task).attempts + 1;
-        self.change(task, TaskChange::Leased { attempt }, now);
+        let by = self.chosen.get(&task).cloned();
+        self.change(task, TaskChange::Leased { attempt, by }, now);
         self.change(task, TaskChange::Preparing, now);
     }
 
@@ -439,6 +457,7 @@ impl Scheduler {
                 let is_at_work = run.agent_since.is_some()
                     && matches!(run.state, TaskState::Running { .. } | TaskState::Stopping { .. });
                 if is_at_work || matches!(run.state, TaskState::Merging { .. }) {
+                    self.answered(task, now);
                     self.change(task, TaskChange::AgentUsed { usage }, now);
                 }
             }
@@ -562,8 +581,10 @@ impl Scheduler {
     }
 
     fn next_attempt(&self, task: TaskIndex, failure: &Failure, now: Timestamp) -> Timestamp {
-        if failure.policy().opens_breaker && self.breaker(task, now).is_some() {
-            // The breaker holds it up.
+        let policy = failure.policy();
+        // The breaker holds it up, or somebody else can do it at once.
+        let is_limited = || self.startable(task, now).is_none() || self.evades(task, now);
+        if policy.tries_fallback || (policy.opens_breaker && is_limited()) {
             return now;
         }
         let run = self.state.task(task);

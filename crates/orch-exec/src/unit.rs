@@ -9,7 +9,7 @@ use orch_model::{
     event::Place,
     outcome::{AgentExit, Failure, StopReason},
     plan::{
-        Task, TaskIndex, ValidPlan, Work,
+        AgentChoice, Task, TaskIndex, ValidPlan, Work,
         spec::{Expects, Isolation, OnConflict, Strategy},
     },
     ports::{
@@ -27,7 +27,7 @@ use crate::{
     dispatcher::Reporter,
     internal::{UnitEnd, UnitReport},
     merge_queue::{self, MergeQueue},
-    message,
+    message::{self, Attempted},
     orchestrator::Ports,
 };
 
@@ -59,6 +59,8 @@ pub(crate) struct Unit {
     pub(crate) attempt: Attempt,
     /// The commits that brought in the work of the tasks that it needs.
     pub(crate) foundations: Vec<CommitId>,
+    /// Who is given the attempt; `None` for a command.
+    pub(crate) choice: Option<AgentChoice>,
     /// How the attempt before this one failed.
     pub(crate) previous: Option<LastFailure>,
     pub(crate) grace: Duration,
@@ -141,6 +143,15 @@ impl Unit {
 
     fn task(&self) -> &Task {
         self.plan.task(self.index)
+    }
+
+    /// What is to be done, by whoever was chosen for it.
+    fn chosen_work(&self) -> Work {
+        let work = self.task().work.clone();
+        match &self.choice {
+            Some(choice) => choice.of(work),
+            None => work,
+        }
     }
 
     fn end(&self, end: UnitEnd) {
@@ -270,7 +281,7 @@ impl Unit {
         let watched = match entry {
             Entry::Beginning => {
                 self.go_on()?;
-                let work = self.with_conflict(self.task().work.clone());
+                let work = self.with_conflict(self.chosen_work());
                 let request = self.request(place, work, Purpose::Work);
                 let agent = self.ports.runner.start(request).await?;
                 self.reporter.tell(UnitReport::Started(agent.identity()));
@@ -411,9 +422,9 @@ impl Unit {
         if self.plan.merging().strategy == Strategy::None {
             return Ok(UnitEnd::Merged(Merged::Kept { commit, branch }));
         }
-        let (task, attempt) = ((&*self.plan, self.index), (&self.run, self.attempt));
-        let request =
-            message::merge_request(task, &self.ports, attempt, (&branch, &base), &commit).await?;
+        let attempt = Attempted { run: &self.run, attempt: self.attempt, by: self.choice.as_ref() };
+        let (task, from) = ((&*self.plan, self.index), (branch.as_str(), &base));
+        let request = message::merge_request(task, &self.ports, attempt, from, &commit).await?;
         self.is_merging = true;
         let may_resolve = self.task().on_conflict == OnConflict::Resolver;
         let mut rounds = 1..=if may_resolve { resolve::ROUNDS } else { 0 };
@@ -453,7 +464,7 @@ impl Unit {
         let (reply, answer) = oneshot::channel();
         queue.put(merge_queue::Entry {
             request,
-            agent: self.request(place, self.task().work.clone(), Purpose::Work),
+            agent: self.request(place, self.chosen_work(), Purpose::Work),
             grace: self.grace,
             reporter: self.reporter.clone(),
             control: self.control.clone(),

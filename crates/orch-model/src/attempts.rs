@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::TaskChange,
     outcome::{ExitStatus, Failure},
+    plan::AgentChoice,
     state::Attempt,
     time::{Span, Timestamp},
     usage::Usage,
@@ -16,6 +17,9 @@ use crate::{
 pub struct AttemptRecord {
     /// Which.
     pub attempt: Attempt,
+    /// Who was given it; `None` for a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<AgentChoice>,
     /// When it got its slot.
     pub began_at: Timestamp,
     /// When its agent was started.
@@ -52,9 +56,10 @@ pub struct Attempts(Vec<AttemptRecord>);
 impl Attempts {
     /// Takes the next change of the task in.
     pub fn see(&mut self, change: &TaskChange, at: Timestamp) {
-        if let TaskChange::Leased { attempt } = change {
+        if let TaskChange::Leased { attempt, by } = change {
             self.0.push(AttemptRecord {
                 attempt: *attempt,
+                by: by.as_deref().cloned(),
                 began_at: at,
                 started_at: None,
                 ended_at: None,
@@ -110,13 +115,13 @@ mod tests {
         let end = TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None };
         let changes = [
             (1, TaskChange::Queued),
-            (2, TaskChange::Leased { attempt: 1 }),
+            (2, TaskChange::Leased { attempt: 1, by: None }),
             (5, TaskChange::Started { agent: None }),
             (9, end.clone()),
             (11, end),
             (12, TaskChange::Retry { failure: failure.clone(), until: Timestamp::from_millis(20) }),
             (21, TaskChange::Queued),
-            (22, TaskChange::Leased { attempt: 2 }),
+            (22, TaskChange::Leased { attempt: 2, by: None }),
             (23, TaskChange::Started { agent: None }),
             (25, TaskChange::Merged { result: Merged::Nothing }),
         ];

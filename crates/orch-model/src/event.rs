@@ -11,7 +11,7 @@ use crate::{
     conflict::Hunk,
     id::{CommitId, RunId, TaskId},
     outcome::{ExitStatus, Failure, StopReason},
-    plan::PlanSpec,
+    plan::{AgentChoice, PlanSpec},
     resources::{Contended, Shortage},
     size::ByteSize,
     state::{Attempt, Merged, RunStatus, SkipReason},
@@ -160,6 +160,9 @@ pub enum TaskChange {
     Leased {
         /// The attempt that begins.
         attempt: Attempt,
+        /// Who is given it; `None` for a command, and in journals of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Box<AgentChoice>>,
     },
     /// Its working directory is about to be made.
     Preparing,

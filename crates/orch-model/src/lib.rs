@@ -17,6 +17,7 @@ pub mod resources;
 pub mod run;
 pub mod size;
 pub mod state;
+pub mod tiers;
 pub mod time;
 pub mod trailers;
 pub mod transition;

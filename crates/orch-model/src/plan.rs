@@ -3,8 +3,11 @@
 //! A plan comes from text by [`parse`], or from code as a [`PlanSpec`] by [`ValidPlan::new`]. Both
 //! report every problem at once, each with a cure; from text each has its place as well.
 
+mod assignment;
+mod complexity;
 #[cfg(feature = "parse")]
 mod decode;
+mod detect;
 mod message;
 mod nearest;
 #[cfg(feature = "parse")]
@@ -22,6 +25,9 @@ pub mod template;
 mod valid;
 mod validate;
 
+pub use assignment::{AgentChoice, AgentOrigin, Assignment, Candidate};
+pub use complexity::Complexity;
+pub use detect::Detection;
 pub use message::{MessageField, MessageTemplate};
 #[cfg(feature = "parse")]
 pub use parse::parse;

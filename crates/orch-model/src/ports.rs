@@ -1,10 +1,12 @@
-//! The four ports behind which everything that touches the world stands.
+//! The four ports behind which everything that touches the world stands, and one for a decision:
+//! [`ModelSelector`].
 //!
 //! Each has a contract that every implementation, also a fake one, must keep; the contract suites
 //! in the integration tests run against all of them.
 
 pub mod lock;
 pub mod runner;
+pub mod selector;
 pub mod store;
 pub mod worktree;
 
@@ -15,6 +17,10 @@ pub use lock::{
 pub use runner::{
     AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunnerError,
     RunningAgent,
+};
+pub use selector::{
+    BudgetLeft, ModelChoice, ModelOffer, ModelPrice, ModelRecord, ModelRecords, ModelRequest,
+    ModelSelector,
 };
 pub use store::{EventReader, RunJournal, RunSummary, StateStore, StoreError};
 pub use worktree::{

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{LockName, RunId, TaskId},
+    plan::AgentChoice,
     resources::Shortage,
     run::{Breaker, Slowdown},
     state::{Attempt, RunStatus},
@@ -105,6 +106,9 @@ pub struct RunningTask {
     pub attempt: Attempt,
     /// Since when it is in that state.
     pub since: Timestamp,
+    /// Who was given it; `None` for a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Box<AgentChoice>>,
     /// The process of its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -178,6 +182,11 @@ pub enum WaitReason {
         /// Why.
         reason: String,
     },
+    /// None of the agents that it may be given to can be started for now.
+    Agents {
+        /// Each of them, in order, and why.
+        agents: Vec<String>,
+    },
     /// The machine is short of something; running tasks go on.
     Shortage {
         /// Of what.
@@ -211,6 +220,7 @@ impl fmt::Display for WaitReason {
                 write!(f, "the next attempt at {until} ({failure})")
             }
             Self::Breaker { key, until, reason } => write!(f, "{key} until {until} ({reason})"),
+            Self::Agents { agents } => write!(f, "one of its agents: {}", agents.join("; ")),
             Self::Shortage { shortage } => shortage.fmt(f),
             Self::Paused => f.write_str("`orch resume`: the run is paused"),
             Self::Stopping => f.write_str("nothing: the run is ending"),

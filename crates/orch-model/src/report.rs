@@ -8,6 +8,7 @@ use crate::{
     conflict::Conflict,
     event::{Delivery, Undone},
     id::{CommitId, RunId, TaskId},
+    plan::AgentChoice,
     run::{RunState, TaskRun},
     state::{Attempt, Merged, RunStatus, SkipReason, TaskState},
     time::Timestamp,
@@ -79,6 +80,9 @@ pub struct TaskReport {
     /// The branch that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
+    /// Who was given its last attempt, and why; absent for a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<AgentChoice>,
     /// What all its attempts used.
     pub usage: Usage,
     /// How long the agents of all its attempts ran, in seconds.
@@ -127,6 +131,7 @@ impl TaskReport {
             conflict: None,
             worktree: None,
             branch: None,
+            by: task.by.as_deref().cloned(),
             usage: task.used(),
             agent_seconds: task.agent_time.0.as_secs_f64(),
         };

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     conflict::Conflict,
     event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange, Undone},
-    id::{CommitId, RunId, TaskId},
+    id::{AgentName, CommitId, RunId, TaskId},
     outcome::Failure,
-    plan::TaskIndex,
+    plan::{AgentChoice, TaskIndex},
     state::{Attempt, RunStatus, TaskState},
     time::{Span, Timestamp},
     transition::{self, IllegalTransition},
@@ -173,6 +173,12 @@ pub struct TaskRun {
     /// Where its last attempt worked, where it has a place of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Box<Place>>,
+    /// Who was given its last attempt; `None` for a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Box<AgentChoice>>,
+    /// Agents that turned out not to be able to do it, and why: they are not started for it again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unfit: BTreeMap<AgentName, String>,
     /// The process of its last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentIdentity>,
@@ -258,6 +264,8 @@ impl RunState {
                 last_failure: None,
                 started_at: None,
                 place: None,
+                by: None,
+                unfit: BTreeMap::new(),
                 agent: None,
                 agent_since: None,
                 usage: Usage::default(),
@@ -478,9 +486,10 @@ impl TaskRun {
     fn apply(&mut self, change: &TaskChange, at: Timestamp) -> Result<(), IllegalTransition> {
         let state = transition::next(&self.state, change)?;
         match change {
-            TaskChange::Leased { attempt } => {
+            TaskChange::Leased { attempt, by } => {
                 self.settle(None);
                 self.attempts = *attempt;
+                self.by.clone_from(by);
                 self.place = None;
                 self.agent = None;
                 self.agent_since = None;
@@ -502,7 +511,14 @@ impl TaskRun {
             TaskChange::ResolvingEnded { usage, .. } => self.settle(*usage),
             TaskChange::Retry { failure, .. } | TaskChange::Failed { failure } => {
                 self.settle(None);
-                self.charged += u32::from(failure.is_charged());
+                // The same agent would end the same way again: another one is given the next attempt, which
+                // the task can't help.
+                let moves_on =
+                    failure.policy().tries_fallback && matches!(change, TaskChange::Retry { .. });
+                if moves_on && let Some(by) = &self.by {
+                    self.unfit.insert(by.agent.clone(), failure.to_string());
+                }
+                self.charged += u32::from(failure.is_charged() && !moves_on);
                 *self.failures.entry(failure.class().to_owned()).or_default() += 1;
                 self.last_failure = Some(Box::new(LastFailure::new(self.attempts, failure)));
             }
@@ -560,7 +576,7 @@ mod tests {
             started(),
             task(2, "a", TaskChange::Unblocked),
             task(3, "a", TaskChange::Queued),
-            task(4, "a", TaskChange::Leased { attempt: 1 }),
+            task(4, "a", TaskChange::Leased { attempt: 1, by: None }),
             task(5, "a", TaskChange::Preparing),
             task(6, "a", TaskChange::Started { agent: None }),
             task(
@@ -636,7 +652,7 @@ mod tests {
         let changes = [
             TaskChange::Unblocked,
             TaskChange::Queued,
-            TaskChange::Leased { attempt: 1 },
+            TaskChange::Leased { attempt: 1, by: None },
             TaskChange::Preparing,
             TaskChange::Started { agent: None },
             ended(1),
@@ -644,7 +660,7 @@ mod tests {
             ended(1),
             retry,
             TaskChange::Queued,
-            TaskChange::Leased { attempt: 2 },
+            TaskChange::Leased { attempt: 2, by: None },
             TaskChange::Preparing,
             TaskChange::Started { agent: None },
             ended(0),
@@ -669,7 +685,7 @@ mod tests {
         let begin = |attempt| {
             [
                 TaskChange::Queued,
-                TaskChange::Leased { attempt },
+                TaskChange::Leased { attempt, by: None },
                 TaskChange::Preparing,
                 TaskChange::Started { agent: None },
             ]

@@ -29,7 +29,7 @@ pub fn next(state: &TaskState, change: &TaskChange) -> Result<TaskState, Illegal
     Ok(match (state, change) {
         (S::Blocked, C::Unblocked) => S::Ready,
         (S::Ready | S::Backoff { .. }, C::Queued) => S::Queued,
-        (S::Queued, C::Leased { attempt }) => S::Leased { attempt: *attempt },
+        (S::Queued, C::Leased { attempt, .. }) => S::Leased { attempt: *attempt },
         (S::Leased { attempt }, C::Preparing) => S::Preparing { attempt: *attempt },
         (S::Preparing { attempt }, C::Prepared { .. }) => S::Preparing { attempt: *attempt },
         (S::Preparing { attempt }, C::Started { .. }) => S::Running { attempt: *attempt },
@@ -137,7 +137,7 @@ mod tests {
         vec![
             TaskChange::Unblocked,
             TaskChange::Queued,
-            TaskChange::Leased { attempt: 2 },
+            TaskChange::Leased { attempt: 2, by: None },
             TaskChange::Preparing,
             TaskChange::Prepared {
                 place: Place {

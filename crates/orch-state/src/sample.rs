@@ -29,7 +29,7 @@ pub(crate) fn events_at(run: &str, started: u64) -> Vec<Event> {
         EventKind::RunStarted { header: Box::new(header) },
         task(&a, TaskChange::Unblocked),
         task(&a, TaskChange::Queued),
-        task(&a, TaskChange::Leased { attempt: 1 }),
+        task(&a, TaskChange::Leased { attempt: 1, by: None }),
         task(&a, TaskChange::Preparing),
         task(&a, TaskChange::Started { agent: None }),
         task(&a, TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None }),

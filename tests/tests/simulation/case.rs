@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fastrand::Rng;
 use orch_exec::model::{
-    Span, TaskId, ValidPlan,
-    plan::spec::{CommandLine, Isolation, LockSpec, OnFailure, PlanSpec, TaskSpec},
+    AgentName, Span, TaskId, ValidPlan,
+    plan::spec::{
+        AgentKind, AgentSpec, CommandLine, Isolation, LockSpec, OnFailure, PlanSpec, TaskSpec,
+    },
 };
 
 /// How the agent of an attempt that is to fail does so.
@@ -19,6 +21,8 @@ pub(crate) enum Trouble {
     IgnoreTerm,
     /// The model's provider wants to be left alone for a while: not the task's fault.
     RateLimit,
+    /// The agent `one` is not logged in, so that another one has to do the task.
+    LoggedOut,
 }
 
 /// What the agents of a task do.
@@ -62,6 +66,11 @@ impl Case {
         let stops = rng.u8(..) < 24;
         let max_concurrency = rng.u32(1..=4);
         let mut spec = PlanSpec::new();
+        for name in ["one", "two", "gone"] {
+            let command = vec![name.to_owned()];
+            let agent = AgentSpec { command, ..AgentSpec::new(AgentKind::Command) };
+            spec.agents.insert(AgentName::new(name).expect("a name"), agent);
+        }
         let mut scripts = BTreeMap::new();
         for n in 0..count {
             let (task, script) = Self::task(rng, n, shares_files);
@@ -119,10 +128,24 @@ impl Case {
         let fails = if rng.u8(..) < 20 { None } else { Some(rng.u32(0..=retries)) };
         let left = retries - fails.unwrap_or(retries);
         let trouble = [Trouble::Exit, Trouble::Hang, Trouble::IgnoreTerm, Trouble::RateLimit];
+        // One that is always limited would wait for weeks.
+        let mut trouble = trouble[rng.usize(0..if fails.is_none() { 3 } else { 4 })];
+        if rng.u8(..) < 100 {
+            let mut agents =
+                ["one", "two", "gone"].map(|name| AgentName::new(name).expect("a name"));
+            rng.shuffle(&mut agents);
+            task.run = None;
+            task.prompt = Some("work".into());
+            let [first, rest @ ..] = agents;
+            task.agent = Some(first);
+            task.fallback_agents = Some(rest.to_vec());
+            if fails == Some(0) && rng.bool() {
+                trouble = Trouble::LoggedOut;
+            }
+        }
         let script = Script {
             fails,
-            // One that is always limited would wait for weeks.
-            trouble: trouble[rng.usize(0..if fails.is_none() { 3 } else { 4 })],
+            trouble,
             bad_verifications: if verifications == 0 { 0 } else { rng.u32(0..=left) },
             files,
             longest: Duration::from_secs(rng.u64(1..=TIMEOUT / 2)),

@@ -54,6 +54,13 @@ fn violations(world: &mut Inner, report: &Report) -> Vec<String> {
             }
             _ => {}
         }
+        // Whoever was started for its last attempt is who is recorded, whoever recorded it.
+        if let (Some((attempt, agent)), Some(by)) = (world.chosen(id), &task.by)
+            && *attempt == task.attempts
+            && *agent != by.agent
+        {
+            found.push(format!("{agent} was given {id}, and {by} is recorded"));
+        }
         if task.charged > spec.retries + 1 {
             found.push(format!("{id} was charged {} times", task.charged));
         }

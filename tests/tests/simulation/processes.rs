@@ -8,10 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use orch_exec::model::{
-    RunId, TaskId, Timestamp,
+    AgentName, RunId, TaskId, Timestamp,
     event::AgentIdentity,
     outcome::{AgentExit, ExitStatus, Failure},
-    plan::LockMode,
+    plan::{self, LockMode, Work},
     ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
     state::Attempt,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Processes {
     supervisor: Option<u32>,
     /// By task: how many of its agents have failed by themselves, and how many of its verifications.
     failed: BTreeMap<TaskId, (u32, u32)>,
+    /// Who was given the last attempt at a task that is a prompt.
+    chosen: BTreeMap<TaskId, (Attempt, AgentName)>,
     /// Whether a verification of merged results has failed by chance.
     has_flaked: bool,
 }
@@ -154,10 +156,18 @@ impl Inner {
         let lasts = Duration::from_millis(self.rng.u64(0..=longest.as_millis() as u64));
         let mut fate = Fate { lasts: Some(lasts), heeds_term: true, exit: exit(0) };
         let script = &self.case.scripts[&request.task];
+        let is_one =
+            |work: &Work| matches!(work, Work::Prompt { agent, .. } if agent.as_str() == "one");
         match request.purpose {
+            Purpose::Work if script.trouble == Trouble::LoggedOut && is_one(&request.work) => {
+                self.count("agent is not logged in");
+                fate.exit = exit(1);
+                let message = "log in".into();
+                fate.exit.failure = Some(Failure::Authentication { message });
+            }
             Purpose::Work if script.fails.is_none_or(|fails| failed.0 < fails) => {
                 match script.trouble {
-                    Trouble::Exit => fate.exit = exit(1),
+                    Trouble::Exit | Trouble::LoggedOut => fate.exit = exit(1),
                     Trouble::Hang => fate.lasts = None,
                     Trouble::IgnoreTerm => (fate.lasts, fate.heeds_term) = (None, false),
                     Trouble::RateLimit => {
@@ -183,6 +193,11 @@ impl Inner {
             _ => {}
         }
         fate
+    }
+
+    /// Who was given the last attempt at a task that an agent was started for.
+    pub(crate) fn chosen(&self, task: &TaskId) -> Option<&(Attempt, AgentName)> {
+        self.processes.chosen.get(task)
     }
 
     /// What must hold whenever a process is started.
@@ -227,6 +242,13 @@ impl Inner {
         if exclusive > 1 || (exclusive == 1 && shared > 0) || units > 2 {
             self.violation(format!("{name:?} was started, and others have its locks: {holders:?}"));
         }
+        if let (Purpose::Work, Work::Prompt { agent, .. }) = (name.3, &request.work) {
+            if agent.as_str() == "gone" {
+                self.violation(format!("{name:?} is given to an agent that is not there"));
+            }
+            let chosen = (name.2, agent.clone());
+            self.processes.chosen.insert(name.1.clone(), chosen);
+        }
         if name.3 == Purpose::Work && self.repository.is_merged(&name.1) {
             self.violation(format!("{name:?} was started, and its task is merged"));
         }
@@ -238,6 +260,14 @@ impl Inner {
 impl AgentRunner for Part {
     fn name(&self) -> &str {
         "simulated"
+    }
+
+    async fn missing(
+        &self,
+        agents: &BTreeMap<AgentName, plan::Agent>,
+    ) -> BTreeMap<AgentName, String> {
+        let gone = agents.keys().filter(|name| name.as_str() == "gone");
+        gone.map(|name| (name.clone(), "there is no such program".to_owned())).collect()
     }
 
     async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError> {

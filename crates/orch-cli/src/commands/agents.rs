@@ -7,7 +7,7 @@ use orch_agents::{
     probe::{Found, Probed, probe},
     session::RunFolder,
 };
-use orch_model::{AgentName, ValidPlan, plan::Work};
+use orch_model::ValidPlan;
 use serde_json::json;
 
 use super::pick;
@@ -54,24 +54,6 @@ async fn look(asked: Vec<Asked>) -> Vec<(Asked, Probed)> {
     let mut found = looks.join_all().await;
     found.sort_by_key(|(at, ..)| *at);
     found.into_iter().map(|(_, asked, probed)| (asked, probed)).collect()
-}
-
-/// Says what is wrong with the agents that the tasks of a plan need, before anything is started.
-pub(super) async fn check(plan: &ValidPlan) -> Result<(), CliError> {
-    let is_needed = |name: &str| {
-        plan.tasks().iter().any(
-            |task| matches!(&task.work, Work::Prompt { agent, .. } if AgentName::as_str(agent) == name),
-        )
-    };
-    let needed = of_plan(plan).into_iter().filter(|asked| is_needed(&asked.name)).collect();
-    let problems: Vec<String> = look(needed)
-        .await
-        .into_iter()
-        .filter_map(|(asked, probed)| {
-            Some(format!("agent `{}`: {}", asked.name, probed.problem(asked.adapter)?))
-        })
-        .collect();
-    if problems.is_empty() { Ok(()) } else { Err(CliError::input(problems.join("\n"))) }
 }
 
 pub(super) async fn agents(args: AgentsArgs) -> Result<Exit, CliError> {

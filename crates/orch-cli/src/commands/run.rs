@@ -11,7 +11,7 @@ use orch_model::{Event, Report, ValidPlan, event::EVENT_VERSION};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{abandoned::Abandoned, agents, plan};
+use super::{abandoned::Abandoned, plan};
 use crate::{
     app::{Output, Overrides, PlanFormat, RunArgs},
     compose::{self, Workspace},
@@ -43,7 +43,6 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
             return Ok(exit);
         }
     }
-    agents::check(&valid).await?;
     // Before anything runs, so that no signal finds the run unguarded.
     let signals = Signals::new()?;
     let engine = workspace.engine(&config, &args.overrides).await?;

@@ -122,11 +122,13 @@ impl Lines {
         change: &TaskChange,
     ) -> Option<String> {
         let text = match change {
-            TaskChange::Leased { attempt } => {
+            TaskChange::Leased { attempt, by } => {
                 if *attempt > 1 {
                     self.repeated.insert(task.clone(), *attempt);
                 }
-                return None;
+                // What is as the plan says needs no saying.
+                let by = by.as_ref().filter(|by| by.is_fallback)?;
+                format!("by {}, {}", one_line(&by.to_string()), one_line(&by.reason))
             }
             TaskChange::Started { .. } => match self.repeated.get(task) {
                 Some(attempt) => format!("started, attempt {attempt}"),

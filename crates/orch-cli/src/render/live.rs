@@ -310,6 +310,7 @@ mod tests {
             attempt: 2,
             since: Timestamp::from_millis(0),
             pid: None,
+            by: None,
         };
         assert_eq!(
             row(&task, Duration::from_secs(12)),

@@ -67,6 +67,10 @@ fn attempts(out: &mut String, attempts: &[AttemptRecord]) {
         let took = attempt.ended_at.map(|end| time(end.since(attempt.began_at)));
         let took = took.map_or_else(String::new, |took| format!("  {DIM}{took}{ran}{DIM:#}"));
         let _ = writeln!(out, "  {}  {}{took}", attempt.attempt, end(attempt));
+        if let Some(by) = &attempt.by {
+            let (who, why) = (one_line(&by.to_string()), one_line(&by.reason));
+            let _ = writeln!(out, "     by {who}  {DIM}{why}{DIM:#}");
+        }
     }
 }
 

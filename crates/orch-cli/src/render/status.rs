@@ -55,10 +55,15 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
                 1 => String::new(),
                 n => format!(" (attempt {n})"),
             };
+            let by = task
+                .by
+                .as_ref()
+                .map_or_else(String::new, |by| format!(" by {}", one_line(&by.to_string())));
             format!(
-                "{:width$}  {}{attempt} for {}{process}",
+                "{:width$}  {}{attempt}{} for {}{process}",
                 task.task,
                 task.state,
+                by,
                 time(progress.at.since(task.since))
             )
         }),

@@ -1,6 +1,8 @@
 //! A plan for programs.
 
-use orch_model::{EpicId, TaskId, TaskIndex, ValidPlan};
+use orch_model::{
+    AgentName, EpicId, TaskId, TaskIndex, ValidPlan, plan::AgentChoice, tiers::Tiers,
+};
 use serde::Serialize;
 
 use super::{
@@ -83,6 +85,12 @@ pub struct TaskDocument {
     pub on_critical_path: bool,
     /// How long it is expected to take.
     pub estimate_seconds: Option<f64>,
+    /// Who is given it first, and why; absent for a command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<AgentChoice>,
+    /// Who stands in for that agent, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fallback_agents: Vec<AgentName>,
 }
 
 /// The critical path in a [`PlanDocument`].
@@ -207,6 +215,8 @@ fn task_document(
         priority: task.priority,
         on_critical_path: overview.is_critical[index.get()],
         estimate_seconds: task.estimate.map(|estimate| estimate.as_secs_f64()),
+        by: task.first_choice(plan.agents(), &Tiers),
+        fallback_agents: task.candidates().skip(1).map(|one| one.agent).collect(),
     }
 }
 

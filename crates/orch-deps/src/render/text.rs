@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use orch_model::{
     TaskIndex, ValidPlan,
     plan::{Task, spec::Schedule},
+    tiers::Tiers,
 };
 
 use super::{
@@ -153,6 +154,21 @@ impl Page<'_> {
             self.line(&clip(line, columns, dots));
             self.line(&clip(&format!("{below}    {waits}"), columns, dots));
         }
+        if let Some(who) = self.who(task) {
+            let (columns, dots) = (self.columns(), self.dots());
+            self.line(&clip(&format!("{below}    {who}"), columns, dots));
+        }
+    }
+
+    /// `by codex (gpt-5): named by its epic; else by claude`; `None` for a command.
+    fn who(&self, task: &Task) -> Option<String> {
+        let choice = task.first_choice(self.plan.agents(), &Tiers)?;
+        let mut who = format!("by {}: {}", plain(&choice.to_string()), plain(&choice.reason));
+        let fallbacks: Vec<_> = task.candidates().skip(1).map(|one| one.to_string()).collect();
+        if !fallbacks.is_empty() {
+            who += &format!("; else by {}", plain(&list(fallbacks.iter(), MAX_NAMES)));
+        }
+        Some(who)
     }
 
     /// `needs schema and all of infra; after docs`, as the plan has it.

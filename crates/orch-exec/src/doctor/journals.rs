@@ -314,7 +314,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_exceeded_limit_is_found_and_nothing_else() {
-        let begin = || TaskChange::Leased { attempt: 1 };
+        let begin = || TaskChange::Leased { attempt: 1, by: None };
         let end = || TaskChange::Cancelled;
         let none: [&str; 0] = [];
         let histories = [

@@ -31,28 +31,21 @@ use crate::{backoff, internal::Command};
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Scheduler {
-    /// Whom its limits concern.
-    pub(super) fn service(&self, task: TaskIndex) -> &Service {
-        let of_all = || self.plan.indices().map(|task| self.plan.service(task)).collect();
-        let services: &Vec<Service> = self.services.get_or_init(of_all);
-        &services[task.get()]
-    }
-
-    /// The breakers that concern a task, with their keys.
-    fn breakers(&self, task: TaskIndex) -> impl Iterator<Item = (&String, &Breaker)> {
-        let Service { account, key, .. } = self.service(task);
+    /// The breakers that concern a service, with their keys.
+    fn breakers<'a>(
+        &'a self,
+        service: &'a Service,
+    ) -> impl Iterator<Item = (&'a String, &'a Breaker)> {
+        let Service { account, key, .. } = service;
         let own = (key != account).then_some(key);
         let keys = [Some(account), own].into_iter().flatten();
         keys.filter_map(|key| self.state.breakers.get_key_value(key))
     }
 
-    /// Why a task may not be started for a rate limit's sake; `None` where it may.
-    pub(super) fn breaker(&self, task: TaskIndex, now: Timestamp) -> Option<WaitReason> {
-        if self.state.breakers.is_empty() {
-            return None;
-        }
+    /// Why a service may not be asked now, for a rate limit's sake; `None` where it may.
+    pub(super) fn breaker(&self, service: &Service, now: Timestamp) -> Option<WaitReason> {
         let is_probed = |key| self.probes.iter().any(|(_, probed)| probed == key);
-        let mut breakers = self.breakers(task);
+        let mut breakers = self.breakers(service);
         let (key, breaker) = breakers.find(|(key, open)| now < open.until || is_probed(*key))?;
         let (key, reason) = (key.clone(), breaker.reason.clone());
         Some(WaitReason::Breaker { key, until: breaker.until, reason })
@@ -61,7 +54,9 @@ impl Scheduler {
     /// A task at work tells by its end, or by an answer that it gets, whether the trouble of its kind is over.
     pub(super) fn probe(&mut self, task: TaskIndex) {
         if !self.state.breakers.is_empty() {
-            let keys: Vec<_> = self.breakers(task).map(|(key, _)| (task, key.clone())).collect();
+            let service = self.service(task);
+            let keys: Vec<_> =
+                self.breakers(&service).map(|(key, _)| (task, key.clone())).collect();
             self.probes.extend(keys);
         }
     }

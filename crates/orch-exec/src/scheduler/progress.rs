@@ -51,6 +51,7 @@ impl Scheduler {
                     state: task.state.name().to_owned(),
                     attempt: task.state.attempt().unwrap_or(task.attempts + 1),
                     since: task.entered_at,
+                    by: self.chosen(*index).cloned().map(Box::new),
                     pid: task.agent.as_ref().map(|agent| agent.pid),
                 }
             })
@@ -102,7 +103,7 @@ impl Scheduler {
                     self.is_behind_wave(task, now)
                         .then(|| WaitReason::Wave { wave: self.waves.wave_of(task) + 1 })
                 })
-                .or_else(|| self.breaker(task, now))
+                .or_else(|| self.waits_for_agents(task, now))
                 .or_else(|| self.holdings.obstacle(task))
                 .or_else(|| {
                     let shortage = self.machine.shortage()?.clone();

@@ -3,22 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use orch_model::{
-    CommitId, EpicId, Event, EventKind, LockName, PlanSpec, RunId, RunState, Span, TaskId,
-    Timestamp, ValidPlan,
+    AgentName, CommitId, EpicId, Event, EventKind, LockName, PlanSpec, RunId, RunState, Span,
+    TaskId, Timestamp, ValidPlan,
     event::{EVENT_VERSION, RunBase, RunHeader, RunSettings},
     outcome::{ExitStatus, Failure, StopReason},
     plan::{
         TaskIndex,
-        spec::{CommandLine, EpicSpec, Isolation, LockSpec, OnConflict, TaskSpec},
+        spec::{
+            AgentKind, AgentSpec, CommandLine, EpicSpec, Isolation, LockSpec, OnConflict, TaskSpec,
+        },
     },
     state::Merged,
 };
 
-use super::Scheduler;
+use super::{Choosing, Scheduler};
 use crate::internal::{Command, Input, UnitEnd, UnitReport};
 
 mod conflicts;
 mod endings;
+mod fallback;
 mod limits;
 mod machine;
 mod oracle;
@@ -32,7 +35,8 @@ mod world;
 /// A plan with a line for each task or epic. `epic ID NEEDS..` is an epic; other lines begin with
 /// the id of a task and go on with `@epic` (`@@epic`: in its worktree), `<needs`, `~after`,
 /// `p1` (priority), `=5s` (estimate), `r2` (retries), `f:glob`, `l:lock`, `l:lock:shared`, `l:lock:1/3`,
-/// `$other` (its program, where that is not `agent`), `!manual` (what its conflicts lead to).
+/// `$other` (its program, where that is not `agent`), `!manual` (what its conflicts lead to), `?one,two` (in
+/// place of a program: an agent that is given a prompt, and those that stand in for it), `%small` (the model).
 fn plan(text: &str) -> Arc<ValidPlan> {
     let mut spec = PlanSpec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -41,12 +45,19 @@ fn plan(text: &str) -> Arc<ValidPlan> {
         if first == "epic" {
             let mut ids = words.map(|word| EpicId::new(word).expect("an id"));
             let id = ids.next().expect("the id of an epic");
-            spec.epics.push(EpicSpec { id, title: None, needs: ids.collect() });
+            spec.epics.push(EpicSpec { needs: ids.collect(), ..EpicSpec::new(id) });
             continue;
         }
         let mut task = TaskSpec::new(id(first)).run("agent");
         task.retries = Some(0);
         words.for_each(|word| set(&mut task, word));
+        for agent in task.agent.iter().chain(task.fallback_agents.iter().flatten()) {
+            let called = || AgentSpec {
+                command: vec![agent.to_string()],
+                ..AgentSpec::new(AgentKind::Command)
+            };
+            spec.agents.entry(agent.clone()).or_insert_with(called);
+        }
         spec.tasks.push(task);
     }
     Arc::new(spec.validate().expect("a valid plan"))
@@ -67,6 +78,14 @@ fn set(task: &mut TaskSpec, word: &str) {
         "r" => task.retries = Some(rest.parse().expect("a number")),
         "=" => task.estimate = Some(rest.parse().expect("a duration")),
         "$" => task.run = Some(CommandLine::Shell(rest.into())),
+        "?" => {
+            let mut agents = rest.split(',').map(|name| AgentName::new(name).expect("a name"));
+            task.run = None;
+            task.prompt = Some("do it".into());
+            task.agent = agents.next();
+            task.fallback_agents = Some(agents.collect());
+        }
+        "%" => task.model = Some(rest.into()),
         "!" => {
             task.on_conflict = Some(match rest {
                 "manual" => OnConflict::Manual,
@@ -132,6 +151,13 @@ fn begun(plan: &ValidPlan, settings: RunSettings, in_git: bool) -> RunState {
     RunState::begin(&run_started(plan, settings, in_git)).expect("a first event")
 }
 
+/// A scheduler on a machine where there is no agent `gone`.
+fn scheduler(plan: &Arc<ValidPlan>, state: RunState) -> Scheduler {
+    let gone = (AgentName::new("gone").expect("a name"), "there is no such program".to_owned());
+    let choosing = Choosing { missing: [gone].into(), ..Choosing::default() };
+    Scheduler::new(Arc::clone(plan), state, |_| None).choosing(choosing)
+}
+
 /// A scheduler whose commands are told as text: starts as ids, the rest in other words.
 #[derive(Debug)]
 struct Drive {
@@ -147,7 +173,7 @@ impl Drive {
         let plan = plan(text);
         let started = run_started(&plan, settings, false);
         let state = RunState::begin(&started).expect("a first event");
-        let scheduler = Scheduler::new(Arc::clone(&plan), state, |_| None);
+        let scheduler = scheduler(&plan, state);
         let mut drive = Self { plan, scheduler, events: vec![started], now: 0 };
         let first = drive.tell(Input::Begin);
         (drive, first)
@@ -163,7 +189,7 @@ impl Drive {
         };
         state.apply(&event).expect("a run can be reopened");
         self.events.push(event);
-        self.scheduler = Scheduler::new(Arc::clone(&self.plan), state, |_| None);
+        self.scheduler = scheduler(&self.plan, state);
         self.tell(Input::Begin)
     }
 

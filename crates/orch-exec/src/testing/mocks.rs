@@ -1,4 +1,4 @@
-//! Mocks of the four ports, by `mockall`.
+//! Mocks of the ports, by `mockall`.
 
 use std::{
     collections::BTreeMap,
@@ -16,8 +16,9 @@ use orch_model::{
     ports::{
         Acquired, AdoptRequest, Adopted, AgentRequest, AgentRunner, BeginRun, CommitMessage,
         EventReader, GcItem, GcRequest, Lease, LockError, LockRequest, MergeOutcome, MergeRequest,
-        Release, ResourceLock, RunJournal, RunSummary, RunnerError, RunningAgent, Sealed, Stack,
-        StateStore, StoreError, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
+        ModelChoice, ModelRequest, ModelSelector, Release, ResourceLock, RunJournal, RunSummary,
+        RunnerError, RunningAgent, Sealed, Stack, StateStore, StoreError, Worktree, WorktreeError,
+        WorktreeProvider, WorktreeRequest,
     },
 };
 
@@ -42,6 +43,15 @@ mock! {
         async fn stop(&self, grace: Duration) -> Result<(), RunnerError>;
         async fn freeze(&self) -> Result<(), RunnerError>;
         async fn thaw(&self) -> Result<(), RunnerError>;
+    }
+}
+
+mock! {
+    #[derive(Debug)]
+    pub ModelSelector {}
+    impl ModelSelector for ModelSelector {
+        fn name(&self) -> &str;
+        fn select<'a>(&self, request: &ModelRequest<'a>) -> Option<ModelChoice>;
     }
 }
 

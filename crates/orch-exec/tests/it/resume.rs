@@ -44,7 +44,7 @@ fn way() -> Vec<TaskChange> {
     vec![
         TaskChange::Unblocked,
         TaskChange::Queued,
-        TaskChange::Leased { attempt: 1 },
+        TaskChange::Leased { attempt: 1, by: None },
         TaskChange::Preparing,
         TaskChange::Prepared { place },
         TaskChange::Started { agent: Some(identity()) },

@@ -18,6 +18,9 @@ pub struct FailurePolicy {
     pub least_pause: Duration,
     /// Whether nothing more of the same kind is started until it is over.
     pub opens_breaker: bool,
+    /// Whether a task that has `fallback_agents` goes on with the next of them, uncharged: this agent would
+    /// end the same way again.
+    pub tries_fallback: bool,
     /// Whether fewer tasks run at a time from then on.
     pub slows_down: bool,
     /// What a person can do about it; empty where that needs no saying.
@@ -30,6 +33,7 @@ const CHARGED: FailurePolicy = FailurePolicy {
     bound: u32::MAX,
     least_pause: Duration::ZERO,
     opens_breaker: false,
+    tries_fallback: false,
     slows_down: false,
     hint: "",
 };
@@ -70,8 +74,14 @@ impl Failure {
             Self::NoChanges => charged("look at its output, or drop `expects`"),
             Self::Unusable { .. } => charged("put its worktree right and merge its branch by hand"),
             Self::Unknown { .. } => charged("look at its output; `orch doctor` may tell more"),
-            Self::Spawn { .. } => hopeless("install the program, or mend its name in the plan"),
-            Self::Authentication { .. } => hopeless("log the agent in, then run the plan again"),
+            Self::Spawn { .. } => FailurePolicy {
+                tries_fallback: true,
+                ..hopeless("install the program, or mend its name in the plan")
+            },
+            Self::Authentication { .. } => FailurePolicy {
+                tries_fallback: true,
+                ..hopeless("log the agent in, then run the plan again")
+            },
             Self::NeedsInput { .. } => {
                 hopeless("allow it in the settings of the agent, or say in the prompt what to do")
             }

@@ -1,5 +1,7 @@
 //! Which tasks a limit of a service concerns together.
 
+use crate::id::AgentName;
+
 use super::{TaskIndex, ValidPlan, Work, spec::CommandLine};
 
 mod service;
@@ -32,7 +34,7 @@ const GENERAL: &[&str] = &[
 impl ValidPlan {
     /// What a limit of the service behind a task's agent concerns: tasks with the same key wait together.
     ///
-    /// - For a prompt: what [`super::Agent::service`] says of its agent and model.
+    /// - For a prompt: what [`super::Agent::service`] says of the agent that comes first, and its model.
     /// - For a command: the program, by the last part of its path: all `claude -p ...` share one key. What
     ///   only starts something else (`env`, `timeout 5m`, `npx`, variables in front) is passed over,
     ///   and for an interpreter the script counts. In a line for a shell it is the first such program.
@@ -42,18 +44,29 @@ impl ValidPlan {
     /// # Panics
     /// Where the index comes from another plan.
     #[must_use]
-    pub fn service(&self, task: TaskIndex) -> Service {
-        let task = self.task(task);
+    pub fn service(&self, index: TaskIndex) -> Service {
+        let task = self.task(index);
         let alone = || format!("task {}", task.id);
         let account = match &task.work {
-            Work::Prompt { agent, model, .. } => match self.agents.get(agent) {
-                Some(agent) => return agent.service(model.as_deref(), &task.env),
-                None => agent.to_string(),
-            },
+            Work::Prompt { agent, model, .. } => {
+                return self.service_of(index, agent, model.as_deref());
+            }
             Work::Command(CommandLine::Shell(line)) => of_line(line).unwrap_or_else(alone),
             Work::Command(CommandLine::Argv(argv)) => of_words(argv).unwrap_or_else(alone),
         };
         Service { key: account.clone(), account }
+    }
+
+    /// The same where a task that gives a prompt is given to this agent, with this model.
+    ///
+    /// # Panics
+    /// Where the index comes from another plan.
+    #[must_use]
+    pub fn service_of(&self, task: TaskIndex, agent: &AgentName, model: Option<&str>) -> Service {
+        match self.agents.get(agent) {
+            Some(agent) => agent.service(model, &self.task(task).env),
+            None => Service { key: agent.to_string(), account: agent.to_string() },
+        }
     }
 }
 

@@ -43,8 +43,8 @@ mod tests {
         let objects = objects(&schema);
         assert_eq!(
             objects.len(),
-            9,
-            "plan, run, defaults, merge, agent, rule, epic, task and lock"
+            10,
+            "plan, run, defaults, merge, agent, its models, rule, epic, task and lock"
         );
         for (name, object) in objects {
             assert_eq!(object["additionalProperties"], false, "{name} takes unknown keys");
@@ -69,6 +69,7 @@ mod tests {
             ("RunSpec", "run.zzzz = 1"),
             ("DefaultsSpec", "defaults.zzzz = 1"),
             ("AgentSpec", "agents.a.zzzz = 1"),
+            ("Models", "agents.a.models.zzzz = 1"),
             ("EventRule", "agents.a.events = [{ zzzz = 1 }]"),
             ("EpicSpec", "epic = [{ zzzz = 1 }]"),
             ("TaskSpec", "task = [{ zzzz = 1 }]"),

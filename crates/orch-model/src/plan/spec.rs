@@ -15,10 +15,12 @@ use crate::{
 };
 
 mod agent;
+mod models;
 
 pub use agent::{
     AgentKind, AgentOutput, AgentSpec, AgentStdin, EventKind, EventRule, Permissions, Scalar,
 };
+pub use models::{Models, Tier};
 
 /// A plan of dependent tasks, version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,10 @@ pub struct PlanSpec {
     /// Command templates of agents, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub agents: BTreeMap<AgentName, AgentSpec>,
+    /// Which words in its title or prompt a task is given to an agent for, where nothing names one. What
+    /// stands here for an agent takes the place of what orch knows of one with that name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub detect: BTreeMap<AgentName, Vec<String>>,
     /// Groups of tasks that depend on one another as a whole.
     #[serde(default, rename = "epic", skip_serializing_if = "Vec::is_empty")]
     pub epics: Vec<EpicSpec>,
@@ -55,6 +61,7 @@ impl Default for PlanSpec {
             defaults: DefaultsSpec::default(),
             merge: MergeSpec::default(),
             agents: BTreeMap::new(),
+            detect: BTreeMap::new(),
             epics: Vec::new(),
             tasks: Vec::new(),
         }
@@ -169,6 +176,9 @@ pub struct DefaultsSpec {
     /// See [`TaskSpec::agent`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
+    /// See [`TaskSpec::fallback_agents`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_agents: Option<Vec<AgentName>>,
     /// See [`TaskSpec::model`]; the model of a task's agent, where it has one, comes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -275,6 +285,23 @@ pub struct EpicSpec {
     /// Epics all of whose tasks must have been merged before a task of this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<EpicId>,
+    /// See [`TaskSpec::agent`]; for its tasks that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// See [`TaskSpec::fallback_agents`]; for its tasks that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_agents: Option<Vec<AgentName>>,
+    /// See [`TaskSpec::model`]; for its tasks that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+impl EpicSpec {
+    /// An epic with nothing but its id.
+    #[must_use]
+    pub const fn new(id: EpicId) -> Self {
+        Self { id, title: None, needs: Vec::new(), agent: None, fallback_agents: None, model: None }
+    }
 }
 
 /// `[[task]]`: one piece of work for one agent or command.
@@ -299,12 +326,20 @@ pub struct TaskSpec {
     /// A file with the prompt, relative to the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_file: Option<String>,
-    /// Which of `[agents]` gets the prompt.
+    /// Which of `[agents]` gets the prompt. Default: that of its epic, of `[defaults]`, the one for which the
+    /// words of its title and prompt speak (`[detect]`), or the only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
+    /// Agents that are given the prompt, in this order, where that one can't: it is missing, not logged in,
+    /// takes no more requests for now. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_agents: Option<Vec<AgentName>>,
     /// The model that the agent is told to use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Whether too small a model must not spoil it; for agents with `models`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub critical: bool,
     /// Tasks that must have been merged before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<TaskId>,
@@ -367,7 +402,9 @@ impl TaskSpec {
             prompt: None,
             prompt_file: None,
             agent: None,
+            fallback_agents: None,
             model: None,
+            critical: false,
             needs: Vec::new(),
             after: Vec::new(),
             priority: None,

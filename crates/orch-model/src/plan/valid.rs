@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::spec::{
-    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, OnConflict, OnFailure,
-    Permissions, PlanSpec, Schedule, Strategy,
+    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, Models, OnConflict,
+    OnFailure, Permissions, PlanSpec, Schedule, Strategy,
 };
-use super::{MessageTemplate, Pool};
+use super::{Assignment, MessageTemplate, Pool};
 use crate::{
     id::{AgentName, EpicId, LockName, TaskId},
     size::ByteSize,
@@ -184,6 +184,8 @@ pub struct Agent {
     pub stdin: AgentStdin,
     /// The model for tasks that name none.
     pub model: Option<String>,
+    /// In place of that: models to choose from.
+    pub models: Option<Models>,
     /// Variables for its environment.
     pub env: BTreeMap<String, String>,
     /// The name of the account that it asks its service with, where nothing else tells it from others.
@@ -203,6 +205,7 @@ impl Agent {
             events: Vec::new(),
             stdin: AgentStdin::Prompt,
             model: None,
+            models: None,
             env: BTreeMap::new(),
             account: None,
         }
@@ -233,6 +236,8 @@ pub struct Task {
     pub epic: Option<EpicIndex>,
     /// What is to be done.
     pub work: Work,
+    /// What bears on who does it; `None` for a command.
+    pub assignment: Option<Box<Assignment>>,
     /// Tasks that must have been merged; sorted, without repeats. Those that come by way of its
     /// epic are not listed: the graph expands them.
     pub needs: Vec<TaskIndex>,
@@ -282,7 +287,7 @@ pub enum Work {
     Command(CommandLine),
     /// Gives a prompt to an agent.
     Prompt {
-        /// The agent, one of [`ValidPlan::agents`].
+        /// The agent, one of [`ValidPlan::agents`]: the one that comes first, see [`Task::candidates`].
         agent: AgentName,
         /// What it is told.
         prompt: Prompt,

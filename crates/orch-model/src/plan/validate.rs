@@ -1,6 +1,7 @@
 //! From a [`PlanSpec`] to a [`ValidPlan`]: what serde can't see.
 
 mod agents;
+mod assignment;
 mod conflicts;
 mod cycle;
 mod locks;
@@ -10,8 +11,11 @@ mod task;
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
+use assignment::Named;
+
 use super::{
     Epic, EpicIndex, PlanSpec, Problems, RunOptions, TaskIndex, VERSION, ValidPlan,
+    detect::Detector,
     nearest::nearest,
     path::Path,
     problem::Finding,
@@ -89,10 +93,11 @@ pub(super) fn check(spec: PlanSpec, origin: &dyn Origin) -> (Option<ValidPlan>, 
     checker.defaults();
     let merging = checker.merging();
     let agents = checker.agents();
+    checker.detection();
     let mut epics = checker.epics();
     let tasks: Vec<_> = (0..spec.tasks.len()).map(|index| checker.task(index)).collect();
     checker.locks();
-    checker.models();
+    checker.models(&tasks);
     checker.stays_apart(merging.strategy, &tasks, &epics);
     checker.findings.extend(cycle::cycles(&spec, &tasks, &epics));
     let findings = checker.findings;
@@ -130,6 +135,7 @@ struct Checker<'a> {
     origin: &'a dyn Origin,
     tasks: HashMap<&'a TaskId, TaskIndex>,
     epics: HashMap<&'a EpicId, EpicIndex>,
+    detector: Detector,
     findings: Vec<Finding>,
 }
 
@@ -140,6 +146,7 @@ impl<'a> Checker<'a> {
             origin,
             tasks: HashMap::new(),
             epics: HashMap::new(),
+            detector: Detector::new(&spec.detect),
             findings: Vec::new(),
         };
         for (index, task) in spec.tasks.iter().enumerate() {
@@ -242,19 +249,21 @@ impl<'a> Checker<'a> {
         self.silence_timeout(defaults.silence_timeout, &path);
         self.verify(defaults.verify.as_deref().unwrap_or_default(), &path);
         self.env(&defaults.env, &path);
-        if let Some(agent) = &defaults.agent {
-            self.agent_exists(agent, &path.then("agent"));
-        }
-        if let Some(model) = &defaults.model {
-            self.text(model, "model", &path);
-        }
+        self.named(self.defaults_name(), &path);
     }
 
     fn epics(&mut self) -> Vec<Epic> {
         let spec = self.spec;
         let mut epics = Vec::with_capacity(spec.epics.len());
         for (index, epic) in spec.epics.iter().enumerate() {
-            let path = Path::element("epic", index).then("needs");
+            let path = Path::element("epic", index);
+            let agents = Named {
+                agent: epic.agent.as_ref(),
+                fallbacks: epic.fallback_agents.as_ref(),
+                model: epic.model.as_ref(),
+            };
+            self.named(agents, &path);
+            let path = path.then("needs");
             let mut needs = Vec::with_capacity(epic.needs.len());
             for (at, id) in epic.needs.iter().enumerate() {
                 let here = || path.then(at);

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, fmt::Debug, path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::BoxError;
+use super::{BoxError, ModelPrice};
 use crate::{
     event::AgentIdentity,
-    id::{RunId, TaskId},
+    id::{AgentName, RunId, TaskId},
     outcome::AgentExit,
     plan::{Agent, Work},
     size::ByteSize,
@@ -51,6 +51,20 @@ pub trait AgentRunner: Debug + Send + Sync {
     /// The file with the output of an attempt that has ended, where there is one: the next attempt is
     /// told of it.
     fn output(&self, _run: &RunId, _task: &TaskId, _attempt: Attempt) -> Option<PathBuf> {
+        None
+    }
+
+    /// Which of these agents can't be started here, and why, with the cure: there is no such program, or it is
+    /// too old. Asked at the beginning of a run; what it does not know of is there.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves nothing behind.
+    async fn missing(&self, _agents: &BTreeMap<AgentName, Agent>) -> BTreeMap<AgentName, String> {
+        BTreeMap::new()
+    }
+
+    /// What a model costs; `None` where that is not known.
+    fn price(&self, _model: &str) -> Option<ModelPrice> {
         None
     }
 

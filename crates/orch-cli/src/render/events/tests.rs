@@ -55,7 +55,7 @@ fn the_way_of_a_task_is_told_in_three_lines() {
     let text = shown([
         task("schema", TaskChange::Unblocked),
         task("schema", TaskChange::Queued),
-        task("schema", TaskChange::Leased { attempt: 1 }),
+        task("schema", TaskChange::Leased { attempt: 1, by: None }),
         task("schema", TaskChange::Preparing),
         task("schema", TaskChange::Started { agent: None }),
         task("schema", TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None }),
@@ -79,7 +79,7 @@ fn a_failure_comes_with_the_end_of_its_output() {
     let until = Timestamp::from_millis(3_000);
     let text = shown([
         task("login", TaskChange::Retry { failure, until }),
-        task("login", TaskChange::Leased { attempt: 2 }),
+        task("login", TaskChange::Leased { attempt: 2, by: None }),
         task("login", TaskChange::Started { agent: None }),
         task(
             "login",

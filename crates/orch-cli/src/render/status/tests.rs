@@ -4,7 +4,7 @@ use orch_model::{
     CommitId, Event, EventKind, PlanSpec, RunId, TaskChange,
     event::{EVENT_VERSION, RunHeader, RunSettings},
     outcome::{ExitStatus, Failure},
-    plan::spec::TaskSpec,
+    plan::{AgentChoice, spec::TaskSpec},
     progress::{Counts, RunningTask, WaitReason, WaitingTask},
 };
 
@@ -36,7 +36,7 @@ fn state() -> RunState {
         [
             TaskChange::Unblocked,
             TaskChange::Queued,
-            TaskChange::Leased { attempt },
+            TaskChange::Leased { attempt, by: None },
             TaskChange::Preparing,
             TaskChange::Started { agent: None },
         ]
@@ -66,6 +66,12 @@ fn state() -> RunState {
 }
 
 fn progress(state: &RunState) -> Progress {
+    let by = AgentChoice {
+        agent: "codex".parse().unwrap(),
+        model: Some("gpt-5".into()),
+        is_fallback: false,
+        reason: "named by the task".into(),
+    };
     Progress {
         run: state.run().clone(),
         status: RunStatus::Running,
@@ -92,6 +98,7 @@ fn progress(state: &RunState) -> Progress {
             attempt: 2,
             since: Timestamp::from_millis(21_000),
             pid: Some(99),
+            by: Some(Box::new(by)),
         }],
         waiting: vec![WaitingTask {
             task: id("tests"),
@@ -112,7 +119,7 @@ fn a_run_under_way_tells_what_runs_and_why_the_rest_waits() {
 run r1 running: 50 % of 4 tasks, wave 1 of 2, for 1m 20s, at least 1m 30s left
 
 Running
-  login   running (attempt 2) for 1m 0s  process 99
+  login   running (attempt 2) by codex (gpt-5) for 1m 0s  process 99
 
 Waiting
   tests   waits for login

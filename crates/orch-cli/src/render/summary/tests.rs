@@ -22,6 +22,7 @@ fn task(id: &str, status: &str) -> TaskReport {
         conflict: None,
         worktree: None,
         branch: None,
+        by: None,
         usage: Usage::default(),
         agent_seconds: 0.0,
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::scheduler::Scheduler;
 use orch_model::{
     RunState, TaskState, ValidPlan,
     plan::{
-        LockMode, Task, TaskIndex,
+        Candidate, LockMode, Task, TaskIndex,
         spec::{Isolation, OnConflict},
     },
 };
@@ -78,4 +79,52 @@ fn overlap(a: &str, b: &str) -> bool {
     a == b
         || (pair.contains(&"src/**") && a.starts_with("src/") && b.starts_with("src/"))
         || (pair.contains(&"docs/*") && pair.contains(&"docs/b.md"))
+}
+
+/// Who may do a task, in order, and whether anything rules each of them out: it is not there, or can't do it.
+fn agents(plan: &ValidPlan, state: &RunState, task: TaskIndex) -> Vec<(Candidate, bool)> {
+    let unfit = &state.task(task).unfit;
+    let agents = plan.task(task).candidates().map(|candidate| {
+        let out = candidate.agent.as_str() == "gone" || unfit.contains_key(&candidate.agent);
+        (candidate, out)
+    });
+    agents.collect()
+}
+
+fn is_limited(plan: &ValidPlan, state: &RunState, task: TaskIndex, one: &Candidate) -> bool {
+    let service = plan.service_of(task, &one.agent, one.model.as_deref());
+    [&service.key, &service.account].into_iter().any(|key| state.breakers.contains_key(key))
+}
+
+/// Whether somebody is there for a task whom no limit concerns.
+pub(super) fn has_free_agent(plan: &ValidPlan, state: &RunState, task: TaskIndex) -> bool {
+    let agents = agents(plan, state, task);
+    if agents.is_empty() {
+        return !state.breakers.contains_key(&plan.service(task).key);
+    }
+    let nobody = agents.iter().all(|(_, out)| *out);
+    let asked = |at: usize, out: bool| if nobody { at == 0 } else { !out };
+    agents
+        .iter()
+        .enumerate()
+        .any(|(at, (one, out))| asked(at, *out) && !is_limited(plan, state, task, one))
+}
+
+/// The first one does it who can: whoever comes before is ruled out or limited.
+pub(super) fn check_agent(scheduler: &Scheduler, plan: &ValidPlan, task: TaskIndex) {
+    let state = scheduler.state();
+    let agents = agents(plan, state, task);
+    let Some(choice) = scheduler.chosen(task) else {
+        return assert!(agents.is_empty(), "nobody was chosen for {task:?}");
+    };
+    if agents.iter().all(|(_, out)| *out) {
+        return assert_eq!(choice.agent, agents[0].0.agent, "{task:?}");
+    }
+    for (one, out) in agents {
+        if one.agent == choice.agent {
+            return assert!(!out, "{task:?} is given to {one}");
+        }
+        assert!(out || is_limited(plan, state, task, &one), "{task:?} passes {one} over");
+    }
+    panic!("{task:?} is given to {choice}, who is none of its agents");
 }

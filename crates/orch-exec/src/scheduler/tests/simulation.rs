@@ -29,6 +29,9 @@ fn any_plan() -> impl Strategy<Value = Arc<ValidPlan>> {
         ),
         prop::sample::subsequence(oracle::GLOBS.to_vec(), 0..2),
         prop::sample::select(vec!["fail", "manual", "retry"]),
+        prop::option::of(
+            prop::sample::subsequence(vec!["one", "two", "gone"], 1..=3).prop_shuffle(),
+        ),
     );
     let epics = prop::collection::vec(prop::collection::vec(any::<bool>(), 3), 3);
     (prop::collection::vec(task, 1..12), epics, any::<prop::sample::Index>()).prop_map(
@@ -42,12 +45,15 @@ fn any_plan() -> impl Strategy<Value = Arc<ValidPlan>> {
                 task.0 = sorted.next();
             }
             let mut lines = Vec::new();
-            for (index, (epic, edges, priority, retries, locks, files, policy)) in
+            for (index, (epic, edges, priority, retries, locks, files, policy, agents)) in
                 tasks.iter().enumerate()
             {
                 let mut line = format!("t{index} p{priority} r{retries} !{policy}");
                 if let Some((epic, shared)) = epic {
                     write!(line, " @{}e{epic}", if *shared { "@" } else { "" }).expect("memory");
+                }
+                if let Some(agents) = agents {
+                    write!(line, " ?{}", agents.join(",")).expect("memory");
                 }
                 for word in locks {
                     write!(line, " {word}").expect("memory");

@@ -19,7 +19,7 @@ use orch_model::{
     state::Merged,
 };
 
-use super::{super::Scheduler, oracle};
+use super::{super::Scheduler, oracle, scheduler};
 use crate::{
     internal::{Command, Decision, Input, UnitEnd, UnitReport},
     resources::{FreeSpace, Reading, Stall},
@@ -104,7 +104,7 @@ impl World {
         let state = RunState::begin(&started).expect("a first event");
         let mut world = Self {
             chance,
-            scheduler: Scheduler::new(Arc::clone(&plan), state.clone(), |_| None),
+            scheduler: scheduler(&plan, state.clone()),
             now: started.at,
             events: vec![started],
             units: BTreeMap::new(),
@@ -265,12 +265,17 @@ impl World {
                 let reset = known.then(|| self.now + Duration::from_millis(40));
                 self.fail(task, Failure::RateLimit { reset, message: "too much".into() });
             }
-            (Phase::Running, None) if goes_wrong => match self.chance.below(3) {
+            (Phase::Running, None) if goes_wrong => match self.chance.below(5) {
                 0 => self.fail(
                     task,
                     Failure::Agent { exit: ExitStatus::Code(1), output_tail: String::new() },
                 ),
                 1 => self.fail(task, Failure::Spawn { message: "nothing there".into() }),
+                3 => self.fail(task, Failure::Authentication { message: "who is it?".into() }),
+                4 => {
+                    let reset = Some(self.now + Duration::from_millis(60));
+                    self.fail(task, Failure::Quota { reset, message: "nothing left".into() });
+                }
                 _ => {
                     let reason = StopReason::Timeout { after: Span::from_secs(1) };
                     self.go_on(task, Phase::TimedOut, UnitReport::Stopping(reason));
@@ -363,7 +368,7 @@ impl World {
 
     /// A scheduler takes the run up in this state.
     fn take_up(&mut self, state: RunState) {
-        self.scheduler = Scheduler::new(Arc::clone(&self.plan), state.clone(), |_| None);
+        self.scheduler = scheduler(&self.plan, state.clone());
         self.first = state;
         self.told.clear();
         self.wakes.clear();
@@ -446,14 +451,15 @@ impl World {
         assert!((1..=settings.max_concurrency).contains(&limit));
         let alone = self.units.len();
         assert!(alone < limit as usize, "{task:?} is one too many");
-        let key = self.plan.service(task).key;
+        oracle::check_agent(&self.scheduler, &self.plan, task);
+        let key = self.scheduler.service(task).key.clone();
         if let Some(breaker) = state.breakers.get(&key) {
             assert!(self.now >= breaker.until, "{task:?} starts while {key} is limited");
             let since = breaker.until;
             let probing = self.begun.iter().any(|(other, at)| {
                 *at >= since
                     && self.units.contains_key(other)
-                    && self.plan.service(*other).key == key
+                    && self.scheduler.service(*other).key == key
             });
             assert!(!probing, "{task:?} is the second to try");
         }
@@ -505,7 +511,7 @@ impl World {
             return;
         }
         let limit = state.concurrency.unwrap_or(state.header.settings.max_concurrency);
-        let free = self.units.len() < limit as usize && state.breakers.is_empty();
+        let free = self.units.len() < limit as usize;
         let beside = self.units.keys().map(|task| self.plan.task(*task));
         for task in self.plan.indices().filter(|task| !self.units.contains_key(task)) {
             match &state.task(task).state {
@@ -514,7 +520,10 @@ impl World {
                 TaskState::Backoff { until, .. } => assert!(*until > self.now),
                 TaskState::Queued if state.header.settings.schedule == Schedule::Ready => {
                     // What somebody sets free while the results are delivered goes on by a resume.
-                    let idle = free && !self.delivering && !self.awaiting.contains(&task);
+                    let idle = free
+                        && !self.delivering
+                        && !self.awaiting.contains(&task)
+                        && oracle::has_free_agent(&self.plan, state, task);
                     let fits = oracle::fits(self.plan.task(task), beside.clone());
                     assert!(!idle || !fits, "{task:?} waits beside an idle slot");
                 }
@@ -527,7 +536,7 @@ impl World {
     pub(super) fn check_replay(&self) {
         let replayed = RunState::replay(&self.events).expect("events add up").expect("events");
         assert_eq!(&replayed, self.scheduler.state());
-        let mut again = Scheduler::new(Arc::clone(&self.plan), self.first.clone(), |_| None);
+        let mut again = scheduler(&self.plan, self.first.clone());
         for (input, now, decision) in &self.told {
             assert_eq!(&again.step(input.clone(), *now), decision, "{input:?}");
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::is_default;
+use super::{Models, is_default};
 
 /// `[agents.NAME]`: how an agent is called.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,10 @@ pub struct AgentSpec {
     /// The model for tasks that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// In place of `model`: models to choose from, for tasks that name none. How much a task seems to ask
+    /// tells which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<Models>,
     /// Variables for the agent's environment; those of the task win.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -107,6 +111,7 @@ impl AgentSpec {
             events: Vec::new(),
             stdin: None,
             model: None,
+            models: None,
             env: BTreeMap::new(),
             account: None,
         }

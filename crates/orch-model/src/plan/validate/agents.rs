@@ -6,7 +6,7 @@ use super::Checker;
 use crate::{
     id::AgentName,
     plan::{
-        Agent,
+        Agent, Task,
         nearest::{list, nearest},
         path::Path,
         problem::Finding,
@@ -84,6 +84,7 @@ impl Checker<'_> {
         if let Some(model) = &spec.model {
             self.text(model, "model", &path);
         }
+        self.offers(spec, &path);
         if let Some(account) = &spec.account {
             self.text(account, "account", &path);
         }
@@ -98,8 +99,31 @@ impl Checker<'_> {
             events: spec.events.clone(),
             stdin: spec.stdin.unwrap_or(implied),
             model: spec.model.clone(),
+            models: spec.models.clone(),
             env: spec.env.clone(),
             account: spec.account.clone(),
+        }
+    }
+
+    /// The models that are offered for it.
+    fn offers(&mut self, spec: &AgentSpec, path: &Path) {
+        let Some(models) = &spec.models else { return };
+        let here = path.then("models");
+        if spec.model.is_some() {
+            let finding = Finding::new(here.clone(), "`models` has no effect next to `model`");
+            self.report(finding.on_key().help("remove one of them"));
+        }
+        let offered: Vec<_> = models
+            .by_tier()
+            .into_iter()
+            .filter_map(|(tier, model)| Some((tier, model.as_ref()?)))
+            .collect();
+        if offered.is_empty() && !self.origin.is_damaged(&here) {
+            let finding = Finding::new(here.clone(), "there is no model to choose from");
+            self.report(finding.help("give `small`, `medium` or `large`"));
+        }
+        for (tier, model) in offered {
+            self.text(model, tier.name(), &here);
         }
     }
 
@@ -172,11 +196,9 @@ impl Checker<'_> {
     }
 
     /// One finding for each agent whose command wants a model that some task doesn't have.
-    pub(super) fn models(&mut self) {
+    pub(super) fn models(&mut self, tasks: &[Task]) {
         let spec = self.spec;
-        if spec.defaults.model.is_some()
-            || self.origin.is_damaged(&Path::from("defaults").then("model"))
-        {
+        if self.origin.is_damaged(&Path::from("defaults").then("model")) {
             return;
         }
         for (name, agent) in &spec.agents {
@@ -186,16 +208,16 @@ impl Checker<'_> {
                 pieces(argument).is_ok_and(|pieces| pieces.contains(&model))
             });
             let Some(place) = place else { continue };
-            if agent.model.is_some() || self.origin.is_damaged(&agent_path.then("model")) {
+            let has_some = agent.model.is_some() || agent.models.is_some();
+            let mut keys = ["model", "models"].into_iter();
+            if has_some || keys.any(|key| self.origin.is_damaged(&agent_path.then(key))) {
                 continue;
             }
             let without: Vec<usize> = (0..spec.tasks.len())
                 .filter(|index| {
-                    let (task, path) = self.task_spec(*index);
-                    task.run.is_none()
-                        && (task.prompt.is_some() || task.prompt_file.is_some())
-                        && task.agent.as_ref().or(spec.defaults.agent.as_ref()) == Some(name)
-                        && task.model.is_none()
+                    let (_, path) = self.task_spec(*index);
+                    let mut candidates = tasks[*index].candidates();
+                    candidates.any(|one| one.agent == *name && one.model.is_none())
                         && !self.origin.is_damaged(&path.then("model"))
                         && !self.origin.is_damaged(&path.then("agent"))
                 })
@@ -208,7 +230,11 @@ impl Checker<'_> {
                 more => format!(" (nor have {more} more tasks)"),
             };
             let message = format!("task `{}` has no model for agent `{name}`{others}", task.id);
-            let at = if task.agent.is_some() { path.then("agent") } else { path.then("id") };
+            let at = if task.agent.as_ref() == Some(name) {
+                path.then("agent")
+            } else {
+                path.then("id")
+            };
             let help = format!("add `model` to the task, to `[agents.{name}]` or to `[defaults]`");
             let why = "the command has `{model}` here";
             self.report(

@@ -2,12 +2,12 @@
 
 use super::{
     Checker, DEFAULT_MAX_OUTPUT, DEFAULT_PRIORITY, DEFAULT_RETRIES, DEFAULT_TIMEOUT,
-    LOWEST_PRIORITY, locks, names,
+    LOWEST_PRIORITY, assignment::Named, locks, names,
 };
 use crate::{
     id::TaskId,
     plan::{
-        Prompt, Task, TaskIndex, Work,
+        Assignment, Prompt, Task, TaskIndex, Work,
         nearest::list,
         path::Path,
         problem::Finding,
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
     /// Checks a task and applies the defaults. Where something is wrong with it the result only
     /// serves to find cycles.
     pub(super) fn task(&mut self, index: usize) -> Task {
@@ -28,8 +28,9 @@ impl Checker<'_> {
         self.priority(task, &path);
         self.files(task, &path);
         self.isolation(task, &path);
-        let work =
-            self.work(task, &path).unwrap_or_else(|| Work::Command(CommandLine::Argv(Vec::new())));
+        let (work, assignment) = self
+            .work(task, &path)
+            .unwrap_or_else(|| (Work::Command(CommandLine::Argv(Vec::new())), None));
         let needs = self.references(task, &task.needs, &path.then("needs"));
         let mut after = self.references(task, &task.after, &path.then("after"));
         after.retain(|other| needs.binary_search(other).is_err());
@@ -52,6 +53,7 @@ impl Checker<'_> {
             title: task.title.clone(),
             epic,
             work,
+            assignment: assignment.map(Box::new),
             needs,
             after,
             priority: task.priority.unwrap_or(DEFAULT_PRIORITY),
@@ -155,7 +157,7 @@ impl Checker<'_> {
     }
 
     /// What the task does: exactly one of `run`, `prompt` and `prompt_file`.
-    fn work(&mut self, task: &TaskSpec, path: &Path) -> Option<Work> {
+    fn work(&mut self, task: &'a TaskSpec, path: &Path) -> Option<(Work, Option<Assignment>)> {
         let given: Vec<&'static str> = [
             ("run", task.run.is_some()),
             ("prompt", task.prompt.is_some()),
@@ -190,21 +192,27 @@ impl Checker<'_> {
         {
             self.report(Finding::new(path.then("prompt_file"), message).help(help));
         }
-        if let Some(model) = &task.model {
-            self.text(model, "model", path);
-        }
-        if let Some(agent) = &task.agent {
-            self.agent_exists(agent, &path.then("agent"));
-        }
+        let named = Named {
+            agent: task.agent.as_ref(),
+            fallbacks: task.fallback_agents.as_ref(),
+            model: task.model.as_ref(),
+        };
+        self.named(named, path);
         match (given.as_slice(), is_damaged) {
-            (["run"], false) => self.command_work(task, path),
+            (["run"], false) => Some((self.command_work(task, path)?, None)),
             (["prompt"] | ["prompt_file"], _) => self.prompt_work(task, path),
             _ => None,
         }
     }
 
     fn command_work(&mut self, task: &TaskSpec, path: &Path) -> Option<Work> {
-        for (key, is_given) in [("agent", task.agent.is_some()), ("model", task.model.is_some())] {
+        let given = [
+            ("agent", task.agent.is_some()),
+            ("fallback_agents", task.fallback_agents.is_some()),
+            ("model", task.model.is_some()),
+            ("critical", task.critical),
+        ];
+        for (key, is_given) in given {
             if is_given {
                 let message = format!("`{key}` has no effect next to `run`");
                 let help = format!("remove `{key}`, or give a `prompt` in place of `run`");
@@ -214,32 +222,18 @@ impl Checker<'_> {
         task.run.clone().map(Work::Command)
     }
 
-    fn prompt_work(&mut self, task: &TaskSpec, path: &Path) -> Option<Work> {
-        let defaults = &self.spec.defaults;
-        let Some(agent) = task.agent.as_ref().or(defaults.agent.as_ref()) else {
-            let places = [path.then("agent"), Path::from("defaults").then("agent")];
-            if !places.iter().any(|place| self.origin.is_damaged(place)) {
-                let message = format!("task `{}` has a prompt and no agent", task.id);
-                let help = match self.spec.agents.keys().next() {
-                    Some(name) => {
-                        format!("add `agent = \"{name}\"` to the task or to `[defaults]`")
-                    }
-                    None => {
-                        "add `[agents.NAME]` with its `command`, and `agent = \"NAME\"` to the task"
-                            .into()
-                    }
-                };
-                self.report(Finding::new(path.then("id"), message).help(help));
-            }
-            return None;
-        };
+    fn prompt_work(
+        &mut self,
+        task: &'a TaskSpec,
+        path: &Path,
+    ) -> Option<(Work, Option<Assignment>)> {
+        let (first, assignment) = self.assignment(task, path)?;
         let prompt = match (&task.prompt, &task.prompt_file) {
             (Some(text), _) => Prompt::Text(text.clone()),
             (None, Some(file)) => Prompt::File(file.clone()),
             (None, None) => return None,
         };
-        let of_agent = || self.spec.agents.get(agent).and_then(|agent| agent.model.as_ref());
-        let model = task.model.as_ref().or_else(of_agent).or(defaults.model.as_ref());
-        Some(Work::Prompt { agent: agent.clone(), prompt, model: model.cloned() })
+        let work = Work::Prompt { agent: first.agent, prompt, model: first.model };
+        Some((work, Some(assignment)))
     }
 }

@@ -26,7 +26,7 @@ fn plan(lines: &str) -> PlanSpec {
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some((id, needs)) = line.split_once(':') {
             let needs = needs.split_whitespace().map(epic_id).collect();
-            spec.epics.push(EpicSpec { id: epic_id(id), title: None, needs });
+            spec.epics.push(EpicSpec { needs, ..EpicSpec::new(epic_id(id)) });
             continue;
         }
         let mut words = line.split_whitespace();
@@ -224,7 +224,6 @@ fn prompts_find_their_agent_and_model() {
             "agents.two.command[0]: the argument contains a NUL character (remove it: no program can be given one)",
             "agents.two.model: the model is empty (write one, or remove `model`)",
             "task[0].prompt: the prompt contains a NUL character (remove it: no program can be given one)",
-            "task[0].id: task `a` has a prompt and no agent (add `agent = \"two\"` to the task or to `[defaults]`)",
         ],
     );
 }
