@@ -43,8 +43,8 @@ mod tests {
         let objects = objects(&schema);
         assert_eq!(
             objects.len(),
-            9,
-            "plan, run, defaults, merge, agent, rule, epic, task and lock"
+            10,
+            "plan, run, budget, defaults, merge, agent, rule, epic, task and lock"
         );
         for (name, object) in objects {
             assert_eq!(object["additionalProperties"], false, "{name} takes unknown keys");

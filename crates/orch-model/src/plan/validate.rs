@@ -1,6 +1,7 @@
 //! From a [`PlanSpec`] to a [`ValidPlan`]: what serde can't see.
 
 mod agents;
+mod budgets;
 mod conflicts;
 mod cycle;
 mod locks;
@@ -232,6 +233,8 @@ impl<'a> Checker<'a> {
             min_free_disk: run.min_free_disk,
             min_free_memory: run.min_free_memory,
             max_total_output: run.max_total_output,
+            budgets: self.budgets(),
+            on_budget: run.on_budget,
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
+use crate::budget::Budget;
 
 /// `[agents.NAME]`: how an agent is called.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ pub struct AgentSpec {
     /// Variables for the agent's environment; those of the task win.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// What may be used at most by it in a run: `{ usd = "1.00", tokens = 2000000, attempts = 20 }`. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 /// What kind of agent a program is: how it is called, and how its output is read.
@@ -104,6 +108,7 @@ impl AgentSpec {
             stdin: None,
             model: None,
             env: BTreeMap::new(),
+            budget: None,
         }
     }
 }
