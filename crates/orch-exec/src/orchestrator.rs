@@ -8,7 +8,8 @@ use std::{
 };
 
 use orch_model::{
-    Event, EventKind, Progress, Report, RunId, RunState, TaskId, Timestamp, ValidPlan,
+    BudgetChange, BudgetScope, Event, EventKind, PlanSpec, Progress, Report, RunId, RunState,
+    TaskId, Timestamp, ValidPlan,
     event::{EVENT_VERSION, RunBase, RunHeader, TaskChange},
     plan::{TaskIndex, spec::Isolation},
     ports::{
@@ -201,6 +202,7 @@ impl ParallelOrchestrator {
         let now = self.ports.clock.now();
         let run = run_id(now);
         let mut settings = self.config.settings(&plan);
+        check_budgets(plan.spec(), settings.budgets.keys())?;
         if settings.seed == 0 {
             settings.seed = fastrand::u64(1..);
         }
@@ -244,6 +246,18 @@ impl ParallelOrchestrator {
     /// Where there is no such run, where it has ended, where another orchestrator is at work, or
     /// where its journal is damaged.
     pub async fn resume(&self, run: &RunId) -> Result<Run, EngineError> {
+        self.resume_with(run, Vec::new()).await
+    }
+
+    /// Like [`ParallelOrchestrator::resume`], with other budgets from now on.
+    ///
+    /// # Errors
+    /// As there, and where the plan has nothing of which a change speaks.
+    pub async fn resume_with(
+        &self,
+        run: &RunId,
+        budgets: Vec<BudgetChange>,
+    ) -> Result<Run, EngineError> {
         let cant = |reason: String| EngineError::CantResume { run: run.clone(), reason };
         let journal = self.ports.store.open(run).await?;
         let mut durations = Durations::default();
@@ -265,10 +279,15 @@ impl ParallelOrchestrator {
         let plan = ValidPlan::new((*state.header.plan).clone())
             .map_err(|problems| cant(format!("its plan is not valid any more: {problems}")))?;
         let plan = Arc::new(plan);
+        check_budgets(plan.spec(), budgets.iter().map(|change| &change.scope))?;
         self.check_repository(&plan)?;
         let target = state.header.base.as_ref().map(|base| base.target.clone());
         self.begin(run, &plan, target).await?;
-        let found = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
+        let mut found = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
+        for change in budgets {
+            let kind = EventKind::BudgetChanged { change };
+            reconcile::record(&mut state, &self.ports, &mut found, kind)?;
+        }
         Ok(self.launch(plan, state, journal, found, &durations))
     }
 
@@ -465,6 +484,16 @@ impl Run {
         self.ask(Input::Resume).await
     }
 
+    /// Like [`Run::resume`], with other budgets from now on.
+    ///
+    /// # Errors
+    /// Where the plan has nothing of which a change speaks, or the run has ended.
+    pub async fn resume_with(&self, budgets: Vec<BudgetChange>) -> Result<(), EngineError> {
+        check_budgets(self.plan.spec(), budgets.iter().map(|change| &change.scope))?;
+        self.ask(Input::SetBudgets(budgets)).await?;
+        self.resume().await
+    }
+
     /// Cancels everything: running agents are ended, what waits is not started.
     ///
     /// # Errors
@@ -531,6 +560,17 @@ impl Run {
             Some(result) => result.map_err(EngineError::Shared),
             None => Err(EngineError::Internal("the dispatcher gave no outcome".into())),
         }
+    }
+}
+
+/// A budget is that of something that there is.
+fn check_budgets<'a>(
+    plan: &PlanSpec,
+    scopes: impl IntoIterator<Item = &'a BudgetScope>,
+) -> Result<(), EngineError> {
+    match scopes.into_iter().find(|scope| !scope.is_in(plan)) {
+        Some(scope) => Err(EngineError::NoSuchBudget(scope.clone())),
+        None => Ok(()),
     }
 }
 

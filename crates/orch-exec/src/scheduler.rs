@@ -27,12 +27,14 @@ use crate::{
 };
 
 mod breaker;
+mod budget;
 mod conflicts;
 mod holdings;
 mod pressure;
 mod progress;
 mod stops;
 
+use budget::Budgets;
 use holdings::Holdings;
 use pressure::Machine;
 
@@ -76,6 +78,7 @@ pub struct Scheduler {
     on_hold: BTreeSet<TaskIndex>,
     /// How long the tasks took that have ended well: their number and their sum.
     observed: (u32, Duration),
+    budgets: Budgets,
     ending: bool,
     out: Decision,
 }
@@ -93,7 +96,7 @@ impl Scheduler {
         let ranks = Ranks::new(&graph, &plan, recorded);
         let limit = state.header.settings.max_per_wave.map(|max| max as usize);
         let waves = graph.waves().split(limit, &ranks);
-        Self {
+        let mut scheduler = Self {
             frontier: Frontier::new(Arc::clone(&graph)),
             holdings: Holdings::new(Arc::clone(&plan)),
             wave_left: waves.iter().map(<[TaskIndex]>::len).collect(),
@@ -110,6 +113,7 @@ impl Scheduler {
             machine: Machine::default(),
             on_hold: BTreeSet::new(),
             observed: (0, Duration::ZERO),
+            budgets: Budgets::default(),
             ending: false,
             out: Decision::default(),
             plan,
@@ -117,7 +121,9 @@ impl Scheduler {
             ranks,
             waves,
             state,
-        }
+        };
+        scheduler.assign_budgets();
+        scheduler
     }
 
     /// The state of the run.
@@ -154,11 +160,12 @@ impl Scheduler {
                 }
             }
             Input::Pause { freeze } => self.pause(freeze, now),
+            Input::SetBudgets(changes) => self.change_budgets(changes, now),
             Input::Resume => {
                 if self.state.status == RunStatus::Frozen {
                     self.out.commands.push(Command::Freeze(false));
                 }
-                if self.is_paused() {
+                if self.is_paused() || !self.state.budget_stops.is_empty() {
                     self.record(EventKind::RunResumed, now);
                 }
             }
@@ -177,7 +184,9 @@ impl Scheduler {
             self.end_pauses(now);
             self.open_waves(now);
             self.wake_for_breakers(now);
+            self.keep_budgets(now);
             self.fill_slots(now);
+            self.find_dead_ends(now);
             self.check_end(now);
         }
         std::mem::take(&mut self.out)
@@ -188,6 +197,7 @@ impl Scheduler {
     pub fn will_retry(&self, task: TaskIndex, failure: &Failure) -> bool {
         if self.state.status == RunStatus::Cancelling
             || self.stopped_by.is_some()
+            || self.is_cut_off(task)
             || self.told.get(&task) == Some(&StopReason::Cancelled)
         {
             return false;
@@ -365,6 +375,7 @@ impl Scheduler {
         {
             return;
         }
+        let mut books = self.books();
         let mut from = Bound::Unbounded;
         while self.slots.len() < max {
             let startable = self.queue.range((from, Bound::Unbounded)).copied().find(|rank| {
@@ -372,11 +383,13 @@ impl Scheduler {
                 !self.is_behind_wave(task, now)
                     && self.holdings.obstacle(task).is_none()
                     && self.breaker(task, now).is_none()
+                    && self.no_room(books.as_ref(), task).is_none()
             });
             let Some(rank) = startable else { break };
             from = Bound::Excluded(rank);
             self.queue.remove(&rank);
             self.start(self.ranks.task(rank), now);
+            books = self.books();
         }
     }
 
@@ -551,6 +564,14 @@ impl Scheduler {
                     self.skip_rest(by, now);
                 }
             }
+            UnitEnd::Stopped(StopReason::Budget { scope }) => {
+                let failure = Failure::Budget { scope };
+                if self.will_retry(task, &failure) {
+                    self.retry(task, failure, now, now);
+                } else {
+                    self.change(task, TaskChange::Failed { failure }, now);
+                }
+            }
             UnitEnd::Stopped(_) => self.change(task, TaskChange::Cancelled, now),
             UnitEnd::Failed(failure) => {
                 let retried = self.will_retry(task, &failure);
@@ -673,6 +694,9 @@ impl Scheduler {
         } else if interrupted {
             self.ending = true;
             self.finish(RunStatus::Interrupted, now);
+        } else if self.is_out_of_budget(now) {
+            self.ending = true;
+            self.finish(RunStatus::OutOfBudget, now);
         }
     }
 

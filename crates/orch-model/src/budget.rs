@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     id::{AgentName, EpicId, TaskId},
     money::Money,
+    plan::PlanSpec,
     spending::Worker,
     usage::Usage,
 };
@@ -56,9 +57,8 @@ impl FromStr for Budget {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut budget = Self::default();
         for part in text.split(',').map(str::trim) {
-            let (number, unit) = part.split_at(
-                part.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(part.len()),
-            );
+            let (number, unit) =
+                part.split_at(part.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(part.len()));
             let whole = || {
                 let number = number.trim().replace('_', "").parse::<u64>().ok();
                 number.filter(|number| *number > 0).ok_or_else(|| {
@@ -104,6 +104,26 @@ pub enum Amount {
     Tokens(u64),
     /// Attempts.
     Attempts(u64),
+}
+
+impl Amount {
+    /// The number: millionths of a dollar, tokens, attempts.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        match self {
+            Self::Usd(Money(number)) | Self::Tokens(number) | Self::Attempts(number) => number,
+        }
+    }
+
+    /// Another amount of the same kind.
+    #[must_use]
+    pub const fn with(self, number: u64) -> Self {
+        match self {
+            Self::Usd(_) => Self::Usd(Money(number)),
+            Self::Tokens(_) => Self::Tokens(number),
+            Self::Attempts(_) => Self::Attempts(number),
+        }
+    }
 }
 
 /// `$1.00`, `1,200 tokens`, `3 attempts`.
@@ -213,6 +233,28 @@ impl FromStr for BudgetScope {
 }
 
 impl BudgetScope {
+    /// Whether a plan has what it names.
+    #[must_use]
+    pub fn is_in(&self, plan: &PlanSpec) -> bool {
+        match self {
+            Self::Run => true,
+            Self::Epic(id) => plan.epics.iter().any(|epic| epic.id == *id),
+            Self::Task(id) => plan.tasks.iter().any(|task| task.id == *id),
+            Self::Agent(name) => plan.agents.contains_key(name),
+        }
+    }
+
+    /// What it is: `epic`, for one.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Epic(_) => "epic",
+            Self::Task(_) => "task",
+            Self::Agent(_) => "agent",
+        }
+    }
+
     /// For people: `the run`, `epic api`.
     #[must_use]
     pub fn name(&self) -> String {

@@ -473,7 +473,8 @@ mod tests {
     fn settings_that_a_journal_does_not_know_have_their_defaults() {
         let mut written = serde_json::to_value(RunSettings::default()).unwrap();
         let table = written.as_object_mut().unwrap();
-        for key in ["min_free_disk", "min_free_memory", "max_total_output", "pressure", "on_budget"] {
+        for key in ["min_free_disk", "min_free_memory", "max_total_output", "pressure", "on_budget"]
+        {
             assert!(table.remove(key).is_some(), "{key}");
         }
         let read: RunSettings = serde_json::from_value(written).unwrap();

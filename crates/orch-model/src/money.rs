@@ -33,7 +33,9 @@ impl FromStr for Money {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = |why: &str| {
-            format!("bad amount {text:?}: {why}; write US dollars as a decimal, for example \"1.50\"")
+            format!(
+                "bad amount {text:?}: {why}; write US dollars as a decimal, for example \"1.50\""
+            )
         };
         let trimmed = text.trim();
         let number = trimmed.strip_prefix('$').unwrap_or(trimmed);
@@ -41,9 +43,8 @@ impl FromStr for Money {
             return Err(bad("it is below zero"));
         }
         let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-        let is_number = |digits: &str| {
-            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-        };
+        let is_number =
+            |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         if !is_number(whole) || !is_number(part) {
             return Err(bad("it is no decimal number"));
         }
@@ -158,10 +159,13 @@ mod tests {
 
     #[test]
     fn a_number_is_the_decimal_that_was_written() {
-        for (json, shown) in [("0.1", "$0.10"), ("1.1", "$1.10"), ("3", "$3.00"), ("0.29", "$0.29")] {
+        for (json, shown) in [("0.1", "$0.10"), ("1.1", "$1.10"), ("3", "$3.00"), ("0.29", "$0.29")]
+        {
             assert_eq!(serde_json::from_str::<Money>(json).unwrap().to_string(), shown);
         }
-        assert!(serde_json::from_str::<Money>("-1").unwrap_err().to_string().contains("below zero"));
+        assert!(
+            serde_json::from_str::<Money>("-1").unwrap_err().to_string().contains("below zero")
+        );
         assert!(serde_json::from_str::<Money>("true").is_err());
     }
 

@@ -123,6 +123,31 @@ impl Spending {
     }
 }
 
+/// What an attempt of a worker is expected to take, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd: Option<Money>,
+    /// Tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
+impl Estimate {
+    /// The larger of two, each for itself.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { usd: self.usd.max(other.usd), tokens: self.tokens.max(other.tokens) }
+    }
+
+    /// What is known here, and the rest from another one.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { usd: self.usd.or(other.usd), tokens: self.tokens.or(other.tokens) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,8 +209,7 @@ mod tests {
             unpriced_tokens: unpriced,
             ..Usage::default()
         };
-        let ended =
-            |code, usage| TaskChange::AgentEnded { exit: ExitStatus::Code(code), usage };
+        let ended = |code, usage| TaskChange::AgentEnded { exit: ExitStatus::Code(code), usage };
         let nothing = (Usage::default(), Usage::default());
         spending.see(&ended(1, None), nothing, None);
         assert!(!spending.is_silent, "an agent that fails at once may tell nothing");

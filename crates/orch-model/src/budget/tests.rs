@@ -6,9 +6,10 @@ fn usd(text: &str) -> Amount {
 
 #[test]
 fn a_budget_is_read_as_flags_give_it() {
-    let read = |text: &str| text.parse::<BudgetChange>().map(|change| {
-        (change.scope.to_string(), change.budget.to_string())
-    });
+    let read = |text: &str| {
+        text.parse::<BudgetChange>()
+            .map(|change| (change.scope.to_string(), change.budget.to_string()))
+    };
     let ok = |scope: &str, budget: &str| Ok((scope.to_owned(), budget.to_owned()));
     assert_eq!(read("1.5"), ok("run", "$1.50"));
     assert_eq!(read("$2, 3_000 tokens,20attempts"), ok("run", "$2.00, 3,000 tokens, 20 attempts"));
@@ -64,8 +65,10 @@ fn a_stop_says_where_why_and_what_to_type() {
         "the budget of epic api is used up: 1,700 tokens of 1,500 tokens is spent"
     );
     assert_eq!(stop.cure(), "--budget epic:api=3000tokens");
-    assert_eq!(stop.cure().trim_start_matches("--budget ").parse::<BudgetChange>().unwrap().budget,
-        Budget { tokens: Some(3000), ..Budget::default() });
+    assert_eq!(
+        stop.cure().trim_start_matches("--budget ").parse::<BudgetChange>().unwrap().budget,
+        Budget { tokens: Some(3000), ..Budget::default() }
+    );
 
     stop.unknown = Some(Worker { agent: Some(AgentName::new("coder").unwrap()), model: None });
     (stop.limit, stop.spent, stop.unpriced_tokens) = (usd("1"), usd("0"), 1200);

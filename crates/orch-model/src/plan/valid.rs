@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::spec::{
-    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, OnBudget, OnConflict, OnFailure,
-    Permissions, PlanSpec, Schedule, Strategy,
+    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, OnBudget, OnConflict,
+    OnFailure, Permissions, PlanSpec, Schedule, Strategy,
 };
 use super::{MessageTemplate, Pool};
 use crate::{
