@@ -17,6 +17,7 @@ use orch_model::{
 use super::Scheduler;
 use crate::internal::{Command, Input, UnitEnd, UnitReport};
 
+mod budgets;
 mod conflicts;
 mod endings;
 mod limits;
