@@ -7,6 +7,7 @@
 pub mod attempts;
 pub mod budget;
 pub mod conflict;
+pub mod costs;
 pub mod event;
 pub mod id;
 pub mod money;
