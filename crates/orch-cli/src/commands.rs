@@ -44,7 +44,7 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
     let workspace = Workspace::find(app.repo.as_deref())?;
     match app.command {
         Command::Run(args) => run::run(&workspace, args).await,
-        Command::Plan(args) => plan::plan(&workspace, &args),
+        Command::Plan(args) => plan::plan(&workspace, &args).await,
         Command::Status(args) => status::status(&workspace, args).await,
         Command::Runs(args) => runs::runs(&workspace, &args).await,
         Command::Logs(args) => logs::logs(&workspace, args).await,

@@ -1,15 +1,15 @@
 //! The facade: puts the ports, the scheduler and the dispatcher together, and nothing else.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use orch_model::{
-    BudgetChange, BudgetScope, Event, EventKind, PlanSpec, Progress, Report, RunId, RunState,
-    TaskId, Timestamp, ValidPlan,
+    Budget, BudgetChange, BudgetScope, Event, EventKind, PlanSpec, Progress, Report, RunId,
+    RunState, TaskId, Timestamp, ValidPlan,
     event::{EVENT_VERSION, RunBase, RunHeader, TaskChange},
     plan::{TaskIndex, spec::Isolation},
     ports::{
@@ -23,6 +23,7 @@ use crate::{
     config::EngineConfig,
     dispatcher::{self, Message, Outlets, Parts},
     error::EngineError,
+    estimates::Past,
     events::EventStream,
     internal::Input,
     reconcile::{self, Found},
@@ -207,6 +208,7 @@ impl ParallelOrchestrator {
             settings.seed = fastrand::u64(1..);
         }
         let recorded = self.recorded_durations().await;
+        let past = self.past(&settings.budgets).await;
         // First what most often goes wrong, so that nothing has been made when it does.
         let base = self.begin(&run, &plan, plan.run().target.clone()).await?;
         let journal = match self.ports.store.create(&run).await {
@@ -236,7 +238,7 @@ impl ParallelOrchestrator {
         let state =
             RunState::begin(&started).map_err(|error| EngineError::Internal(error.to_string()))?;
         let found = Found { events: vec![started], ..Found::default() };
-        Ok(self.launch(plan, state, journal, found, &recorded))
+        Ok(self.launch(plan, state, journal, found, (&recorded, &past)))
     }
 
     /// Takes a run up again that was stopped, or whose orchestrator died. Its plan and settings are
@@ -288,7 +290,8 @@ impl ParallelOrchestrator {
             let kind = EventKind::BudgetChanged { change };
             reconcile::record(&mut state, &self.ports, &mut found, kind)?;
         }
-        Ok(self.launch(plan, state, journal, found, &durations))
+        let past = self.past(&state.budgets).await;
+        Ok(self.launch(plan, state, journal, found, (&durations, &past)))
     }
 
     fn check_repository(&self, plan: &ValidPlan) -> Result<(), EngineError> {
@@ -339,17 +342,29 @@ impl ParallelOrchestrator {
         durations
     }
 
+    /// What the last runs used, where there is a budget that needs it.
+    async fn past(&self, budgets: &BTreeMap<BudgetScope, Budget>) -> Past {
+        if budgets.is_empty() {
+            return Past::default();
+        }
+        Past::read(self.ports.store.as_ref()).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "costs of earlier runs can't be read");
+            Past::default()
+        })
+    }
+
     fn launch(
         &self,
         plan: Arc<ValidPlan>,
         state: RunState,
         journal: Box<dyn RunJournal>,
         found: Found,
-        recorded: &Durations,
+        (recorded, past): (&Durations, &Past),
     ) -> Run {
         let (id, started) = (state.run().clone(), Arc::new(state.started()));
         let duration = |task: TaskIndex| recorded.merged.get(&plan.task(task).id).copied();
-        let scheduler = Scheduler::new(Arc::clone(&plan), state, duration);
+        let scheduler = Scheduler::new(Arc::clone(&plan), state, duration)
+            .with_estimates(|worker| past.most(worker));
         let (messages, inbox) = mpsc::unbounded_channel();
         let progress = Arc::new(scheduler.progress(self.ports.clock.now()));
         let outlets = Outlets {

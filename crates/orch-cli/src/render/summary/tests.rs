@@ -60,7 +60,7 @@ fn a_success_is_two_lines() {
     let with_usage = format!("{plain}\nTokens: 1200 in, 34 out; cost: $1.23.");
     assert_eq!(shown(&report), with_usage);
     report.usage.unpriced_tokens = 34;
-    assert!(shown(&report).ends_with("1.23 USD, and that of 34 tokens, which is unknown."));
+    assert!(shown(&report).ends_with("$1.23, and that of 34 tokens, which is unknown."));
     report.usage.cost_micro_usd = 0;
     assert!(shown(&report).ends_with("cost: unknown."));
 }
