@@ -18,6 +18,7 @@ use super::Scheduler;
 use crate::internal::{Command, Input, UnitEnd, UnitReport};
 
 mod budgets;
+mod budgets_hold;
 mod conflicts;
 mod endings;
 mod limits;

@@ -17,7 +17,7 @@ fn budgeted(tasks: &[&str], budgets: &[&str], max: u32, on_budget: OnBudget) -> 
     begin(tasks, budgets, max, on_budget, None)
 }
 
-fn begin(
+pub(super) fn begin(
     tasks: &[&str],
     budgets: &[&str],
     max: u32,
@@ -63,11 +63,11 @@ fn begin(
     Drive { plan, scheduler, events: vec![started], now: 0 }
 }
 
-fn change(text: &str) -> BudgetChange {
+pub(super) fn change(text: &str) -> BudgetChange {
     text.parse().expect("a budget")
 }
 
-fn cents(cents: u64) -> Usage {
+pub(super) fn cents(cents: u64) -> Usage {
     Usage { input_tokens: 8, output_tokens: 2, cost_micro_usd: cents * 10_000, ..Usage::default() }
 }
 
@@ -83,11 +83,11 @@ const fn unpriced(tokens: u64) -> Usage {
 }
 
 impl Drive {
-    fn begun(&mut self, task: &str) {
+    pub(super) fn begun(&mut self, task: &str) {
         self.report(task, UnitReport::Started(None));
     }
 
-    fn used(&mut self, task: &str, usage: Usage) -> String {
+    pub(super) fn used(&mut self, task: &str, usage: Usage) -> String {
         self.report(task, UnitReport::Used(usage))
     }
 
@@ -97,7 +97,7 @@ impl Drive {
         self.finished(task, usage)
     }
 
-    fn finished(&mut self, task: &str, usage: Option<Usage>) -> String {
+    pub(super) fn finished(&mut self, task: &str, usage: Option<Usage>) -> String {
         let ended = UnitReport::AgentEnded { exit: ExitStatus::Code(0), usage };
         let first = self.report(task, ended);
         self.report(task, UnitReport::Verified { commit: None });
@@ -105,16 +105,16 @@ impl Drive {
         format!("{first} {second}").trim().to_owned()
     }
 
-    fn stopped(&mut self, task: &str) -> String {
+    pub(super) fn stopped(&mut self, task: &str) -> String {
         let scope = BudgetScope::Run;
         self.end(task, UnitEnd::Stopped(StopReason::Budget { scope }))
     }
 
-    fn status(&self) -> RunStatus {
+    pub(super) fn status(&self) -> RunStatus {
         self.scheduler.state().status
     }
 
-    fn spent(&self) -> Money {
+    pub(super) fn spent(&self) -> Money {
         let spent = self.scheduler.state().tasks.iter().map(|task| task.used().cost_micro_usd);
         Money(spent.sum())
     }
