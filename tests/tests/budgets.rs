@@ -144,7 +144,7 @@ fn a_run_that_pauses_for_an_unknown_cost_can_be_told_to_go_on_while_it_works() {
          [[task]]\nid = \"c\"\nagent = \"mute\"\nprompt = 'write c c'\n"
     );
     let file = repo.plan_file(&text);
-    let mut paused = run(&repo, &file).arg("--json").spawn();
+    let mut paused = run(&repo, &file).env("NO_COLOR", "1").arg("--json").spawn();
     paused.next_event(|event| is_run(event, "budget_reached"));
     paused.next_event(|event| is_run(event, "run_paused"));
     let status = orch(&repo, &["status"]).run();
@@ -156,7 +156,9 @@ fn a_run_that_pauses_for_an_unknown_cost_can_be_told_to_go_on_while_it_works() {
     paused.wait_for_change("c", "merged");
     go.raise();
     // Nor does the other agent, which is said too, with nothing left to do.
-    paused.wait().assert_code(0);
+    let outcome = paused.wait();
+    outcome.assert_code(0);
+    outcome.assert_stderr(&["a budget of money can't count mute: it does not tell what it uses"]);
     assert_eq!(repo.show("main", "c"), "c\n");
     orch(&repo, &["cost"]).run().assert_code(0).assert_stdout(&["not told"]);
 }

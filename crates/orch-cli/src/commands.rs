@@ -28,6 +28,7 @@ mod runs;
 mod show;
 mod status;
 mod undo;
+mod unpriced;
 
 /// Does what the arguments say.
 pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {

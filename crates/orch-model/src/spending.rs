@@ -5,11 +5,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    budget::Totals,
+    budget::{BudgetScope, Totals},
     event::TaskChange,
     id::{AgentName, EpicId},
     money::Money,
     plan::{PlanSpec, TaskIndex},
+    run::RunState,
     state::TaskState,
     usage::Usage,
 };
@@ -120,6 +121,29 @@ impl Spending {
             },
             _ => {}
         }
+    }
+}
+
+impl RunState {
+    /// What was spent of a budget so far, with what agents at work have used. O(1) for a task, and otherwise
+    /// O(epics, agents and models).
+    #[must_use]
+    pub fn spent(&self, scope: &BudgetScope) -> Totals {
+        let is_covered = |entry: &&Spending| match scope {
+            BudgetScope::Run => true,
+            BudgetScope::Epic(epic) => entry.epic.as_ref() == Some(epic),
+            BudgetScope::Agent(agent) => entry.worker.agent.as_ref() == Some(agent),
+            BudgetScope::Task(_) => false,
+        };
+        if let BudgetScope::Task(task) = scope {
+            let run = self.index_of(task).map(|index| self.task(index));
+            return run.map_or_else(Totals::default, |run| {
+                Totals::of(&run.used(), u64::from(run.attempts))
+            });
+        }
+        let mut spent = Totals::default();
+        self.spending.iter().filter(is_covered).for_each(|entry| spent += entry.totals());
+        spent
     }
 }
 

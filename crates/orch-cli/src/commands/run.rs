@@ -11,7 +11,7 @@ use orch_model::{Event, Report, ValidPlan, event::EVENT_VERSION};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{abandoned::Abandoned, agents, plan};
+use super::{abandoned::Abandoned, agents, plan, unpriced};
 use crate::{
     app::{Output, Overrides, PlanFormat, RunArgs},
     compose::{self, Workspace},
@@ -44,6 +44,8 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
         }
     }
     agents::check(&valid).await?;
+    let settings = config.engine(&args.overrides).settings(&valid);
+    unpriced::warn(&valid, &settings, &workspace.prices(&config)?);
     if !args.output.json {
         plan::forecast(workspace, &valid).await?;
     }

@@ -43,7 +43,7 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
         &progress.breakers,
         progress.at,
     );
-    budgets(&mut out, &progress.budget_stops);
+    budgets(&mut out, state, &progress.budget_stops);
     section(
         &mut out,
         "Running",
@@ -127,7 +127,7 @@ pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all:
         let full = state.header.settings.max_concurrency;
         let now_at = state.concurrency.unwrap_or(full);
         limits(&mut out, (now_at, full), state.slowdown.as_ref(), &state.breakers, now);
-        budgets(&mut out, &state.budget_stops);
+        budgets(&mut out, state, &state.budget_stops);
     }
     let open: Vec<_> = state.tasks.iter().filter(|task| !task.state.is_terminal()).collect();
     section(
@@ -175,8 +175,15 @@ fn limits(
     }
 }
 
-/// Where it stopped for a budget's sake, and how it goes on.
-fn budgets(out: &mut String, stops: &[BudgetStop]) {
+/// What is spent of which budget; where it stopped for one's sake, and how it goes on.
+fn budgets(out: &mut String, state: &RunState, stops: &[BudgetStop]) {
+    let open = state.budgets.iter().filter(|(scope, _)| stops.iter().all(|s| s.scope != **scope));
+    for (scope, budget) in open.take(SHOWN) {
+        let spent = state.spent(scope);
+        let parts = budget.limits().map(|limit| format!("{} of {limit}", spent.like(limit)));
+        let parts: Vec<_> = parts.collect();
+        let _ = writeln!(out, "budget of {}: {} spent", scope.name(), parts.join(", "));
+    }
     for stop in stops {
         let _ = writeln!(out, "{WARN}budget{WARN:#}: {}", summary::budget_stop(stop));
     }

@@ -14,7 +14,7 @@
 //! used, makes a budget that can't be kept: it is treated as reached, and said, but what is at work goes on. Who resumes the run
 //! after that has the agent's work not counted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use orch_model::{
     AgentName, BudgetChange, BudgetScope, BudgetStop, EventKind, Money, RunStatus, TaskChange,
@@ -159,19 +159,12 @@ impl Scheduler {
         if budgets.scopes.is_empty() {
             return None;
         }
-        let account = |(at, (scope, budget)): (usize, &(BudgetScope, Budget))| {
-            let mut spent = Totals::default();
-            if let Some(task) = budgets.tasks[at] {
-                let run = self.state.task(task);
-                spent = Totals::of(&run.used(), u64::from(run.attempts));
-            } else {
-                let covered = self.state.spending.iter().filter(|entry| covers(scope, entry));
-                covered.for_each(|entry| spent += entry.totals());
-            }
+        let account = |(scope, budget): &(BudgetScope, Budget)| {
+            let spent = self.state.spent(scope);
             Account { budget: *budget, spent, promised: Totals::default() }
         };
         let mut books = Books {
-            accounts: budgets.scopes.iter().enumerate().map(account).collect(),
+            accounts: budgets.scopes.iter().map(account).collect(),
             expected: self.expectations(),
             probing: BTreeSet::new(),
         };
@@ -347,9 +340,9 @@ impl Scheduler {
                 self.reach(stop(scope, limit, spent, None), now);
             }
             for task in at_work {
-                if !self.told.contains_key(&task) {
+                if let Entry::Vacant(told) = self.told.entry(task) {
                     let reason = StopReason::Budget { scope: scope.clone() };
-                    self.told.insert(task, reason.clone());
+                    told.insert(reason.clone());
                     self.out.commands.push(Command::Stop { task, reason });
                 }
             }

@@ -94,7 +94,7 @@ impl World {
         let task = self.at_work.keys().nth(usize::from(chance) % self.at_work.len());
         let task = task.expect("somebody works").clone();
         let agent = &self.at_work[&task];
-        if agent.told && (agent.had_last_word || chance % 2 == 0) {
+        if agent.told && (agent.had_last_word || chance.is_multiple_of(2)) {
             self.at_work.remove(&task);
             let said = self.run.stopped(&task);
             self.heed(&said);
