@@ -62,22 +62,25 @@ impl Workspace {
         Ok(Review::open(&self.top, Some(self.state_dir.clone()), root).await?)
     }
 
+    /// What models cost.
+    pub(crate) fn prices(&self, config: &Config) -> Result<Prices, CliError> {
+        let own = config.prices().map(|file| read_prices(&self.top.join(file))).transpose()?;
+        Ok(own.into_iter().fold(Prices::built_in(), Prices::with))
+    }
+
     pub(crate) async fn engine(
         &self,
         config: &Config,
         overrides: &Overrides,
     ) -> Result<ParallelOrchestrator, CliError> {
-        let prices = config.prices().map(|file| read_prices(&self.top.join(file))).transpose()?;
+        let prices = self.prices(config)?;
         let mut config = config.engine(overrides);
         // Wherever in the repository `orch` was called from, it means the same folder.
         config.worktree_root = config.worktree_root.map(|root| self.top.join(root));
         config.lock_dir = config.lock_dir.map(|dir| self.top.join(dir));
         let state_dir = config.state_dir.clone().unwrap_or_else(|| self.state_dir.clone());
         let processes = orch_exec::defaults::runner(&config, &state_dir)?;
-        let mut agents = AgentAdapters::new(processes, state_dir, user());
-        if let Some(prices) = prices {
-            agents = agents.prices(Prices::built_in().with(prices));
-        }
+        let agents = AgentAdapters::new(processes, state_dir, user()).prices(prices);
         let builder = ParallelOrchestrator::builder(&self.top).config(config);
         Ok(builder.runner(Arc::new(agents)).build().await?)
     }

@@ -25,6 +25,8 @@ pub(crate) struct Lines {
     /// The attempt under way of tasks that are not at their first.
     repeated: HashMap<TaskId, Attempt>,
     tasks: usize,
+    /// The last event told of a budget that was reached: that the run pauses goes without saying.
+    is_budget_told: bool,
 }
 
 impl Lines {
@@ -35,6 +37,7 @@ impl Lines {
             width: longest.unwrap_or(0).clamp(4, WIDEST),
             repeated: HashMap::new(),
             tasks: plan.tasks().len(),
+            is_budget_told: false,
         }
     }
 
@@ -46,6 +49,8 @@ impl Lines {
     /// What a person wants to know of an event; `None` where that is nothing.
     pub(crate) fn of(&mut self, event: &Event) -> Option<String> {
         let begin = *self.begin.get_or_insert(event.at);
+        let was_budget_told = self.is_budget_told;
+        self.is_budget_told = matches!(event.kind, EventKind::BudgetReached { .. });
         let text = match &event.kind {
             EventKind::RunStarted { header } => {
                 let into = header.base.as_ref().map_or_else(String::new, |base| {
@@ -60,6 +65,7 @@ impl Lines {
             }
             EventKind::RunReopened { .. } => "the run goes on".into(),
             EventKind::Task { task, change } => return self.task(event.at, begin, task, change),
+            EventKind::RunPaused { frozen: false } if was_budget_told => return None,
             EventKind::RunPaused { frozen: false } => {
                 format!("{WARN}paused{WARN:#}: nothing new is started; `orch resume` goes on")
             }
@@ -91,6 +97,13 @@ impl Lines {
             EventKind::ConflictExpected { tasks: [one, other], files } => {
                 let files = one_line(&files.join(", "));
                 format!("{WARN}warning{WARN:#}: {one} and {other} will conflict in {files}")
+            }
+            EventKind::BudgetReached { stop } => {
+                let said = one_line(&stop.to_string());
+                format!("{WARN}nothing more is started{WARN:#}: {said}")
+            }
+            EventKind::BudgetChanged { change } => {
+                format!("the budget of {} is {} now", change.scope.name(), change.budget)
             }
             EventKind::StartsHeld { shortage } => {
                 let shortage = one_line(&shortage.to_string());
@@ -160,6 +173,10 @@ impl Lines {
             TaskChange::Retry { failure: Failure::Interrupted { message }, .. } => {
                 format!("{WARN}stopped{WARN:#}: {}", one_line(message))
             }
+            TaskChange::Retry { failure: failure @ Failure::Budget { .. }, .. } => {
+                let why = one_line(&failure.to_string());
+                format!("{WARN}ended{WARN:#}: {why}; its work is kept for the next attempt")
+            }
             TaskChange::Retry { failure: failure @ Failure::Conflict { hunks, .. }, until } => {
                 let pause = time(until.since(at));
                 let said = one_line(&failure.to_string());
@@ -195,6 +212,9 @@ impl Lines {
             }
             TaskChange::Skipped { because: SkipReason::RunStopped { task } } => {
                 format!("{WARN}skipped{WARN:#}: the run stops because {task} failed")
+            }
+            TaskChange::Skipped { because: SkipReason::Budget { scope } } => {
+                format!("{WARN}skipped{WARN:#}: the budget of {} is used up", scope.name())
             }
             TaskChange::Lost { known, hint } => {
                 format!("{BAD}needs attention{BAD:#}: {}; {}", one_line(known), one_line(hint))
@@ -296,6 +316,7 @@ pub(crate) const fn status_name(status: RunStatus) -> &'static str {
         RunStatus::Cancelled => "cancelled",
         RunStatus::Interrupted => "interrupted",
         RunStatus::Conflicted => "conflicted",
+        RunStatus::OutOfBudget => "out of budget",
         _ => "unknown",
     }
 }

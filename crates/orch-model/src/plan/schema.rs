@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(
             objects.len(),
             10,
-            "plan, run, defaults, merge, agent, its models, rule, epic, task and lock"
+            "plan, run, budget, defaults, merge, agent, its models, rule, epic, task and lock"
         );
         for (name, object) in objects {
             assert_eq!(object["additionalProperties"], false, "{name} takes unknown keys");

@@ -1,0 +1,107 @@
+//! Agents whose work a budget of money can't count, told before anything is started.
+
+use std::collections::BTreeSet;
+
+use orch_agents::Prices;
+use orch_model::{
+    TaskState, ValidPlan,
+    event::RunSettings,
+    plan::{
+        Agent,
+        spec::{AgentKind, EventKind},
+    },
+    spending::Worker,
+};
+
+use crate::render::{self, WARN, one_line};
+
+/// Warns of them, where there is a budget of money.
+pub(super) fn warn(plan: &ValidPlan, settings: &RunSettings, prices: &Prices) {
+    if settings.budgets.values().all(|budget| budget.usd.is_none()) {
+        return;
+    }
+    for (worker, why) in uncounted(plan, prices) {
+        render::tell(&format!(
+            "{WARN}warning{WARN:#}: a budget of money can't count {}: {why}; the run stops when it has worked",
+            one_line(&worker.to_string())
+        ));
+    }
+}
+
+/// Those of which it is known beforehand, with the reason.
+fn uncounted(plan: &ValidPlan, prices: &Prices) -> Vec<(Worker, &'static str)> {
+    let of = |task| Worker::of(plan.spec(), task, &TaskState::Queued);
+    let workers: BTreeSet<Worker> = plan.indices().map(of).collect();
+    let why = |worker: &Worker| {
+        let agent = plan.agents().get(worker.agent.as_ref()?)?;
+        lacks(agent, worker.model.as_deref(), prices)
+    };
+    workers.into_iter().filter_map(|worker| Some((worker.clone(), why(&worker)?))).collect()
+}
+
+/// Why nobody will know what an agent costs; `None` where somebody will, or may.
+fn lacks(agent: &Agent, model: Option<&str>, prices: &Prices) -> Option<&'static str> {
+    let is_usage = |event| matches!(event, EventKind::Usage | EventKind::UsageSoFar);
+    let rules: Vec<_> = agent.events.iter().filter(|rule| is_usage(rule.event)).collect();
+    match agent.kind {
+        AgentKind::Command if rules.is_empty() => {
+            Some("it does not tell what it uses (see `output = \"jsonl\"`)")
+        }
+        AgentKind::Command if rules.iter().any(|rule| rule.take.contains_key("cost")) => None,
+        // They tell their costs.
+        AgentKind::Claude | AgentKind::Opencode => None,
+        // The model that it takes by itself may have a price.
+        _ if model.is_none_or(|model| prices.of(model).is_some()) => None,
+        _ => Some(
+            "nobody knows the price of this model (name it in the file of the setting `prices`)",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orch_model::plan::{Format, parse};
+
+    use super::*;
+
+    #[test]
+    fn agents_that_nobody_can_count_are_named() {
+        let text = r#"
+            version = 1
+            [agents]
+            mute = { command = ["a"] }
+            odd = { kind = "codex", model = "nobody-knows-me" }
+            known = { kind = "codex", model = "claude-sonnet-4-5" }
+            own = { kind = "gemini" }
+            told = { command = ["b"], output = "jsonl", events = [{ event = "usage", take = { cost = "/c" } }] }
+            [[task]]
+            id = "t1"
+            prompt = "p"
+            agent = "mute"
+            [[task]]
+            id = "t2"
+            prompt = "p"
+            agent = "odd"
+            [[task]]
+            id = "t3"
+            prompt = "p"
+            agent = "known"
+            [[task]]
+            id = "t4"
+            prompt = "p"
+            agent = "own"
+            [[task]]
+            id = "t5"
+            prompt = "p"
+            agent = "told"
+            [[task]]
+            id = "t6"
+            run = "make"
+        "#;
+        let plan = parse(text, Format::Toml).unwrap();
+        let found = uncounted(&plan, &Prices::built_in());
+        let names: Vec<_> = found.iter().map(|(worker, _)| worker.to_string()).collect();
+        assert_eq!(names, ["mute", "odd (nobody-knows-me)"]);
+        assert!(found[1].1.contains("the setting `prices`"));
+    }
+}
