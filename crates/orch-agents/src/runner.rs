@@ -28,6 +28,7 @@ use crate::{
     event::{EVENTS_VERSION, Header},
     home::UserHome,
     prices::{self, Prices},
+    prompt::Knowledge,
     session::{RunFolder, SessionRecord, name},
     stream::Parser,
     summary::Summary,
@@ -35,6 +36,7 @@ use crate::{
 };
 
 mod prepare;
+mod told;
 
 /// Runs coding agents through another runner, which runs their processes.
 ///
@@ -47,6 +49,7 @@ pub struct AgentAdapters {
     state_dir: PathBuf,
     user: Arc<UserHome>,
     prices: Arc<Prices>,
+    knowledge: Option<Arc<dyn Knowledge>>,
 }
 
 impl AgentAdapters {
@@ -54,13 +57,20 @@ impl AgentAdapters {
     #[must_use]
     pub fn new(inner: Arc<dyn AgentRunner>, state_dir: impl Into<PathBuf>, user: UserHome) -> Self {
         let prices = Arc::new(Prices::built_in());
-        Self { inner, state_dir: state_dir.into(), user: Arc::new(user), prices }
+        Self { inner, state_dir: state_dir.into(), user: Arc::new(user), prices, knowledge: None }
     }
 
     /// Sets what tokens cost. Default: [`Prices::built_in`].
     #[must_use]
     pub fn prices(mut self, prices: Prices) -> Self {
         self.prices = Arc::new(prices);
+        self
+    }
+
+    /// Sets who knows something of the fields that tasks are about. Default: nobody.
+    #[must_use]
+    pub fn knowledge(mut self, knowledge: Arc<dyn Knowledge>) -> Self {
+        self.knowledge = Some(knowledge);
         self
     }
 
@@ -97,7 +107,8 @@ impl AgentRunner for AgentAdapters {
             && matches!(request.work, Work::Prompt { .. })
             && request.agent.as_ref().is_some_and(is_read);
         if !is_agent {
-            return self.inner.start(request).await;
+            let work = self.told(&request, false)?;
+            return self.inner.start(AgentRequest { work, ..request }).await;
         }
         let name = AdoptRequest {
             run: request.run.clone(),

@@ -53,6 +53,7 @@ fn exit_of(error: &EngineError) -> Exit {
         | EngineError::CantResume { .. }
         | EngineError::CantResolve { .. }
         | EngineError::NoSuchTask(_)
+        | EngineError::NoPrompt(_)
         | EngineError::Worktree(
             WorktreeError::NoGit { .. }
             | WorktreeError::GitTooOld { .. }

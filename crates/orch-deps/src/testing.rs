@@ -24,7 +24,12 @@ pub(crate) fn spec(text: &str) -> PlanSpec {
         if first == "epic" {
             let mut ids = words.map(|word| EpicId::new(word).expect("an id"));
             let id = ids.next().expect("the id of an epic");
-            spec.epics.push(EpicSpec { id, title: title.map(Into::into), needs: ids.collect() });
+            spec.epics.push(EpicSpec {
+                id,
+                title: title.map(Into::into),
+                template: None,
+                needs: ids.collect(),
+            });
             continue;
         }
         let mut task = TaskSpec::new(id(first)).run("true");

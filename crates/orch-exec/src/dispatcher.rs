@@ -506,6 +506,7 @@ impl Dispatcher {
             grace: settings.grace.0,
             max_total_output: settings.max_total_output,
             foundations: self.scheduler.foundations(task),
+            needed: self.scheduler.needed(task),
             previous: self.scheduler.state().task(task).last_failure.as_deref().cloned(),
             inherited: BTreeMap::new(),
             reporter: Reporter { task, messages: self.messages.clone() },

@@ -57,6 +57,9 @@ pub enum EngineError {
     /// A task is not part of the plan.
     #[error("there is no task {0} in this run")]
     NoSuchTask(orch_model::TaskId),
+    /// A task runs a command.
+    #[error("task {0} runs a command: it has no prompt")]
+    NoPrompt(orch_model::TaskId),
     /// A system call failed.
     #[error("{doing}: {source}")]
     Io {

@@ -23,6 +23,7 @@ use orch_model::{
 use tokio::sync::{oneshot, watch};
 
 use crate::{
+    briefing::Needed,
     classify,
     dispatcher::Reporter,
     internal::{UnitEnd, UnitReport},
@@ -32,6 +33,7 @@ use crate::{
 };
 
 mod causes;
+mod facts;
 mod inherited;
 pub(crate) mod resolve;
 mod watching;
@@ -59,6 +61,8 @@ pub(crate) struct Unit {
     pub(crate) attempt: Attempt,
     /// The commits that brought in the work of the tasks that it needs.
     pub(crate) foundations: Vec<CommitId>,
+    /// The tasks that it needs, where it has a prompt, and what came of them.
+    pub(crate) needed: Vec<Needed>,
     /// How the attempt before this one failed.
     pub(crate) previous: Option<LastFailure>,
     pub(crate) grace: Duration,
@@ -270,8 +274,8 @@ impl Unit {
         let watched = match entry {
             Entry::Beginning => {
                 self.go_on()?;
-                let work = self.with_conflict(self.task().work.clone());
-                let request = self.request(place, work, Purpose::Work);
+                let mut request = self.request(place, self.told(), Purpose::Work);
+                request.context = self.context(place, &request).await;
                 let agent = self.ports.runner.start(request).await?;
                 self.reporter.tell(UnitReport::Started(agent.identity()));
                 Some(self.watch(agent.as_ref(), Duration::ZERO).await?)
@@ -493,6 +497,7 @@ impl Unit {
             purpose,
             work,
             agent,
+            context: None,
             directory,
             repository,
             env,

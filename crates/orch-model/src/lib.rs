@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod plan;
 pub mod ports;
 pub mod progress;
+pub mod prompt;
 pub mod report;
 pub mod resources;
 pub mod run;
@@ -24,7 +25,7 @@ pub mod usage;
 
 pub use conflict::{Conflict, Hunk};
 pub use event::{Event, EventKind, TaskChange};
-pub use id::{AgentName, CommitId, EpicId, IdError, LockName, RunId, TaskId};
+pub use id::{AgentName, CommitId, DomainName, EpicId, IdError, LockName, RunId, TaskId};
 pub use plan::{PlanSpec, TaskIndex, ValidPlan};
 pub use progress::Progress;
 pub use report::Report;

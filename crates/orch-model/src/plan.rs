@@ -3,8 +3,11 @@
 //! A plan comes from text by [`parse`], or from code as a [`PlanSpec`] by [`ValidPlan::new`]. Both
 //! report every problem at once, each with a cure; from text each has its place as well.
 
+mod briefing;
 #[cfg(feature = "parse")]
 mod decode;
+#[cfg(feature = "parse")]
+mod include;
 mod message;
 mod nearest;
 #[cfg(feature = "parse")]
@@ -22,9 +25,12 @@ pub mod template;
 mod valid;
 mod validate;
 
+pub use briefing::{Briefing, MAX_TEXT, Template};
+#[cfg(feature = "parse")]
+pub use include::{ReadText, skill_file};
 pub use message::{MessageField, MessageTemplate};
 #[cfg(feature = "parse")]
-pub use parse::parse;
+pub use parse::{parse, parse_with};
 pub use pool::{Pool, PoolRange, PoolRangeError, PoolValues};
 pub use problem::{Position, Problem, Problems};
 #[cfg(feature = "schema")]

@@ -41,7 +41,7 @@ fn plan(text: &str) -> Arc<ValidPlan> {
         if first == "epic" {
             let mut ids = words.map(|word| EpicId::new(word).expect("an id"));
             let id = ids.next().expect("the id of an epic");
-            spec.epics.push(EpicSpec { id, title: None, needs: ids.collect() });
+            spec.epics.push(EpicSpec { id, title: None, template: None, needs: ids.collect() });
             continue;
         }
         let mut task = TaskSpec::new(id(first)).run("agent");

@@ -239,7 +239,7 @@ async fn tasks_of_an_epic_share_a_worktree_one_at_a_time() {
     let (engine, asked) = (TestEngine::new(), Asked::default());
     let mut spec = PlanSpec::new();
     let epic = || "auth".parse().unwrap();
-    spec.epics = vec![EpicSpec { id: epic(), title: None, needs: Vec::new() }];
+    spec.epics = vec![EpicSpec { id: epic(), title: None, template: None, needs: Vec::new() }];
     for name in ["a", "b"] {
         let mut task = in_git(name);
         task.epic = Some(epic());

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Pool, PoolRange, PoolValues, Problems, ValidPlan};
 use crate::{
-    id::{AgentName, EpicId, LockName, TaskId},
+    id::{AgentName, DomainName, EpicId, LockName, TaskId},
     size::ByteSize,
     time::Span,
 };
@@ -39,6 +39,10 @@ pub struct PlanSpec {
     /// Command templates of agents, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub agents: BTreeMap<AgentName, AgentSpec>,
+    /// Texts by name, for `skills`, `template` and `prompt_file`. What these name and is not here is
+    /// read from the repository together with the plan, and is here from then on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub texts: BTreeMap<String, String>,
     /// Groups of tasks that depend on one another as a whole.
     #[serde(default, rename = "epic", skip_serializing_if = "Vec::is_empty")]
     pub epics: Vec<EpicSpec>,
@@ -55,6 +59,7 @@ impl Default for PlanSpec {
             defaults: DefaultsSpec::default(),
             merge: MergeSpec::default(),
             agents: BTreeMap::new(),
+            texts: BTreeMap::new(),
             epics: Vec::new(),
             tasks: Vec::new(),
         }
@@ -172,6 +177,9 @@ pub struct DefaultsSpec {
     /// See [`TaskSpec::model`]; the model of a task's agent, where it has one, comes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// See [`TaskSpec::template`]; that of a task's epic, where it has one, comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// See [`TaskSpec::env`]; a task's own variables are added to these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -275,6 +283,9 @@ pub struct EpicSpec {
     /// Epics all of whose tasks must have been merged before a task of this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<EpicId>,
+    /// See [`TaskSpec::template`]; for its tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
 }
 
 /// `[[task]]`: one piece of work for one agent or command.
@@ -296,7 +307,8 @@ pub struct TaskSpec {
     /// The prompt for an agent, in place of `run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// A file with the prompt, relative to the repository.
+    /// A file with the prompt, relative to the repository. It may begin with front matter: keys of
+    /// the task in YAML between lines of `---`; those that the plan gives too are the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_file: Option<String>,
     /// Which of `[agents]` gets the prompt.
@@ -305,6 +317,18 @@ pub struct TaskSpec {
     /// The model that the agent is told to use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Texts that its prompt begins with, in this order: names of `[texts]` or of skills of the
+    /// repository (`.agents/skills/NAME/SKILL.md`), or files, relative to the repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skills: Vec<String>,
+    /// The field of knowledge that it is about, such as `database`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<DomainName>,
+    /// What its prompt is put into: `default`, `none` (the agent gets the prompt and nothing else), a
+    /// name of `[texts]`, or a file, relative to the repository. Default: `default` for a coding agent
+    /// of a kind that orch knows, `none` for any other program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// Tasks that must have been merged before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<TaskId>,
@@ -368,6 +392,9 @@ impl TaskSpec {
             prompt_file: None,
             agent: None,
             model: None,
+            skills: Vec::new(),
+            domain: None,
+            template: None,
             needs: Vec::new(),
             after: Vec::new(),
             priority: None,

@@ -8,7 +8,7 @@ use super::spec::{
     AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, OnConflict, OnFailure,
     Permissions, PlanSpec, Schedule, Strategy,
 };
-use super::{MessageTemplate, Pool};
+use super::{Briefing, MessageTemplate, Pool};
 use crate::{
     id::{AgentName, EpicId, LockName, TaskId},
     size::ByteSize,
@@ -114,6 +114,12 @@ impl ValidPlan {
     #[must_use]
     pub fn index_of(&self, id: &TaskId) -> Option<TaskIndex> {
         self.by_id.get(id).copied()
+    }
+
+    /// One of the texts that tasks name by [`Prompt::File`] and in [`Task::briefing`].
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.spec.texts.get(name).map(String::as_str)
     }
 
     /// Every position, in plan order.
@@ -230,6 +236,8 @@ pub struct Task {
     pub epic: Option<EpicIndex>,
     /// What is to be done.
     pub work: Work,
+    /// What an agent is told besides its prompt.
+    pub briefing: Briefing,
     /// Tasks that must have been merged; sorted, without repeats. Those that come by way of its
     /// epic are not listed: the graph expands them.
     pub needs: Vec<TaskIndex>,
@@ -294,7 +302,8 @@ pub enum Work {
 pub enum Prompt {
     /// In the plan.
     Text(String),
-    /// In a file, relative to the repository.
+    /// In a file, relative to the repository; where it was read together with the plan,
+    /// [`ValidPlan::text`] has it.
     File(String),
 }
 

@@ -1,6 +1,7 @@
 //! From a [`PlanSpec`] to a [`ValidPlan`]: what serde can't see.
 
 mod agents;
+mod briefing;
 mod conflicts;
 mod cycle;
 mod locks;
@@ -123,6 +124,12 @@ pub(super) fn bad_version(version: u32) -> Finding {
     let message = format!("this is a plan of version {version}; this orch reads version {VERSION}");
     let help = if version > VERSION { "update orch" } else { "write `version = 1`" };
     Finding::new(Path::from("version"), message).help(help)
+}
+
+/// Whether a path can be that of a file of the repository; else what is wrong, and the cure.
+#[cfg(feature = "parse")]
+pub(super) fn file(path: &str) -> Result<(), (String, String)> {
+    names::file(path)
 }
 
 struct Checker<'a> {
@@ -248,6 +255,8 @@ impl<'a> Checker<'a> {
         if let Some(model) = &defaults.model {
             self.text(model, "model", &path);
         }
+        self.template_exists(defaults.template.as_deref(), &path);
+        self.texts();
     }
 
     fn epics(&mut self) -> Vec<Epic> {
@@ -274,6 +283,7 @@ impl<'a> Checker<'a> {
             }
             needs.sort_unstable();
             needs.dedup();
+            self.template_exists(epic.template.as_deref(), &Path::element("epic", index));
             epics.push(Epic {
                 id: epic.id.clone(),
                 title: epic.title.clone(),

@@ -45,6 +45,7 @@ impl Checker<'_> {
             }
             found
         });
+        let briefing = self.briefing(task, epic, &path);
         let mut env = defaults.env.clone();
         env.extend(task.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         Task {
@@ -52,6 +53,7 @@ impl Checker<'_> {
             title: task.title.clone(),
             epic,
             work,
+            briefing,
             needs,
             after,
             priority: task.priority.unwrap_or(DEFAULT_PRIORITY),
@@ -204,7 +206,13 @@ impl Checker<'_> {
     }
 
     fn command_work(&mut self, task: &TaskSpec, path: &Path) -> Option<Work> {
-        for (key, is_given) in [("agent", task.agent.is_some()), ("model", task.model.is_some())] {
+        for (key, is_given) in [
+            ("agent", task.agent.is_some()),
+            ("model", task.model.is_some()),
+            ("skills", !task.skills.is_empty()),
+            ("domain", task.domain.is_some()),
+            ("template", task.template.is_some()),
+        ] {
             if is_given {
                 let message = format!("`{key}` has no effect next to `run`");
                 let help = format!("remove `{key}`, or give a `prompt` in place of `run`");

@@ -26,7 +26,7 @@ fn plan(lines: &str) -> PlanSpec {
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some((id, needs)) = line.split_once(':') {
             let needs = needs.split_whitespace().map(epic_id).collect();
-            spec.epics.push(EpicSpec { id: epic_id(id), title: None, needs });
+            spec.epics.push(EpicSpec { id: epic_id(id), title: None, template: None, needs });
             continue;
         }
         let mut words = line.split_whitespace();
