@@ -61,16 +61,14 @@ fn what_is_shown_before_is_what_the_agent_gets() {
     let mut run = start(&repo, &plan);
     run.wait_for_change("schema", "merged");
     let first = shown(&repo, &["login"]);
-    // Its next attempt waits until this is given back.
-    let gate = repo.orch(["lock", "acquire", "gate"]).spawn();
     repo.orch(["lock", "release", "gate"]).run().assert_code(0);
     run.wait_for_change("login", "retry");
-    gate.wait().assert_code(0);
     assert_eq!(told(&repo, "login.1"), first);
+    // Before its second attempt or in it: what is shown is the same.
     let second = shown(&repo, &["login"]);
-    repo.orch(["lock", "release", "gate"]).run().assert_code(0);
     run.wait().assert_code(0);
     assert_eq!(told(&repo, "login.2"), second);
+    assert_eq!(shown(&repo, &["login"]), second);
 
     assert!(
         first.starts_with("Be brief.\n\nAnd kind.\n\n# Task `login`: Log people in\n\nDo it.\n")
@@ -143,9 +141,8 @@ fn mistakes_are_told_before_anything_starts() {
 fn what_agents_make_of_prompts_and_templates_changes_nothing_of_a_run() {
     let repo = TestRepo::new();
     repo.write("prompts/b.md", "---\nagent: any\nskills: [style.md]\n---\nwrite b.txt first\n");
-    repo.write("prompts/t.md", "{{ skills[0].text }}{{ prompt }}");
+    repo.write("prompts/t.md", "{% for skill in skills %}{{ skill.text }}{% endfor %}{{ prompt }}");
     repo.write("style.md", "write style.txt first\n");
-    repo.commit_all("prompts");
     let overwrite = format!(
         "for f in prompts/b.md prompts/t.md style.md; do echo 'exit 9' > {}/$f; done",
         repo.path().display()
@@ -153,7 +150,7 @@ fn what_agents_make_of_prompts_and_templates_changes_nothing_of_a_run() {
     let plan = Plan::new().agent("any", &[]).task("a", |t| t.shell(&overwrite)).task("b", |t| {
         t.set("prompt_file", "prompts/b.md")
             .set("template", "prompts/t.md")
-            .set("locks", ["gate"].as_slice())
+            .lock("gate")
             .needs(["a"])
     });
     repo.orch(["lock", "acquire", "gate"]).run().assert_code(0);
@@ -164,5 +161,6 @@ fn what_agents_make_of_prompts_and_templates_changes_nothing_of_a_run() {
     assert_eq!(repo.read("prompts/b.md"), "exit 9\n");
     repo.orch(["lock", "release", "gate"]).run().assert_code(0);
     repo.orch(["resume"]).run().assert_code(0);
-    assert_eq!(repo.show("orch/results", "b.txt"), "first\n");
+    assert_eq!(repo.show("main", "b.txt"), "first\n");
+    assert_eq!(repo.show("main", "style.txt"), "first\n");
 }

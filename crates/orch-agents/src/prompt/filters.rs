@@ -6,12 +6,13 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use orch_model::prompt::one_line;
 
 /// The filters that there are besides those of minijinja.
-pub(super) const NAMES: [&str; 6] = ["line", "titled", "code", "fenced", "made", "held"];
+pub(super) const NAMES: [&str; 7] = ["text", "line", "titled", "code", "fenced", "made", "held"];
 
 /// The functions of minijinja, which are no unknown names.
 pub(super) const FUNCTIONS: [&str; 5] = ["range", "dict", "namespace", "loop", "super"];
 
 pub(super) fn add(env: &mut Environment<'static>) {
+    env.add_filter("text", |text: &str| text.trim_end_matches(['\r', '\n']).to_owned());
     env.add_filter("line", |text: &str| one_line(text));
     env.add_filter("titled", titled);
     env.add_filter("code", |text: &str| code(text));
