@@ -14,7 +14,10 @@ use orch_model::{
     state::Attempt,
 };
 
-use crate::{event::Record, summary::Summary};
+use crate::{
+    event::{Record, clip},
+    summary::Summary,
+};
 
 /// How much of the output of a verification is told, in bytes.
 const TAIL: u64 = 4 << 10;
@@ -60,12 +63,7 @@ impl Recall {
             }
         }
         let text = summary.text.trim();
-        if text.is_empty() {
-            return None;
-        }
-        let end = text.floor_char_boundary(LONGEST_MESSAGE);
-        let cut = if end < text.len() { "\n[cut]" } else { "" };
-        Some(format!("{}{cut}", &text[..end]))
+        (!text.is_empty()).then(|| clip(text, LONGEST_MESSAGE))
     }
 
     /// The end of what the verification of an attempt printed.
