@@ -69,6 +69,9 @@ fn what_is_shown_before_is_what_the_agent_gets() {
     run.wait().assert_code(0);
     assert_eq!(told(&repo, "login.2"), second);
     assert_eq!(shown(&repo, &["login"]), second);
+    assert_eq!(shown(&repo, &["login", "--attempt", "1"]), first);
+    let never = repo.orch(["prompt", "login", "--attempt", "3"]).run();
+    never.assert_code(2).assert_stderr(&["attempt 3 of task login", "orch show login"]);
 
     assert!(
         first.starts_with("Be brief.\n\nAnd kind.\n\n# Task `login`: Log people in\n\nDo it.\n")

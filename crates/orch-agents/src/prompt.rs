@@ -27,7 +27,7 @@ const AGAIN: &str = "orch/again";
 const RESOLVE: &str = "orch/resolve";
 
 static BUILT_IN: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut env = Environment::empty();
+    let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     env.set_trim_blocks(true);
     env.set_lstrip_blocks(true);
@@ -159,6 +159,11 @@ pub fn check(plan: &ValidPlan) -> Result<(), Vec<TemplateError>> {
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
+/// Whether it is one that minijinja has.
+fn is_function(name: &str) -> bool {
+    BUILT_IN.globals().any(|(known, _)| known == name)
+}
+
 fn check_one(name: &str, text: &str) -> Result<(), TemplateError> {
     let template = BUILT_IN.template_from_named_str(name, text);
     let template = template.map_err(|error| TemplateError::new(&error))?;
@@ -167,7 +172,7 @@ fn check_one(name: &str, text: &str) -> Result<(), TemplateError> {
     let mut unknown: Vec<String> = template
         .undeclared_variables(false)
         .into_iter()
-        .filter(|name| !known.contains(name) && !filters::FUNCTIONS.contains(&name.as_str()))
+        .filter(|name| !known.contains(name) && name != "super" && !is_function(name))
         .collect();
     unknown.sort_unstable();
     if let Some(first) = unknown.first() {

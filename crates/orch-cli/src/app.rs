@@ -55,6 +55,7 @@ pub enum Command {
         work, what that one got.\n\n\
         Examples:\n  \
         orch prompt login                    of the newest run\n  \
+        orch prompt login --attempt 1        what that one got\n  \
         orch prompt login --plan plan.toml   of a plan that has not been started"
     )]
     Prompt(PromptArgs),
@@ -265,8 +266,11 @@ pub struct PromptArgs {
     /// The task
     pub task: TaskId,
     /// The plan, where it is none of a run
-    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "attempt"])]
     pub plan: Option<PathBuf>,
+    /// What this attempt got
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
     /// The run [default: the one that goes on, else the newest]
     #[arg(long)]
     pub run: Option<RunId>,

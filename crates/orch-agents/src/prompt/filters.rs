@@ -2,14 +2,11 @@
 
 use std::fmt::Write;
 
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, Value};
 use orch_model::prompt::one_line;
 
 /// The filters that there are besides those of minijinja.
 pub(super) const NAMES: [&str; 7] = ["text", "line", "titled", "code", "fenced", "made", "held"];
-
-/// The functions of minijinja, which are no unknown names.
-pub(super) const FUNCTIONS: [&str; 5] = ["range", "dict", "namespace", "loop", "super"];
 
 pub(super) fn add(env: &mut Environment<'static>) {
     env.add_filter("text", |text: &str| text.trim_end_matches(['\r', '\n']).to_owned());
@@ -19,21 +16,6 @@ pub(super) fn add(env: &mut Environment<'static>) {
     env.add_filter("fenced", |text: &str| fenced(text));
     env.add_filter("made", made);
     env.add_filter("held", held);
-    env.add_filter("join", minijinja::filters::join);
-    env.add_filter("map", minijinja::filters::map);
-    env.add_filter("length", minijinja::filters::length);
-    env.add_filter("trim", minijinja::filters::trim);
-    env.add_filter("indent", minijinja::filters::indent);
-    env.add_filter("upper", minijinja::filters::upper);
-    env.add_filter("lower", minijinja::filters::lower);
-    env.add_filter("replace", minijinja::filters::replace);
-    env.add_filter("first", minijinja::filters::first);
-    env.add_filter("last", minijinja::filters::last);
-    env.add_filter("default", minijinja::filters::default);
-    env.add_filter("tojson", tojson);
-    env.add_test("defined", minijinja::tests::is_defined);
-    env.add_test("none", minijinja::tests::is_none);
-    env.add_function("range", minijinja::functions::range);
 }
 
 /// `: ` and a title; nothing for none.
@@ -70,7 +52,7 @@ fn made(of: &Value) -> Result<String, Error> {
     for commit in list("commits")? {
         let (id, subject) = (commit.get_attr("id")?, commit.get_attr("subject")?);
         // Writing to a string can't fail.
-        let _ = writeln!(text, "- {id} {subject}");
+        let _ = writeln!(text, "- {id} {}", code(&subject.to_string()));
     }
     let more_commits = more("more_commits")?;
     if more_commits > 0 {
@@ -102,11 +84,6 @@ fn held(lock: &Value) -> Result<String, Error> {
         let _ = write!(text, " in `${variable}`");
     }
     Ok(text)
-}
-
-fn tojson(value: &Value) -> Result<String, Error> {
-    serde_json::to_string(value)
-        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
 }
 
 #[cfg(test)]

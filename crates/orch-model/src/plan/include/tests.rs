@@ -138,3 +138,25 @@ fn without_a_reader_what_is_not_there_is_said() {
          `prompt` in place of `run`)"
     );
 }
+
+proptest::proptest! {
+    /// Whatever a file contains, it is taken or refused, and what is taken of it is its end.
+    #[test]
+    fn any_file_is_taken_or_refused(
+        parts in proptest::collection::vec(
+            proptest::prop_oneof![
+                proptest::prelude::Just("---"), proptest::prelude::Just("\n"), proptest::prelude::Just("\r\n"),
+                proptest::prelude::Just("title: é"), proptest::prelude::Just("needs: [a"), proptest::prelude::Just("\u{feff}"),
+                proptest::prelude::Just("[{: &a *a"), proptest::prelude::Just("\t"), proptest::prelude::Just("x"),
+            ],
+            0..14,
+        ),
+    ) {
+        let text = parts.concat();
+        let plan = PLAN.replace("retries = 1", "agent = \"coder\"");
+        match read(&plan, &[("prompts/login.md", &text)]) {
+            Ok(plan) => proptest::prop_assert!(text.ends_with(plan.text("prompts/login.md").unwrap())),
+            Err(problems) => proptest::prop_assert!(problems.to_string().contains("prompts/login.md")),
+        }
+    }
+}
