@@ -70,7 +70,9 @@ fn a_retry_goes_on_in_the_session_with_what_failed() {
     assert!(calls[0].starts_with("exec --json ") && calls[0].ends_with("-m gpt-5 -"), "{calls:?}");
     assert!(calls[1].ends_with("-m gpt-5 resume th-1 -"), "{calls:?}");
     let prompts = text(&repo, "prompts");
-    assert!(prompts.starts_with("do it\nThe last attempt"), "{prompts}");
+    let again = prompts.find("\nThe last attempt at this task has failed (verification): ");
+    let (first, second) = prompts.split_at(again.expect("the second prompt"));
+    assert!(first.starts_with("# Task `a`\n\ndo it\n") && !second.contains("do it"), "{prompts}");
     assert!(
         prompts.contains("not good enough") && prompts.contains("refs/orch/preserved/"),
         "{prompts}"
@@ -166,7 +168,7 @@ while IFS= read -r line; do
     *'"session/prompt"'*) turn=$id
       say 'a remark'
       case $line in
-        *hang*) touch $BEGUN;;
+        *sleep-on*) touch $BEGUN;;
         *) say '{"jsonrpc":"2.0","id":"ask-1","method":"session/request_permission","params":{"sessionId":"s1","options":[{"optionId":"always","name":"Always","kind":"allow_always"},{"optionId":"yes","name":"Yes","kind":"allow_once"},{"optionId":"no","name":"No","kind":"reject_once"}],"toolCall":{"toolCallId":"t1","title":"write a.txt","rawInput":{"path":"a.txt"}}}}';;
       esac;;
     *'"ask-1"'*'"yes"'*) echo work > a.txt
@@ -212,7 +214,7 @@ fn an_agent_that_speaks_acp_is_refused_what_it_asks_for() {
 #[test]
 fn the_session_of_an_agent_that_speaks_acp_is_cancelled() {
     let repo = TestRepo::new();
-    let plan = plan("acp", &acp(&repo), "", "retries = 0").replace("do it", "hang");
+    let plan = plan("acp", &acp(&repo), "", "retries = 0").replace("do it", "sleep-on");
     let mut running = run(&repo, &plan).arg("--json").spawn();
     running.wait_for(&repo.signal("begun"));
     repo.orch(["cancel", "a"]).run().assert_code(0);

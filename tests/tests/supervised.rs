@@ -20,6 +20,7 @@ fn runner(state: &Path) -> SupervisedRunner {
 
 fn request(folder: &Path, line: &str) -> AgentRequest {
     AgentRequest {
+        context: None,
         run: RunId::new("r1").expect("an id"),
         task: TaskId::new("t1").expect("an id"),
         attempt: 1,

@@ -25,6 +25,7 @@ pub mod event;
 pub mod home;
 pub mod prices;
 pub mod probe;
+pub mod prompt;
 mod runner;
 pub mod session;
 pub mod stream;

@@ -22,6 +22,7 @@ use crate::{
     home::UserHome,
     prices::{self, Price, Prices},
     probe,
+    prompt::Knowledge,
     session::{RunFolder, SessionRecord, name},
     verdict::judge,
     watcher::{Watch, Watchers},
@@ -30,6 +31,7 @@ use crate::{
 mod live;
 mod prepare;
 mod reading;
+mod told;
 
 use live::{Live, lock};
 use reading::Reading;
@@ -51,6 +53,7 @@ pub struct AgentAdapters {
     user: Arc<UserHome>,
     prices: Arc<Prices>,
     watchers: Watchers,
+    knowledge: Option<Arc<dyn Knowledge>>,
 }
 
 impl AgentAdapters {
@@ -59,7 +62,7 @@ impl AgentAdapters {
     pub fn new(inner: Arc<dyn AgentRunner>, state_dir: impl Into<PathBuf>, user: UserHome) -> Self {
         let prices = Arc::new(Prices::built_in());
         let (state_dir, user) = (state_dir.into(), Arc::new(user));
-        Self { inner, state_dir, user, prices, watchers: Watchers::default() }
+        Self { inner, state_dir, user, prices, watchers: Watchers::default(), knowledge: None }
     }
 
     /// Sets what tokens cost. Default: [`Prices::built_in`].
@@ -81,6 +84,13 @@ impl AgentAdapters {
             tracing::warn!(task = %request.task, %error, "what its agent does is not seen before its end");
         };
         self.watchers.watch(&self.output_of(request)).inspect_err(unseen).ok()
+    }
+
+    /// Sets who knows something of the fields that tasks are about. Default: nobody.
+    #[must_use]
+    pub fn knowledge(mut self, knowledge: Arc<dyn Knowledge>) -> Self {
+        self.knowledge = Some(knowledge);
+        self
     }
 
     fn watched(
@@ -120,7 +130,8 @@ impl AgentRunner for AgentAdapters {
             && matches!(request.work, Work::Prompt { .. })
             && request.agent.as_ref().is_some_and(is_read);
         if !is_agent {
-            return self.inner.start(request).await;
+            let work = self.told(&request, false)?;
+            return self.inner.start(AgentRequest { work, ..request }).await;
         }
         let name = AdoptRequest {
             run: request.run.clone(),

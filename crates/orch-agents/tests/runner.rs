@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use orch_agents::{AgentAdapters, AgentEvent, Record, UserHome, session::RunFolder};
+use orch_agents::{
+    AgentAdapters, AgentEvent, Record, UserHome, prompt::Knowledge, session::RunFolder,
+};
 use orch_exec::process::CommandRunner;
 use orch_model::{
     ByteSize, RunId, TaskId,
@@ -19,6 +21,8 @@ use orch_model::{
         spec::{AgentKind, CommandLine},
     },
     ports::{AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunningAgent},
+    ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError},
+    prompt::{LastAttempt, Made, PromptContext, PromptDependency, PromptTemplate, PromptText},
     state::Attempt,
 };
 
@@ -56,6 +60,7 @@ impl Bench {
 
     fn request(&self, agent: Agent, attempt: Attempt) -> AgentRequest {
         AgentRequest {
+            context: None,
             run: RunId::new("r").unwrap(),
             task: TaskId::new("a").unwrap(),
             attempt,
@@ -90,6 +95,29 @@ impl Bench {
 
     fn said(&self, name: &str) -> String {
         fs::read_to_string(self.path("work").join(name)).unwrap()
+    }
+}
+
+/// What is known of the task of a request.
+fn context(request: &AgentRequest) -> PromptContext {
+    PromptContext {
+        directory: request.directory.clone(),
+        attempt: request.attempt,
+        ..PromptContext::new(request.run.clone(), request.task.clone(), "do {it}")
+    }
+}
+
+fn last() -> LastAttempt {
+    LastAttempt {
+        attempt: 1,
+        class: "verification".into(),
+        message: "it did not compile".into(),
+        conflict: None,
+        output: None,
+        reference: None,
+        made: Made::default(),
+        said: None,
+        verification: None,
     }
 }
 
@@ -181,9 +209,12 @@ async fn a_retry_goes_on_in_the_session() {
     bench.run(first).await;
     let home = bench.said("home");
     let mut second = bench.request(bench.agent(AgentKind::Codex, &script("success")), 2);
-    second.env.insert("ORCH_LAST_FAILURE".into(), "verification: it did not compile".into());
+    let mut context = context(&second);
+    context.last = Some(last());
+    second.context = Some(Box::new(context));
     let logs = bench.path("state/runs/r/logs");
     fs::write(logs.join("a.1.verify-0.log"), "missing semicolon\n").unwrap();
+    let shown = bench.runner().prompt(&second).unwrap();
     let exit = bench.run(second).await;
     assert!(bench.said("args").ends_with("resume 01a1fc61-d2bb-7890-b130-862becedac97 -\n"));
     let prompt = bench.said("prompt");
@@ -191,6 +222,9 @@ async fn a_retry_goes_on_in_the_session() {
         prompt.contains("it did not compile") && prompt.contains("missing semicolon"),
         "{prompt}"
     );
+    assert_eq!(prompt, shown, "what is shown before is what is sent");
+    assert!(prompt.starts_with("The last attempt at this task has failed"), "{prompt}");
+    assert!(!prompt.contains("do {it}"), "the session knows the task: {prompt}");
     assert_eq!(bench.said("home"), home, "the session is kept in the home");
     // The recorded counts are those of the whole thread, of which nothing was new.
     assert_eq!(exit.usage.unwrap().input_tokens, 0);
@@ -453,4 +487,70 @@ async fn an_agent_that_needs_a_person_is_told_of() {
     bench.go(0);
     assert_eq!(next(&*agent).await, AgentNotice::Waiting(None));
     agent.stop(Duration::ZERO).await.unwrap();
+#[derive(Debug)]
+struct Knows;
+
+impl Knowledge for Knows {
+    fn of(&self, context: &PromptContext) -> Option<String> {
+        Some(format!("Much is known of {:?}.", context.domain.as_ref()?.as_str()))
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_reaches_the_agent_and_is_what_is_shown() {
+    let bench = Bench::new();
+    let first = bench.request(bench.agent(AgentKind::Codex, &replay("codex", "success", 0)), 1);
+    bench.run(first).await;
+    // Another task builds on it.
+    let agent = bench.agent(AgentKind::Claude, &replay("claude", "success", 0));
+    let mut second = bench.request(agent, 1);
+    second.task = TaskId::new("b").unwrap();
+    let mut known = context(&second);
+    known.domain = "api".parse().ok();
+    known.dependencies = vec![PromptDependency {
+        task: TaskId::new("a").unwrap(),
+        title: None,
+        is_merged: true,
+        attempt: 1,
+        summary: None,
+        commit: None,
+        made: Made::default(),
+    }];
+    second.context = Some(Box::new(known));
+    let runner = bench.runner().knowledge(Arc::new(Knows));
+    let shown = runner.prompt(&second).unwrap();
+    runner.start(second).await.unwrap().wait().await.unwrap();
+    assert_eq!(bench.said("prompt"), shown);
+    let Some(AgentEvent::Message { text, .. }) = bench
+        .events(1)
+        .into_iter()
+        .map(|record| record.event)
+        .rfind(|event| matches!(event, AgentEvent::Message { .. }))
+    else {
+        panic!("it said nothing")
+    };
+    assert!(shown.contains(&format!("```text\n{text}\n```")), "{shown}");
+    assert!(shown.contains("Much is known of \"api\"."), "{shown}");
+}
+
+#[tokio::test]
+async fn any_program_gets_its_prompt_as_it_is_unless_a_template_is_named() {
+    let bench = Bench::new();
+    let agent = bench.agent(AgentKind::Command, "cat > prompt");
+    let mut request = bench.request(agent, 1);
+    request.context = Some(Box::new(context(&request)));
+    bench.run(request.clone()).await;
+    assert_eq!(bench.said("prompt"), "do {it}");
+    let template = |text: &str| {
+        let mut request = request.clone();
+        let text = PromptText { name: "t.md".into(), text: text.into() };
+        request.context.as_mut().unwrap().template = PromptTemplate::Text(text);
+        request
+    };
+    bench.run(AgentRequest { attempt: 2, ..template("{{ task }}: {{ prompt }}") }).await;
+    assert_eq!(bench.said("prompt"), "a: do {it}");
+    let wrong = AgentRequest { attempt: 3, ..template("\n{{ titel }}") };
+    let error = bench.runner().start(wrong).await.unwrap_err();
+    assert!(matches!(error, RunnerError::Unsupported(_)), "{error:?}");
+    assert!(error.to_string().contains("t.md:2"), "{error}");
 }

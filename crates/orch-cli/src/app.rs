@@ -50,6 +50,16 @@ pub enum Command {
         orch plan plan.toml\n  \
         orch plan plan.toml --format dot | dot -Tsvg > plan.svg")]
     Plan(PlanArgs),
+    /// Print exactly what the agent of a task gets
+    #[command(
+        after_help = "It is what the next attempt gets as things stand, or, where an agent is at \
+        work, what that one got.\n\n\
+        Examples:\n  \
+        orch prompt login                    of the newest run\n  \
+        orch prompt login --attempt 1        what that one got\n  \
+        orch prompt login --plan plan.toml   of a plan that has not been started"
+    )]
+    Prompt(PromptArgs),
     /// Show what runs, and why the rest waits
     Status(StatusArgs),
     /// List the runs of this repository
@@ -263,6 +273,22 @@ pub enum PlanFormat {
     Dot,
     /// For programs
     Json,
+}
+
+/// `orch prompt`
+#[derive(Debug, Args)]
+pub struct PromptArgs {
+    /// The task
+    pub task: TaskId,
+    /// The plan, where it is none of a run
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "attempt"])]
+    pub plan: Option<PathBuf>,
+    /// What this attempt got
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+    /// The run [default: the one that goes on, else the newest]
+    #[arg(long)]
+    pub run: Option<RunId>,
 }
 
 /// `orch status`

@@ -22,6 +22,7 @@ mod lock;
 mod logs;
 mod pick;
 mod plan;
+mod prompt;
 mod ps;
 mod run;
 mod runs;
@@ -36,7 +37,7 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Completions { shell } => return init::completions(shell),
         Command::Schema(args) => return init::schema(&args),
         Command::Init(args) => return init::init(&args),
-        Command::Agents(args) => return agents::agents(args).await,
+        Command::Agents(args) => return agents::agents(app.repo.as_deref(), args).await,
         _ => {}
     }
     if let Command::Lock(args) = app.command {
@@ -46,6 +47,7 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
     match app.command {
         Command::Run(args) => run::run(&workspace, args).await,
         Command::Plan(args) => plan::plan(&workspace, &args).await,
+        Command::Prompt(args) => prompt::prompt(&workspace, args).await,
         Command::Status(args) => status::status(&workspace, args).await,
         Command::Runs(args) => runs::runs(&workspace, &args).await,
         Command::Logs(args) => logs::logs(&workspace, args).await,

@@ -5,11 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use orch_agents::{AgentAdapters, Prices, UserHome};
-use orch_exec::{ParallelOrchestrator, review::Review, workspace};
+use orch_agents::{AgentAdapters, Prices, UserHome, prompt};
+use orch_exec::{ParallelOrchestrator, model::ports::AgentRunner, review::Review, workspace};
 use orch_model::{
     ValidPlan,
-    plan::{Format, parse},
+    plan::{Format, parse_with},
 };
 use orch_state::FileLocks;
 
@@ -68,6 +68,15 @@ impl Workspace {
         Ok(own.into_iter().fold(Prices::built_in(), Prices::with))
     }
 
+    /// Coding agents, whose processes another runner runs.
+    pub(crate) fn agents(
+        &self,
+        processes: Arc<dyn AgentRunner>,
+        state_dir: &Path,
+    ) -> AgentAdapters {
+        AgentAdapters::new(processes, state_dir, user())
+    }
+
     pub(crate) async fn engine(
         &self,
         config: &Config,
@@ -80,7 +89,7 @@ impl Workspace {
         config.lock_dir = config.lock_dir.map(|dir| self.top.join(dir));
         let state_dir = config.state_dir.clone().unwrap_or_else(|| self.state_dir.clone());
         let processes = orch_exec::defaults::runner(&config, &state_dir)?;
-        let agents = AgentAdapters::new(processes, state_dir, user()).prices(prices);
+        let agents = self.agents(processes, &state_dir).prices(prices);
         let builder = ParallelOrchestrator::builder(&self.top).config(config);
         Ok(builder.runner(Arc::new(agents)).build().await?)
     }
@@ -100,8 +109,8 @@ pub(crate) fn user() -> UserHome {
     UserHome::new(std::env::home_dir().unwrap_or_else(|| "/nonexistent".into()), variables)
 }
 
-/// Reads a plan from a file.
-pub(crate) fn read_plan(path: &Path) -> Result<ValidPlan, CliError> {
+/// Reads a plan from a file, and what it names from the repository at `top`.
+pub(crate) fn read_plan(top: &Path, path: &Path) -> Result<ValidPlan, CliError> {
     let name = path.to_string_lossy();
     let Some(format) = Format::of_path(&name) else {
         return Err(CliError::input(format!(
@@ -119,7 +128,13 @@ pub(crate) fn read_plan(path: &Path) -> Result<ValidPlan, CliError> {
         let at = error.utf8_error().valid_up_to();
         CliError::input(format!("{name} is not UTF-8 text: the byte at offset {at} is wrong"))
     })?;
-    parse(&text, format).map_err(|problems| {
+    let read = &mut |name: &str| workspace::read_text(top, name);
+    let plan = parse_with(&text, format, read).map_err(|problems| {
         CliError::Report(diagnostics::report(path, &text, &problems, render::is_colored()))
-    })
+    })?;
+    prompt::check(&plan).map_err(|errors| {
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        CliError::input(lines.join("\n"))
+    })?;
+    Ok(plan)
 }

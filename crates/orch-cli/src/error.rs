@@ -55,6 +55,7 @@ fn exit_of(error: &EngineError) -> Exit {
         | EngineError::CantResolve { .. }
         | EngineError::NoSuchTask(_)
         | EngineError::NoSuchBudget(_)
+        | EngineError::NoPrompt(_)
         | EngineError::Worktree(
             WorktreeError::NoGit { .. }
             | WorktreeError::GitTooOld { .. }

@@ -511,6 +511,7 @@ impl Dispatcher {
             max_total_output: settings.max_total_output,
             foundations: self.scheduler.foundations(task),
             choice: self.scheduler.chosen(task).cloned(),
+            needed: self.scheduler.needed(task),
             previous: self.scheduler.state().task(task).last_failure.as_deref().cloned(),
             inherited: BTreeMap::new(),
             reporter: Reporter { task, messages: self.messages.clone() },

@@ -66,6 +66,9 @@ pub enum EngineError {
     /// A budget was given to something that is not part of the plan.
     #[error("--budget {0}: there is no such {kind} in the plan", kind = .0.kind())]
     NoSuchBudget(orch_model::BudgetScope),
+    /// A task runs a command.
+    #[error("task {0} runs a command: it has no prompt")]
+    NoPrompt(orch_model::TaskId),
     /// A system call failed.
     #[error("{doing}: {source}")]
     Io {

@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+mod briefing;
 mod choosing;
 pub mod classify;
 pub mod config;

@@ -103,7 +103,9 @@ pub(crate) fn path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
     folder(state_dir, &request.run).join(name)
 }
 
-pub(crate) fn prompt_path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
+/// The file with what an agent was told.
+#[must_use]
+pub fn prompt_path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
     let AgentRequest { task, attempt, .. } = request;
     let name = match request.purpose {
         Purpose::Resolve { round } => format!("{task}.{attempt}.resolve-{round}.md"),

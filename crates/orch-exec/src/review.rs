@@ -15,6 +15,7 @@
 //! ```
 
 mod output;
+mod prompt;
 mod undo;
 
 use std::path::{Path, PathBuf};

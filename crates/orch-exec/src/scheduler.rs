@@ -23,6 +23,7 @@ use orch_model::{
 
 use crate::{
     backoff,
+    briefing::{self, Needed},
     internal::{Command, Decision, Input, UnitEnd, UnitReport},
 };
 
@@ -153,6 +154,12 @@ impl Scheduler {
             _ => None,
         };
         self.graph.needs(task).into_iter().filter_map(merged).collect()
+    }
+
+    /// The tasks that one needs, and what came of them; nothing for a command.
+    #[must_use]
+    pub(crate) fn needed(&self, task: TaskIndex) -> Vec<Needed> {
+        briefing::needed(&self.plan, &self.graph, Some(&self.state), task)
     }
 
     /// Takes a message in and decides. Every change of the state is among the events.

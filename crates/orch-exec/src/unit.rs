@@ -23,6 +23,7 @@ use orch_model::{
 use tokio::sync::{oneshot, watch};
 
 use crate::{
+    briefing::Needed,
     classify,
     dispatcher::Reporter,
     internal::{UnitEnd, UnitReport},
@@ -32,6 +33,7 @@ use crate::{
 };
 
 mod causes;
+mod facts;
 mod inherited;
 pub(crate) mod resolve;
 mod watching;
@@ -64,6 +66,8 @@ pub(crate) struct Unit {
     pub(crate) foundations: Vec<CommitId>,
     /// Who is given the attempt; `None` for a command.
     pub(crate) choice: Option<AgentChoice>,
+    /// The tasks that it needs, where it has a prompt, and what came of them.
+    pub(crate) needed: Vec<Needed>,
     /// How the attempt before this one failed.
     pub(crate) previous: Option<LastFailure>,
     pub(crate) grace: Duration,
@@ -148,9 +152,8 @@ impl Unit {
         self.plan.task(self.index)
     }
 
-    /// What is to be done, by whoever was chosen for it.
-    fn chosen_work(&self) -> Work {
-        let work = self.task().work.clone();
+    /// Work, for whoever was chosen for it.
+    fn for_chosen(&self, work: Work) -> Work {
         match &self.choice {
             Some(choice) => choice.of(work),
             None => work,
@@ -291,8 +294,8 @@ impl Unit {
             Entry::Beginning => {
                 self.go_on()?;
                 self.is_affordable()?;
-                let work = self.with_conflict(self.chosen_work());
-                let request = self.request(place, work, Purpose::Work);
+                let mut request = self.request(place, self.told(), Purpose::Work);
+                request.context = self.context(place, &request).await;
                 let agent = self.ports.runner.start(request).await?;
                 self.reporter.tell(UnitReport::Started(agent.identity()));
                 Some(self.watch_work(agent.as_ref(), Duration::ZERO).await?)
@@ -481,7 +484,7 @@ impl Unit {
         let (reply, answer) = oneshot::channel();
         queue.put(merge_queue::Entry {
             request,
-            agent: self.request(place, self.chosen_work(), Purpose::Work),
+            agent: self.request(place, self.for_chosen(self.task().work.clone()), Purpose::Work),
             grace: self.grace,
             reporter: self.reporter.clone(),
             control: self.control.clone(),
@@ -524,6 +527,7 @@ impl Unit {
             purpose,
             work,
             agent,
+            context: None,
             directory,
             repository,
             env,

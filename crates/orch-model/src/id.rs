@@ -156,6 +156,11 @@ id! {
     LockName, reserved: []
 }
 id! {
+    /// A field of knowledge, such as `database`, `api`, `frontend`, `testing`, `security`, `deployment`,
+    /// `general`, or one of the project's own.
+    DomainName, reserved: []
+}
+id! {
     /// The name of an agent as the plan's `[agents.NAME]` gives it.
     AgentName, reserved: []
 }

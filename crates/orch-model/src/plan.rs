@@ -4,10 +4,13 @@
 //! report every problem at once, each with a cure; from text each has its place as well.
 
 mod assignment;
+mod briefing;
 mod complexity;
 #[cfg(feature = "parse")]
 mod decode;
 mod detect;
+#[cfg(feature = "parse")]
+mod include;
 mod message;
 mod nearest;
 #[cfg(feature = "parse")]
@@ -26,11 +29,14 @@ mod valid;
 mod validate;
 
 pub use assignment::{AgentChoice, AgentOrigin, Assignment, Candidate};
+pub use briefing::{Briefing, MAX_TEXT, Template};
 pub use complexity::Complexity;
 pub use detect::Detection;
+#[cfg(feature = "parse")]
+pub use include::{ReadText, skill_file};
 pub use message::{MessageField, MessageTemplate};
 #[cfg(feature = "parse")]
-pub use parse::parse;
+pub use parse::{parse, parse_with};
 pub use pool::{Pool, PoolRange, PoolRangeError, PoolValues};
 pub use problem::{Position, Problem, Problems};
 pub use runner_key::Service;

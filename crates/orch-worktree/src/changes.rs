@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use orch_model::{CommitId, Timestamp, ports::WorktreeError};
+use orch_model::{CommitId, RunId, TaskId, Timestamp, ports::WorktreeError, prompt::Made};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -19,7 +19,7 @@ use crate::{
     modules::Adding,
     preserve::{copy_index, status_of},
     repo::Repo,
-    work::{Work, WorkSource},
+    work::{Work, WorkQuery, WorkSource},
 };
 
 /// How many commits are listed.
@@ -103,6 +103,25 @@ impl Repo {
         ];
         let commits = commits(&self.git.run(list).await?);
         Ok(Changes { commits, files, uncommitted: view.uncommitted })
+    }
+
+    pub(crate) async fn made(
+        &self,
+        run: &RunId,
+        tip: &str,
+        merge: Option<&CommitId>,
+    ) -> Result<Made, WorktreeError> {
+        let Some(tip) = self.commit_at(tip).await? else { return Ok(Made::default()) };
+        // All that matters of the task is at which commit its work ends.
+        let task = TaskId::new("made").expect("letters make an id");
+        let mut query = WorkQuery::new(run.clone(), task);
+        query.merge_commit = merge.cloned();
+        let Some(base) = self.fork(&query, &tip).await? else { return Ok(Made::default()) };
+        let changes = self.changes(&Work { base, tip, source: WorkSource::Commit }).await?;
+        Ok(Made::of(
+            changes.commits.iter().map(|commit| (commit.id.short(), &*commit.subject)),
+            changes.files.iter().map(|file| &*file.path),
+        ))
     }
 
     pub(crate) async fn diff(

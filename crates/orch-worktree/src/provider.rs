@@ -13,6 +13,7 @@ use orch_model::{
         BeginRun, GcItem, GcRequest, MergeOutcome, MergeRequest, MergeSide, OpenMerge, Release,
         SealedMerge, Stack, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
     },
+    prompt::Made,
 };
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     error::to_the_end,
     inspect::Inspection,
     keep::Kept,
+    names,
     repo::Repo,
     undo::{Undo, UndoRequest},
     work::{Work, WorkQuery},
@@ -96,6 +98,25 @@ impl GitWorktrees {
     pub async fn break_abandoned_locks(&self) -> Result<Vec<PathBuf>, WorktreeError> {
         let repo = Arc::clone(&self.repo);
         to_the_end(async move { repo.break_abandoned_locks().await }).await
+    }
+
+    /// The folder and the branch that a task gets when it is given a worktree. Nothing is made.
+    #[must_use]
+    pub fn place_of(&self, request: &WorktreeRequest) -> (PathBuf, String) {
+        let folder = self.repo.root.join(request.run.as_str()).join(names::folder(request));
+        (folder, names::task_branch(&request.run, &request.task))
+    }
+
+    /// Where the results of a run stand, on their own branch until they have been delivered; `None` where
+    /// there are none.
+    ///
+    /// # Errors
+    /// Where git failed.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn results_of(&self, run: &RunId) -> Result<Option<CommitId>, WorktreeError> {
+        self.repo.commit_at(&names::head(&names::results_branch(run))).await
     }
 
     /// Finds the work of a task: in its worktree, on its branch, in the results, or where it was kept.
@@ -223,6 +244,15 @@ impl WorktreeProvider for GitWorktrees {
         tip: &CommitId,
     ) -> Result<Vec<String>, WorktreeError> {
         self.repo.subjects(base, tip).await
+    }
+
+    async fn made(
+        &self,
+        run: &RunId,
+        tip: &str,
+        merge: Option<&CommitId>,
+    ) -> Result<Made, WorktreeError> {
+        self.repo.made(run, tip, merge).await
     }
 
     async fn merge(&self, request: MergeRequest) -> Result<MergeOutcome, WorktreeError> {

@@ -180,7 +180,7 @@ impl Repo {
     }
 
     /// Where a commit of the task parts from what it was made from, as far as that can be known.
-    async fn fork(
+    pub(crate) async fn fork(
         &self,
         query: &WorkQuery,
         tip: &CommitId,

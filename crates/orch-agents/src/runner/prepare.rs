@@ -1,15 +1,9 @@
 //! From a task's prompt to a call of its agent.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    path::Path,
-};
+use std::{collections::BTreeMap, io};
 
-use orch_exec::logs;
 use orch_model::{
-    plan::{Agent, Prompt, Work, spec::AgentKind},
+    plan::{Agent, Work, spec::AgentKind},
     ports::{AgentRequest, Purpose, RunnerError},
     state::Attempt,
 };
@@ -25,14 +19,6 @@ use crate::{
 
 /// Sessions are named after the attempts that begin them.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f72_6368_0000_5000_8000_0000_0000_0001);
-
-/// How much of the output of a verification is told, in bytes.
-const TAIL: u64 = 4 << 10;
-
-/// What the engine tells of the attempt before.
-const FAILURE: &str = "ORCH_LAST_FAILURE";
-const OUTPUT: &str = "ORCH_LAST_OUTPUT";
-const REFERENCE: &str = "ORCH_LAST_REF";
 
 impl AgentAdapters {
     /// Makes the private home, and what the other runner is to start.
@@ -128,13 +114,7 @@ impl AgentAdapters {
         .concat();
         let mut env = own_env;
         env.extend(request.env.clone());
-        let work = match (request.work.clone(), before.is_some()) {
-            (Work::Prompt { agent, model, .. }, true) => {
-                let prompt = Prompt::Text(go_on(&request.env, self.verified(&request).as_deref()));
-                Work::Prompt { agent, model, prompt }
-            }
-            (work, _) => work,
-        };
+        let work = self.told(&request, before.is_some())?;
         let agent = Agent { model: agent.model, ..Agent::of_command(command) };
         Ok((AgentRequest { work, agent: Some(agent), env, ..request }, record))
     }
@@ -169,39 +149,42 @@ impl AgentAdapters {
                 doing: "keeping the agent's session".into(),
                 source,
             })?;
-        Ok((request, record))
+        let work = self.told(&request, false)?;
+        Ok((AgentRequest { work, ..request }, record))
     }
 
-    /// The end of what the verification of the attempt before printed.
-    fn verified(&self, request: &AgentRequest) -> Option<String> {
-        let files = logs::files(&self.state_dir, &request.run, &request.task).ok()?;
-        let of_last = files.into_iter().rev().find(|file| {
-            file.attempt + 1 == request.attempt
-                && !matches!(file.purpose, Purpose::Work | Purpose::Resolve { .. })
-        })?;
-        end_of(&of_last.path).ok().filter(|text| !text.trim().is_empty())
-    }
-
-    /// The session of the attempt before, where this attempt can continue it.
-    fn continued(
+    /// The session of the attempt before, and whether this attempt can continue it.
+    pub(super) fn before(
         &self,
-        folder: &RunFolder,
         request: &AgentRequest,
         adapter: &dyn Adapter,
-    ) -> io::Result<Option<SessionRecord>> {
+    ) -> io::Result<Option<(SessionRecord, bool)>> {
         let before = request.attempt.checked_sub(1).filter(|before| *before > 0);
         let Some(before) = before.filter(|_| request.purpose == Purpose::Work) else {
             return Ok(None);
         };
+        let folder = RunFolder::new(&self.state_dir, &request.run);
         let Some(record) = folder.read(&request.task, before)? else { return Ok(None) };
         let is_same = record.kind == adapter.kind()
             && record.is_begun
             && adapter.can_continue()
             && record.session.is_some()
             && (record.directory == request.directory || !adapter.binds_session_to_folder());
+        Ok(Some((record, is_same)))
+    }
+
+    /// The session of the attempt before, where this attempt can continue it. Another one that it left is
+    /// removed.
+    fn continued(
+        &self,
+        folder: &RunFolder,
+        request: &AgentRequest,
+        adapter: &dyn Adapter,
+    ) -> io::Result<Option<SessionRecord>> {
+        let Some((record, is_same)) = self.before(request, adapter)? else { return Ok(None) };
         if !is_same {
             // Nobody will continue it any more.
-            folder.home(&request.task, record.began, before).remove()?;
+            folder.home(&request.task, record.began, request.attempt - 1).remove()?;
         }
         Ok(is_same.then_some(record))
     }
@@ -212,64 +195,4 @@ fn session_id(request: &AgentRequest, attempt: Attempt) -> String {
     let name = name(&request.task, attempt, request.purpose);
     let name = format!("{}/{name}", request.run);
     Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
-}
-
-/// What an agent is told that goes on in its session: what failed, and the end of what a verification
-/// printed.
-fn go_on(env: &BTreeMap<String, String>, verification: Option<&str>) -> String {
-    use std::fmt::Write;
-    let mut text = "The last attempt at this task has failed".to_owned();
-    if let Some(failure) = env.get(FAILURE) {
-        let _ = write!(text, ": {failure}");
-    }
-    text.push_str(".\n");
-    if let Some(output) = env.get(OUTPUT) {
-        let _ = writeln!(text, "What you printed is in {output}.");
-    }
-    if let Some(printed) = verification {
-        let _ = writeln!(text, "The verification ended with:\n\n{}\n", printed.trim_end());
-    }
-    if let Some(reference) = env.get(REFERENCE) {
-        let _ = writeln!(
-            text,
-            "This folder is new: what was done in that attempt is kept as {reference}. Look at it by \
-             `git diff HEAD {reference}`, and take over what is good."
-        );
-    }
-    text.push_str("Find out what is wrong, then finish the task as it was given.\n");
-    text
-}
-
-/// The end of a file as text.
-fn end_of(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
-    let mut end = Vec::new();
-    file.take(TAIL).read_to_end(&mut end)?;
-    Ok(String::from_utf8_lossy(&end).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_failed_is_the_new_prompt() {
-        let env = [
-            (FAILURE, "verification: `make test` ended with exit code 2"),
-            (OUTPUT, "/logs/a.1.log"),
-            (REFERENCE, "refs/orch/preserved/r/a/1"),
-        ];
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        assert_eq!(
-            go_on(&env, Some("1 test failed\n")),
-            "The last attempt at this task has failed: verification: `make test` ended with exit code 2.\n\
-             What you printed is in /logs/a.1.log.\n\
-             The verification ended with:\n\n1 test failed\n\n\
-             This folder is new: what was done in that attempt is kept as refs/orch/preserved/r/a/1. Look \
-             at it by `git diff HEAD refs/orch/preserved/r/a/1`, and take over what is good.\n\
-             Find out what is wrong, then finish the task as it was given.\n"
-        );
-    }
 }

@@ -1,6 +1,6 @@
 //! `orch agents`, `orch attach`: which agents there are, and how to continue what one began.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use orch_agents::{
     adapter::{self, Adapter, Login},
@@ -56,9 +56,9 @@ async fn look(asked: Vec<Asked>) -> Vec<(Asked, Probed)> {
     found.into_iter().map(|(_, asked, probed)| (asked, probed)).collect()
 }
 
-pub(super) async fn agents(args: AgentsArgs) -> Result<Exit, CliError> {
+pub(super) async fn agents(repo: Option<&Path>, args: AgentsArgs) -> Result<Exit, CliError> {
     let asked = match &args.plan {
-        Some(plan) => of_plan(&compose::read_plan(plan)?),
+        Some(plan) => of_plan(&compose::read_plan(&Workspace::find(repo)?.top, plan)?),
         None => adapter::all()
             .map(|adapter| Asked {
                 name: adapter.kind().to_string(),

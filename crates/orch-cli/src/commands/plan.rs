@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) async fn plan(workspace: &Workspace, args: &PlanArgs) -> Result<Exit, CliError> {
     let config = workspace.config()?;
-    let plan = compose::read_plan(&args.plan)?;
+    let plan = compose::read_plan(&workspace.top, &args.plan)?;
     draw(&plan, &config, &args.overrides, args.format)?;
     if args.format == PlanFormat::Text {
         forecast(workspace, &plan).await?;

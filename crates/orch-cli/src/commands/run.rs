@@ -29,7 +29,7 @@ use crate::{
 
 pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, CliError> {
     let config = workspace.config()?;
-    let valid = compose::read_plan(&args.plan)?;
+    let valid = compose::read_plan(&workspace.top, &args.plan)?;
     if args.dry_run {
         return dry_run(workspace, &config, &valid, &args.overrides).await;
     }

@@ -118,6 +118,7 @@ fn request(
     command: CommandLine,
 ) -> AgentRequest {
     AgentRequest {
+        context: None,
         run: RunId::new("contract").expect("an id"),
         task: TaskId::new(behaviour.task()).expect("an id"),
         attempt,

@@ -1,9 +1,6 @@
 //! What an attempt is told of those before it, so that it can go on from what they left.
 
-use orch_model::{
-    conflict::described,
-    plan::{Prompt, Work, spec::Isolation},
-};
+use orch_model::{conflict::described, plan::spec::Isolation};
 
 use super::Unit;
 
@@ -11,13 +8,13 @@ use super::Unit;
 const FAILURE: &str = "ORCH_LAST_FAILURE";
 
 /// What it conflicted in, where it did: files, and both sides of each place.
-const CONFLICT: &str = "ORCH_LAST_CONFLICT";
+pub(super) const CONFLICT: &str = "ORCH_LAST_CONFLICT";
 
 /// The file with its output.
-const OUTPUT: &str = "ORCH_LAST_OUTPUT";
+pub(super) const OUTPUT: &str = "ORCH_LAST_OUTPUT";
 
 /// The reference that keeps the newest work of earlier attempts.
-const REFERENCE: &str = "ORCH_LAST_REF";
+pub(super) const REFERENCE: &str = "ORCH_LAST_REF";
 
 impl Unit {
     /// Looks for what the attempts before this one left. Must be called when the worktree is there: to
@@ -41,28 +38,5 @@ impl Unit {
             }
         }
         self.inherited = found.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    }
-
-    /// The work, with what an agent has to know where the attempt before conflicted. One that is given
-    /// a prompt may never look at its variables.
-    pub(super) fn with_conflict(&self, work: Work) -> Work {
-        let Some(conflict) = self.inherited.get(CONFLICT) else { return work };
-        let Work::Prompt { agent, prompt, model } = work else { return work };
-        let text = match &prompt {
-            Prompt::Text(text) => Some(text.clone()),
-            // Whoever runs the agent says what is wrong with the file.
-            Prompt::File(name) => std::fs::read_to_string(self.ports.workspace.join(name)).ok(),
-            _ => None,
-        };
-        let Some(text) = text else { return Work::Prompt { agent, prompt, model } };
-        let kept = self.inherited.get(REFERENCE).map_or_else(String::new, |name| {
-            format!(" That work is at {name}: look at it with `git show` or `git diff`, and take over what still fits.")
-        });
-        let text = format!(
-            "{text}\n\n---\nAn earlier attempt at this task was done, and could not be merged: others \
-             changed the same places meanwhile. This folder has their changes. Do the task again on \
-             top of them, so that what both sides intended holds.{kept}\n\n{conflict}"
-        );
-        Work::Prompt { agent, prompt: Prompt::Text(text), model }
     }
 }

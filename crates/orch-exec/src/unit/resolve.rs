@@ -16,7 +16,7 @@ use orch_model::{
 };
 
 use super::{Exit, Unit, Watched, Workplace};
-use crate::internal::UnitReport;
+use crate::{briefing, internal::UnitReport};
 
 /// How often the conflicts of one attempt are resolved: the results may have grown meanwhile, and
 /// conflict with the resolution.
@@ -146,24 +146,12 @@ impl Unit {
         let agent = self.plan.merging().resolver.clone()?;
         let task = self.task();
         let conflict = described(&open.files, &open.hunks);
-        let mut prompt = format!(
-            "A merge is in progress in this folder, and some files are in conflict. Resolve the \
-             conflicts so that what both sides intended holds: HEAD has the results of other tasks, \
-             MERGE_HEAD ({}) the work of task `{}`{}. Edit the files until no conflict marker is \
-             left, and use `git add` or `git rm` where one side is right as it is. You may commit \
-             the merge with `git commit --no-edit`, or leave that to orch; do not abort it.\n\n\
-             {conflict}",
-            open.theirs.short(),
-            task.id,
-            task.title.as_ref().map_or_else(String::new, |title| format!(" ({title})")),
-        );
-        if let Work::Prompt { prompt: Prompt::Text(text), .. } = &task.work {
-            prompt.push_str(&format!("\nThe task was:\n\n{text}\n"));
-        }
+        let prompt = briefing::resolution(&self.plan, task, &open.theirs, &conflict);
         let model = self.plan.spec().defaults.model.clone();
         let model = self.plan.agents().get(&agent).and_then(|known| known.model.clone()).or(model);
-        let work = Work::Prompt { agent, prompt: Prompt::Text(prompt), model };
+        let work = Work::Prompt { agent, prompt: Prompt::Text(prompt.clone()), model };
         let mut request = self.request(place, work, Purpose::Resolve { round });
+        request.context = Some(self.facts(place, &request).resolve(prompt));
         request.env.insert(CONFLICT.into(), conflict);
         Some(request)
     }

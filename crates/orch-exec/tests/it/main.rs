@@ -1,5 +1,7 @@
 //! The engine from outside, without git; processes and the control socket for real.
 
+#[cfg(feature = "process")]
+mod briefing;
 mod budgets;
 mod common;
 #[cfg(feature = "defaults")]
@@ -9,7 +11,6 @@ mod faults;
 mod observers;
 #[cfg(feature = "process")]
 mod process;
-#[cfg(feature = "process")]
 mod prompts;
 mod resources;
 mod resume;

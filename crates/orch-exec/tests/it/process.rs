@@ -48,6 +48,7 @@ impl Bench {
 
     pub(crate) fn request(&self, work: Work) -> AgentRequest {
         AgentRequest {
+            context: None,
             run: RunId::new("r").unwrap(),
             task: id("t"),
             attempt: 1,

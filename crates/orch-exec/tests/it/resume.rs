@@ -101,6 +101,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 /// The request that the agent had been started with.
 fn agent_of(request: &AdoptRequest) -> AgentRequest {
     AgentRequest {
+        context: None,
         run: request.run.clone(),
         task: request.task.clone(),
         attempt: request.attempt,

@@ -54,6 +54,17 @@ pub(super) fn decode(root: &mut Node, problems: &mut Vec<Problem>) -> Option<Pla
     }
 }
 
+/// Decodes a table of its own.
+pub(super) fn table<T: DeserializeOwned>(
+    node: &mut Node,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    match settle(node, &Path::default(), problems) {
+        Settled::Value(value) => Some(value),
+        Settled::Missing(_) | Settled::Nothing => None,
+    }
+}
+
 fn read<T: DeserializeOwned>(node: &Node) -> Result<T, DecodeError> {
     T::deserialize(Reader(node))
 }

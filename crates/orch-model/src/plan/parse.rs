@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{
     Format, Problem, Problems, VERSION, ValidPlan,
     decode::{MAX_PROBLEMS, decode},
+    include::{ReadText, include},
     path::{Path, Step},
     problem::{Finding, floor},
     source::{self, Entry, Node, Value},
@@ -29,22 +30,56 @@ use super::{
 /// assert_eq!(Position::of(text, span.start), Position { line: 4, column: 1 });
 /// ```
 pub fn parse(text: &str, format: Format) -> Result<ValidPlan, Problems> {
-    // Most plans are right, and reading one without its places takes half the memory.
-    if let Some(plan) = source::read_plain(text, format).and_then(|spec| spec.validate().ok()) {
-        return Ok(plan);
-    }
-    parse_with_places(text, format)
+    parse_and(text, format, None)
 }
 
-fn parse_with_places(text: &str, format: Format) -> Result<ValidPlan, Problems> {
+/// Like [`parse`], and reads the files of the repository that the plan names: prompts with their front
+/// matter, skills, templates. They become part of the plan, see [`PlanSpec::texts`].
+///
+/// # Errors
+/// As [`parse`], and every mistake in those files, with file, line and cure.
+///
+/// [`PlanSpec::texts`]: super::PlanSpec::texts
+pub fn parse_with(
+    text: &str,
+    format: Format,
+    read: &mut ReadText<'_>,
+) -> Result<ValidPlan, Problems> {
+    parse_and(text, format, Some(read))
+}
+
+fn parse_and(
+    text: &str,
+    format: Format,
+    mut read: Option<&mut ReadText<'_>>,
+) -> Result<ValidPlan, Problems> {
+    // Most plans are right, and reading one without its places takes half the memory.
+    if let Some(mut spec) = source::read_plain(text, format) {
+        let included = read.as_mut().map(|read| include(&mut spec, read)).unwrap_or_default();
+        if included.findings.is_empty()
+            && let Ok(plan) = spec.validate()
+        {
+            return Ok(plan);
+        }
+    }
+    parse_with_places(text, format, read)
+}
+
+fn parse_with_places(
+    text: &str,
+    format: Format,
+    read: Option<&mut ReadText<'_>>,
+) -> Result<ValidPlan, Problems> {
     let (root, mut problems) = source::read(text, format);
     let mut plan = None;
     if let Some(mut root) = root {
         if let Some(newer) = newer_version(&root) {
             problems = vec![newer];
-        } else if let Some(spec) = decode(&mut root, &mut problems) {
+        } else if let Some(mut spec) = decode(&mut root, &mut problems) {
+            let mut included = read.map(|read| include(&mut spec, read)).unwrap_or_default();
             let (valid, findings) = check(spec, &root);
             plan = valid;
+            let findings = included.with(findings);
             problems.extend(findings.into_iter().map(|finding| locate(&root, finding)));
         }
     }

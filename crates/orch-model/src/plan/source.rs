@@ -83,7 +83,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn new(key: String, key_span: Range<usize>, node: Node) -> Self {
+    pub(super) fn new(key: String, key_span: Range<usize>, node: Node) -> Self {
         Self { key, key_span, means: None, node }
     }
 

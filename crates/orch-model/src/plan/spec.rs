@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::{Pool, PoolRange, PoolValues, Problems, ValidPlan};
 use crate::{
     budget::Budget,
-    id::{AgentName, EpicId, LockName, TaskId},
+    id::{AgentName, DomainName, EpicId, LockName, TaskId},
     size::ByteSize,
     time::Span,
 };
@@ -46,6 +46,10 @@ pub struct PlanSpec {
     /// stands here for an agent takes the place of what orch knows of one with that name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub detect: BTreeMap<AgentName, Vec<String>>,
+    /// Texts by name, for `skills`, `template` and `prompt_file`. What these name and is not here is
+    /// read from the repository together with the plan, and is here from then on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub texts: BTreeMap<String, String>,
     /// Groups of tasks that depend on one another as a whole.
     #[serde(default, rename = "epic", skip_serializing_if = "Vec::is_empty")]
     pub epics: Vec<EpicSpec>,
@@ -63,6 +67,7 @@ impl Default for PlanSpec {
             merge: MergeSpec::default(),
             agents: BTreeMap::new(),
             detect: BTreeMap::new(),
+            texts: BTreeMap::new(),
             epics: Vec::new(),
             tasks: Vec::new(),
         }
@@ -202,6 +207,9 @@ pub struct DefaultsSpec {
     /// See [`TaskSpec::model`]; the model of a task's agent, where it has one, comes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// See [`TaskSpec::template`]; that of a task's epic, where it has one, comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// See [`TaskSpec::env`]; a task's own variables are added to these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -308,6 +316,9 @@ pub struct EpicSpec {
     /// What may be used at most by its tasks together: `{ usd = "1.00", tokens = 2000000, attempts = 20 }`. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// See [`TaskSpec::template`]; for its tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// See [`TaskSpec::agent`]; for its tasks that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
@@ -328,6 +339,7 @@ impl EpicSpec {
             title: None,
             needs: Vec::new(),
             budget: None,
+            template: None,
             agent: None,
             fallback_agents: None,
             model: None,
@@ -354,7 +366,8 @@ pub struct TaskSpec {
     /// The prompt for an agent, in place of `run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// A file with the prompt, relative to the repository.
+    /// A file with the prompt, relative to the repository. It may begin with front matter: keys of
+    /// the task in YAML between lines of `---`; those that the plan gives too are the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_file: Option<String>,
     /// Which of `[agents]` gets the prompt. Default: that of its epic, of `[defaults]`, the one for which the
@@ -371,6 +384,18 @@ pub struct TaskSpec {
     /// Whether too small a model must not spoil it; for agents with `models`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub critical: bool,
+    /// Texts that its prompt begins with, in this order: names of `[texts]` or of skills of the
+    /// repository (`.agents/skills/NAME/SKILL.md`), or files, relative to the repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skills: Vec<String>,
+    /// The field of knowledge that it is about, such as `database`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<DomainName>,
+    /// What its prompt is put into: `default`, `none` (the agent gets the prompt and nothing else), a
+    /// name of `[texts]`, or a file, relative to the repository. Default: `default` for a coding agent
+    /// of a kind that orch knows, `none` for any other program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// Tasks that must have been merged before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<TaskId>,
@@ -439,6 +464,9 @@ impl TaskSpec {
             fallback_agents: None,
             model: None,
             critical: false,
+            skills: Vec::new(),
+            domain: None,
+            template: None,
             needs: Vec::new(),
             after: Vec::new(),
             priority: None,

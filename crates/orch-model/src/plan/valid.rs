@@ -8,7 +8,7 @@ use super::spec::{
     AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, Models, OnBudget,
     OnConflict, OnFailure, Permissions, PlanSpec, Schedule, Strategy,
 };
-use super::{Assignment, MessageTemplate, Pool};
+use super::{Assignment, Briefing, MessageTemplate, Pool};
 use crate::{
     budget::{Budget, BudgetScope},
     id::{AgentName, EpicId, LockName, TaskId},
@@ -115,6 +115,12 @@ impl ValidPlan {
     #[must_use]
     pub fn index_of(&self, id: &TaskId) -> Option<TaskIndex> {
         self.by_id.get(id).copied()
+    }
+
+    /// One of the texts that tasks name by [`Prompt::File`] and in [`Task::briefing`].
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.spec.texts.get(name).map(String::as_str)
     }
 
     /// Every position, in plan order.
@@ -243,6 +249,8 @@ pub struct Task {
     pub work: Work,
     /// What bears on who does it; `None` for a command.
     pub assignment: Option<Box<Assignment>>,
+    /// What an agent is told besides its prompt.
+    pub briefing: Briefing,
     /// Tasks that must have been merged; sorted, without repeats. Those that come by way of its
     /// epic are not listed: the graph expands them.
     pub needs: Vec<TaskIndex>,
@@ -307,7 +315,8 @@ pub enum Work {
 pub enum Prompt {
     /// In the plan.
     Text(String),
-    /// In a file, relative to the repository.
+    /// In a file, relative to the repository; where it was read together with the plan,
+    /// [`ValidPlan::text`] has it.
     File(String),
 }
 

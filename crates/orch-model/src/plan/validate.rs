@@ -2,6 +2,7 @@
 
 mod agents;
 mod assignment;
+mod briefing;
 mod budgets;
 mod conflicts;
 mod cycle;
@@ -131,6 +132,12 @@ pub(super) fn bad_version(version: u32) -> Finding {
     Finding::new(Path::from("version"), message).help(help)
 }
 
+/// Whether a path can be that of a file of the repository; else what is wrong, and the cure.
+#[cfg(feature = "parse")]
+pub(super) fn file(path: &str) -> Result<(), (String, String)> {
+    names::file(path)
+}
+
 struct Checker<'a> {
     spec: &'a PlanSpec,
     origin: &'a dyn Origin,
@@ -253,6 +260,8 @@ impl<'a> Checker<'a> {
         self.verify(defaults.verify.as_deref().unwrap_or_default(), &path);
         self.env(&defaults.env, &path);
         self.named(self.defaults_name(), &path);
+        self.template_exists(defaults.template.as_deref(), &path);
+        self.texts();
     }
 
     fn epics(&mut self) -> Vec<Epic> {
@@ -286,6 +295,7 @@ impl<'a> Checker<'a> {
             }
             needs.sort_unstable();
             needs.dedup();
+            self.template_exists(epic.template.as_deref(), &Path::element("epic", index));
             epics.push(Epic {
                 id: epic.id.clone(),
                 title: epic.title.clone(),

@@ -11,6 +11,7 @@ use crate::{
     id::{AgentName, RunId, TaskId},
     outcome::AgentExit,
     plan::{Agent, Work},
+    prompt::PromptContext,
     size::ByteSize,
     state::Attempt,
     time::Timestamp,
@@ -208,6 +209,9 @@ pub struct AgentRequest {
     pub work: Work,
     /// How the plan says that the agent is called; `None` for a command.
     pub agent: Option<Agent>,
+    /// What the agent can be told beside the prompt of [`AgentRequest::work`]; `None` for a command. A
+    /// runner that makes nothing of it gives the agent that prompt.
+    pub context: Option<Box<PromptContext>>,
     /// Where it runs.
     pub directory: PathBuf,
     /// The top folder of the user's repository.

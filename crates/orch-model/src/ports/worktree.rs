@@ -14,6 +14,7 @@ use crate::{
     event::{Delivery, Place, RunBase},
     id::{CommitId, EpicId, RunId, TaskId},
     plan::spec::Strategy,
+    prompt::Made,
     state::Attempt,
     trailers,
 };
@@ -94,6 +95,21 @@ pub trait WorktreeProvider: Debug + Send + Sync {
         _tip: &CommitId,
     ) -> Result<Vec<String>, WorktreeError> {
         Ok(Vec::new())
+    }
+
+    /// What a task of a run made: the commits and files of its work, which ends at `tip` (a commit, or a
+    /// reference by its whole name), as far as a prompt can hold them. `merge` brought it in, where it
+    /// was merged.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn made(
+        &self,
+        _run: &RunId,
+        _tip: &str,
+        _merge: Option<&CommitId>,
+    ) -> Result<Made, WorktreeError> {
+        Ok(Made::default())
     }
 
     /// Brings a commit into the results, under the strategy of the request.

@@ -435,6 +435,7 @@ fn judge(world: &World, task: usize, answer: Result<MergeOutcome, Exit>) -> Answ
 
 fn agent(run: &RunId, task: usize) -> AgentRequest {
     AgentRequest {
+        context: None,
         run: run.clone(),
         task: id(task),
         attempt: 1,

@@ -60,7 +60,7 @@ fn the_three_formats_say_the_same() {
     }
     assert_eq!(toml.tasks().len(), 4);
     let plain = source::read_plain(TOML, Format::Toml).expect("no mistake");
-    assert_eq!(plain, **parse_with_places(TOML, Format::Toml).unwrap().spec());
+    assert_eq!(plain, **parse_with_places(TOML, Format::Toml, None).unwrap().spec());
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn formats_are_told_by_extension() {
 /// printed.
 fn assert_sound(text: &str) -> Result<(), TestCaseError> {
     for format in [Format::Toml, Format::Yaml, Format::Json] {
-        let with_places = parse_with_places(text, format);
+        let with_places = parse_with_places(text, format, None);
         let specs = |plan: Result<ValidPlan, Problems>| plan.map(|plan| plan.spec().clone());
         prop_assert_eq!(specs(parse(text, format)), specs(with_places.clone()));
         let Err(problems) = with_places else { continue };

@@ -46,6 +46,7 @@ impl<'a> Checker<'a> {
             }
             found
         });
+        let briefing = self.briefing(task, epic, &path);
         let mut env = defaults.env.clone();
         env.extend(task.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         Task {
@@ -54,6 +55,7 @@ impl<'a> Checker<'a> {
             epic,
             work,
             assignment: assignment.map(Box::new),
+            briefing,
             needs,
             after,
             priority: task.priority.unwrap_or(DEFAULT_PRIORITY),
@@ -211,6 +213,9 @@ impl<'a> Checker<'a> {
             ("fallback_agents", task.fallback_agents.is_some()),
             ("model", task.model.is_some()),
             ("critical", task.critical),
+            ("skills", !task.skills.is_empty()),
+            ("domain", task.domain.is_some()),
+            ("template", task.template.is_some()),
         ];
         for (key, is_given) in given {
             if is_given {
