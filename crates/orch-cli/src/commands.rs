@@ -15,6 +15,8 @@ mod control;
 mod diff;
 mod doctor;
 mod gc;
+#[cfg(feature = "history")]
+mod history;
 mod init;
 mod keep;
 mod lock;
@@ -24,6 +26,8 @@ mod plan;
 mod ps;
 mod run;
 mod runs;
+#[cfg(feature = "history")]
+mod sessions;
 mod show;
 mod status;
 mod undo;
@@ -46,6 +50,10 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Plan(args) => plan::plan(&workspace, &args),
         Command::Status(args) => status::status(&workspace, args).await,
         Command::Runs(args) => runs::runs(&workspace, &args).await,
+        #[cfg(feature = "history")]
+        Command::History(args) => history::history(&workspace, &args).await,
+        #[cfg(feature = "history")]
+        Command::Sessions(args) => sessions::sessions(&workspace, args).await,
         Command::Logs(args) => logs::logs(&workspace, args).await,
         Command::Diff(args) => diff::diff(&workspace, args).await,
         Command::Show(args) => show::show(&workspace, args).await,

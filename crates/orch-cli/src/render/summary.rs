@@ -67,7 +67,7 @@ pub(crate) fn of(report: &Report) -> String {
 }
 
 /// What was spent, in cents; what nobody knows the price of is not passed off as free.
-fn cost(usage: &Usage) -> String {
+pub(crate) fn cost(usage: &Usage) -> String {
     let cents = usage.cost_micro_usd.saturating_add(5_000) / 10_000;
     let dollars = format!("{}.{:02} USD", cents / 100, cents % 100);
     match (usage.unpriced_tokens, usage.cost_micro_usd) {
