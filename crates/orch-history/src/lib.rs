@@ -13,12 +13,15 @@
 //! assert!(Statistics::of(sessions.iter().map(|(_, session)| session)).tasks.is_empty());
 //! # Ok::<_, orch_history::HistoryError>(())
 //! ```
+//!
+//! What the attempts teach is kept by domain in files of the repository, see [`expertise`].
 #![forbid(unsafe_code)]
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod domain;
 mod error;
+pub mod expertise;
 mod history;
 mod ingest;
 mod memory;
