@@ -67,6 +67,8 @@ impl Workspace {
         config: &Config,
         overrides: &Overrides,
     ) -> Result<ParallelOrchestrator, CliError> {
+        #[cfg(feature = "history")]
+        let learner = crate::history::learner(self, config, overrides)?;
         let prices = config.prices().map(|file| read_prices(&self.top.join(file))).transpose()?;
         let mut config = config.engine(overrides);
         // Wherever in the repository `orch` was called from, it means the same folder.
@@ -79,6 +81,11 @@ impl Workspace {
             agents = agents.prices(Prices::built_in().with(prices));
         }
         let builder = ParallelOrchestrator::builder(&self.top).config(config);
+        #[cfg(feature = "history")]
+        let builder = match learner {
+            Some(learner) => builder.before_delivery(Arc::new(learner)),
+            None => builder,
+        };
         Ok(builder.runner(Arc::new(agents)).build().await?)
     }
 }

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use orch_history::{HistoryError, Ingested, SqliteHistory, Statistics};
+use orch_history::{
+    HistoryError, Ingested, Keep, Learner, SqliteHistory, Statistics, expertise::EXPERTISE_DIR,
+};
 use orch_model::{PlanSpec, TaskId};
 use orch_state::FileStore;
+use orch_worktree::GitWorktreesConfig;
 
-use crate::{compose::Workspace, render};
+use crate::{app::Overrides, compose::Workspace, config::Config, error::CliError, render};
 
 /// The file, in the folder where runs are recorded.
 const FILE: &str = "history.db";
@@ -86,4 +89,59 @@ pub(crate) async fn durations(
     plan: &PlanSpec,
 ) -> Option<BTreeMap<TaskId, Duration>> {
     Some(statistics(workspace).await?.durations(plan))
+}
+
+/// What keeps what runs teach, where that is wanted.
+pub(crate) fn learner(
+    workspace: &Workspace,
+    config: &Config,
+    overrides: &Overrides,
+) -> Result<Option<Learner>, CliError> {
+    let keep = match config.expertise() {
+        ("commit", folder) => Keep::Commit { folder: in_repository(folder)? },
+        ("folder", "") => {
+            return Err(CliError::input(
+                "expertise = \"folder\" needs expertise_dir, the folder that is meant",
+            ));
+        }
+        ("folder", folder) => Keep::Folder { folder: workspace.top.join(folder) },
+        _ => return Ok(None),
+    };
+    let store = FileStore::open(&workspace.state_dir)?;
+    let engine = config.engine(overrides);
+    let mut git = GitWorktreesConfig::new(&workspace.top).trees(engine.trees);
+    if let Some(root) = engine.worktree_root {
+        git = git.root(workspace.top.join(root));
+    }
+    Ok(Some(Learner::new(store, git, keep)))
+}
+
+/// A folder that lies in the repository, as git writes its path.
+fn in_repository(folder: &str) -> Result<String, CliError> {
+    let folder = if folder.is_empty() { EXPERTISE_DIR } else { folder };
+    let parts: Vec<&str> =
+        folder.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let leads_out = folder.starts_with('/') || parts.contains(&"..") || parts.is_empty();
+    let is_ours = parts.first().is_some_and(|first| matches!(*first, ".git" | ".orch"));
+    if leads_out || is_ours {
+        return Err(CliError::input(format!(
+            "expertise_dir = \"{folder}\" is no folder of the repository that is committed; name one such as {EXPERTISE_DIR}"
+        )));
+    }
+    Ok(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_committed_lies_in_the_repository() {
+        assert_eq!(in_repository("").unwrap(), EXPERTISE_DIR);
+        assert_eq!(in_repository("./a//b/").unwrap(), "a/b");
+        for bad in ["/a", "../a", "a/../../b", ".git/x", ".orch", "."] {
+            let error = in_repository(bad).unwrap_err().to_string();
+            assert!(error.contains("expertise_dir"), "{error}");
+        }
+    }
 }

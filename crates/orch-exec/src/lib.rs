@@ -30,6 +30,7 @@
 
 pub mod backoff;
 pub mod classify;
+mod closing;
 pub mod config;
 mod conflicts;
 mod dispatcher;
@@ -69,6 +70,7 @@ pub mod testing;
 #[cfg(feature = "defaults")]
 pub mod workspace;
 
+pub use closing::BeforeDelivery;
 pub use config::EngineConfig;
 pub use error::EngineError;
 pub use events::EventStream;

@@ -19,6 +19,7 @@ use orch_model::{
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{
+    closing::BeforeDelivery,
     config::EngineConfig,
     dispatcher::{self, Message, Outlets, Parts},
     error::EngineError,
@@ -43,6 +44,7 @@ pub(crate) struct Ports {
     pub(crate) locks: Arc<dyn ResourceLock>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) resources: Option<Arc<dyn Resources>>,
+    pub(crate) before_delivery: Option<Arc<dyn BeforeDelivery>>,
 }
 
 impl Ports {
@@ -75,6 +77,7 @@ pub struct Builder {
     pub(crate) locks: Option<Arc<dyn ResourceLock>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) resources: Option<Arc<dyn Resources>>,
+    pub(crate) before_delivery: Option<Arc<dyn BeforeDelivery>>,
 }
 
 impl Builder {
@@ -128,6 +131,13 @@ impl Builder {
         self
     }
 
+    /// Sets what is told before the results of a run are delivered.
+    #[must_use]
+    pub fn before_delivery(mut self, closing: Arc<dyn BeforeDelivery>) -> Self {
+        self.before_delivery = Some(closing);
+        self
+    }
+
     /// Builds the orchestrator. Writes nothing.
     ///
     /// # Errors
@@ -147,6 +157,7 @@ impl Builder {
                 locks: this.locks.ok_or_else(|| missing("ResourceLock"))?,
                 clock: this.clock,
                 resources: this.resources,
+                before_delivery: this.before_delivery,
             }),
             config: this.config,
             expected: None,
@@ -167,6 +178,7 @@ impl ParallelOrchestrator {
             locks: None,
             clock: Arc::new(SystemClock),
             resources: None,
+            before_delivery: None,
         }
     }
 

@@ -24,6 +24,7 @@ mod error;
 pub mod expertise;
 mod history;
 mod ingest;
+mod learner;
 mod memory;
 mod session;
 #[cfg(feature = "sqlite")]
@@ -35,6 +36,7 @@ pub use domain::{Domain, DomainError, detect_domain, domain_of};
 pub use error::HistoryError;
 pub use history::{History, RunEntry, SessionQuery};
 pub use ingest::{Ingested, ingest, rebuild};
+pub use learner::{Keep, Learner};
 pub use memory::MemoryHistory;
 pub use session::{Part, Session, SessionStatus};
 #[cfg(feature = "sqlite")]

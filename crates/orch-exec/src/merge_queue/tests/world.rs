@@ -345,6 +345,7 @@ async fn play_in_time(case: &Case) -> Play {
         locks: Arc::new(MockResourceLock::new()),
         clock: Arc::new(SystemClock),
         resources: None,
+        before_delivery: None,
     });
     let run = RunId::new("r").unwrap();
     let (queue, worker) = MergeQueue::new(plan(case), ports, run.clone(), 0);
