@@ -197,7 +197,9 @@ pub enum ExpertiseError {
         message: String,
     },
     /// A newer version wrote it.
-    #[error("{path} has version {found}, and this orch knows {EXPERTISE_VERSION}; use a newer orch")]
+    #[error(
+        "{path} has version {found}, and this orch knows {EXPERTISE_VERSION}; use a newer orch"
+    )]
     Newer {
         /// The file.
         path: String,
@@ -305,7 +307,8 @@ fn exists(path: &str, files: &BTreeSet<String>) -> bool {
         return files.iter().any(|file| pattern.matches(file));
     }
     let below = format!("{path}/");
-    files.contains(path) || files.range(below.clone()..).next().is_some_and(|f| f.starts_with(&below))
+    files.contains(path)
+        || files.range(below.clone()..).next().is_some_and(|f| f.starts_with(&below))
 }
 
 #[cfg(test)]
@@ -375,7 +378,9 @@ contacts:
         let domain = Domain::new("api").unwrap();
         assert_eq!(Expertise::load(dir.path(), &domain).unwrap(), None);
         let path = file_of(dir.path(), &domain);
-        for (text, told) in [("overview: [", "api.yaml"), ("version: 2", "version 2"), ("- a", "api")] {
+        for (text, told) in
+            [("overview: [", "api.yaml"), ("version: 2", "version 2"), ("- a", "api")]
+        {
             fs::write(&path, text).unwrap();
             let error = Expertise::load(dir.path(), &domain).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");

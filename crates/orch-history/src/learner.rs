@@ -70,7 +70,9 @@ impl Learner {
             if outcome.files.is_empty() {
                 return Ok(outcome);
             }
-            let at = |(name, content): (&String, &Vec<u8>)| (format!("{folder}/{name}"), content.clone());
+            let at = |(name, content): (&String, &Vec<u8>)| {
+                (format!("{folder}/{name}"), content.clone())
+            };
             let change = ChangeResults {
                 run: run.clone(),
                 base: found.tip,
@@ -113,9 +115,7 @@ impl BeforeDelivery for Learner {
         };
         match &outcome.problems[..] {
             [] => Ok(()),
-            problems => {
-                Err(format!("nothing is learned of these: {}", problems.join("; ")).into())
-            }
+            problems => Err(format!("nothing is learned of these: {}", problems.join("; ")).into()),
         }
     }
 }

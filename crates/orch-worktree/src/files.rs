@@ -100,7 +100,8 @@ impl Repo {
             let Some(name) = name.filter(|name| !name.contains('/')) else { continue };
             let mut about = about.split_whitespace();
             let (mode, blob) = (about.next(), about.nth(1));
-            let is_small = about.next().and_then(|s| s.parse().ok()).is_some_and(|n: u64| n <= LARGEST);
+            let is_small =
+                about.next().and_then(|s| s.parse().ok()).is_some_and(|n: u64| n <= LARGEST);
             let is_plain = matches!(mode, Some("100644" | "100755"));
             if let (Some(blob), true, true) = (blob, is_small && is_plain, content.len() < MOST) {
                 let text = self.git.call(["cat-file", "blob", blob]).answer().await?.success()?;
@@ -123,9 +124,9 @@ impl Repo {
         if tips.results != change.base {
             return Ok(None);
         }
+        self.refuse_what_is_in_the_way(&change.base, change.files.keys()).await?;
         let tree = self.tree_with(&change.base, &change.files).await?;
-        let message =
-            trailers::append(&change.message, &[("Orch-Run", change.run.as_str())]);
+        let message = trailers::append(&change.message, &[("Orch-Run", change.run.as_str())]);
         let new = self
             .commit(NewCommit {
                 tree: &tree,
@@ -140,6 +141,35 @@ impl Repo {
         Ok(self.advance(&run, &tips, &new, Vec::new(), &why).await?.is_ok().then_some(new))
     }
 
+    /// Nothing that is there is replaced by a folder, and only plain files by other content.
+    async fn refuse_what_is_in_the_way(
+        &self,
+        commit: &CommitId,
+        files: impl Iterator<Item = &String>,
+    ) -> Result<(), WorktreeError> {
+        let files: BTreeSet<&str> = files.map(String::as_str).collect();
+        let above = |path: &str| -> Vec<String> {
+            path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect()
+        };
+        let folders: BTreeSet<String> = files.iter().flat_map(|path| above(path)).collect();
+        let named = files.iter().copied().chain(folders.iter().map(String::as_str));
+        let list = ["ls-tree", "-z", "--full-tree", commit.as_str(), "--"].into_iter().chain(named);
+        let list = self.git.run(list).await?;
+        for line in String::from_utf8_lossy(&list).split('\0') {
+            let Some((about, path)) = line.split_once('\t') else { continue };
+            let is_fit = match about.split(' ').next() {
+                Some("040000") => !files.contains(path),
+                Some("100644" | "100755") => !folders.contains(path),
+                _ => false,
+            };
+            if !is_fit {
+                let message = format!("`{path}` is in the way: it is replaced by nothing else");
+                return Err(WorktreeError::Refused { message });
+            }
+        }
+        Ok(())
+    }
+
     /// The tree of a commit with other content in some files.
     async fn tree_with(
         &self,
@@ -149,18 +179,18 @@ impl Repo {
         let scratch =
             TempDir::with_prefix("orch-").map_err(io_error("making a temporary folder"))?;
         let index = scratch.path().join("index");
-        let git = |arguments: &[&str], index: &Path| self.git.call(arguments).durable().index(index);
+        let git =
+            |arguments: &[&str], index: &Path| self.git.call(arguments).durable().index(index);
         git(&["read-tree", commit.as_str()], &index).answer().await?.success()?;
-        let mut lines = Vec::new();
+        let mut put = vec!["update-index".to_owned(), "--add".to_owned()];
         for (path, content) in files {
             let write = self.git.call(["hash-object", "-w", "--stdin"]).durable();
             let blob = write.input(content.clone()).answer().await?.success()?;
             let blob = String::from_utf8_lossy(&blob).trim().to_owned();
-            lines.extend(format!("100644 {blob}\t{path}\0").into_bytes());
+            put.extend(["--cacheinfo".to_owned(), format!("100644,{blob},{path}")]);
         }
-        // It refuses paths that git would not have in a tree, and files where folders would have to be.
-        let put = git(&["update-index", "--add", "-z", "--index-info"], &index).input(lines);
-        put.answer().await?.success()?;
+        // It refuses paths that git would not have in a tree, such as `../x` and `.git/x`.
+        self.git.call(&put).durable().index(&index).answer().await?.success()?;
         let tree = git(&["write-tree"], &index).answer().await?.success()?;
         Ok(String::from_utf8_lossy(&tree).trim().to_owned())
     }

@@ -3,15 +3,34 @@
 /// Beginnings of what services give out as keys. What variables hold, and what the configuration's `redact`
 /// matches, was taken out before the output was stored; this is for what neither knows.
 const KEYS: &[&str] = &[
-    "sk-", "sk_", "pk_", "rk_", "ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "glpat-", "xoxb-",
-    "xoxp-", "xapp-", "AKIA", "ASIA", "AIza", "eyJ", "npm_", "pypi-", "hf_",
+    "sk-",
+    "sk_",
+    "pk_",
+    "rk_",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "xapp-",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "eyJ",
+    "npm_",
+    "pypi-",
+    "hf_",
 ];
 
 /// From this length on such a word is a key, in bytes.
 const SHORTEST: usize = 16;
 
 /// Names before `=` or `:` whose values are secret.
-const NAMES: &[&str] = &["key", "token", "secret", "password", "passwd", "credential", "authorization"];
+const NAMES: &[&str] =
+    &["key", "token", "secret", "password", "passwd", "credential", "authorization"];
 
 /// One line, at most `limit` characters: without escape sequences, control characters and characters that
 /// change the direction of text or are not seen, with what looks like a key taken out.

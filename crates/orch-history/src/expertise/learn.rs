@@ -40,7 +40,9 @@ impl Expertise {
         }
         for (key, mut found) in by_text {
             // The words are those of the first, whoever brings them.
-            found.sort_by_key(|lesson| (&lesson.session, &lesson.issue, &lesson.error, &lesson.solution));
+            found.sort_by_key(|lesson| {
+                (&lesson.session, &lesson.issue, &lesson.error, &lesson.solution)
+            });
             let at = known.get(&key).copied().unwrap_or_else(|| {
                 self.learned_from_failures.push(Learned {
                     issue: found[0].issue.clone(),
@@ -85,10 +87,11 @@ impl Expertise {
             let Some(mut excess) = lines.checked_sub(LINES).filter(|excess| *excess > 0) else {
                 return Ok(());
             };
-            let learned = self.learned_from_failures.iter().enumerate().filter_map(|(at, entry)| {
-                let texts = (entry.issue.as_str(), entry.error.as_str());
-                Some(((entry.seen.count, entry.seen.last()?, texts), true, at, lines_of(entry)))
-            });
+            let learned =
+                self.learned_from_failures.iter().enumerate().filter_map(|(at, entry)| {
+                    let texts = (entry.issue.as_str(), entry.error.as_str());
+                    Some(((entry.seen.count, entry.seen.last()?, texts), true, at, lines_of(entry)))
+                });
             let effective = self.effective_patterns.iter().enumerate().filter_map(|(at, entry)| {
                 let texts = (entry.pattern.as_str(), "");
                 Some(((entry.seen.count, entry.seen.last()?, texts), false, at, lines_of(entry)))
@@ -158,7 +161,8 @@ mod tests {
     use super::*;
 
     fn lesson(issue: &str, error: &str, solution: &str, session: &str) -> Lesson {
-        let [issue, error, solution, session] = [issue, error, solution, session].map(str::to_owned);
+        let [issue, error, solution, session] =
+            [issue, error, solution, session].map(str::to_owned);
         Lesson { issue, error, solution, session }
     }
 
@@ -175,7 +179,10 @@ mod tests {
         assert!(!known.learn(&learned(vec![first, again])).unwrap(), "nothing is new");
         let [entry] = &known.learned_from_failures[..] else { panic!("{known:#?}") };
         assert_eq!((entry.seen.count, entry.seen.sessions.len()), (2, 2));
-        assert_eq!((entry.error.as_str(), entry.solution.as_str()), ("error at a/b.rs:3", "run it"));
+        assert_eq!(
+            (entry.error.as_str(), entry.solution.as_str()),
+            ("error at a/b.rs:3", "run it")
+        );
     }
 
     #[test]
@@ -214,13 +221,15 @@ mod tests {
     }
 
     fn some_lessons() -> impl Strategy<Value = Lessons> {
-        let lesson = ("[ab]{1,2} [0-9]{1,3}", "[xy/]{0,3}", "[a-b]{0,2}", 0u32..60)
-            .prop_map(|(issue, error, solution, n)| {
+        let lesson = ("[ab]{1,2} [0-9]{1,3}", "[xy/]{0,3}", "[a-b]{0,2}", 0u32..60).prop_map(
+            |(issue, error, solution, n)| {
                 lesson(&issue, &error, &solution, &format!("2026110{}-r/t.{n}", n % 9))
-            });
+            },
+        );
         let worked = ("[p-r]{1,2}", 0u32..60).prop_map(|(p, n)| (p, format!("20261101-r/t.{n}")));
-        (prop::collection::vec(lesson, 0..80), prop::collection::vec(worked, 0..20))
-            .prop_map(|(learned, effective)| Lessons { learned, effective: effective.into_iter().collect() })
+        (prop::collection::vec(lesson, 0..80), prop::collection::vec(worked, 0..20)).prop_map(
+            |(learned, effective)| Lessons { learned, effective: effective.into_iter().collect() },
+        )
     }
 
     proptest! {

@@ -40,8 +40,21 @@ const ASKING: &[&str] = &[
 
 /// Words by which a command is known that checks work.
 const CHECKING: &[&str] = &[
-    "build", "check", "clippy", "eslint", "jest", "lint", "mypy", "pytest", "ruff", "test", "tests", "tsc",
-    "typecheck", "verify", "vitest",
+    "build",
+    "check",
+    "clippy",
+    "eslint",
+    "jest",
+    "lint",
+    "mypy",
+    "pytest",
+    "ruff",
+    "test",
+    "tests",
+    "tsc",
+    "typecheck",
+    "verify",
+    "vitest",
 ];
 
 /// What a run teaches of one domain.
@@ -141,11 +154,10 @@ fn of_task(
     let mut told = BTreeSet::new();
     for record in attempts[..cured].iter().rev() {
         let (Failure::Verification { command, output_tail, .. }
-        | Failure::MergedVerification { command, output_tail, .. }) =
-            (match record.failure() {
-                Some(failure) => failure,
-                None => continue,
-            })
+        | Failure::MergedVerification { command, output_tail, .. }) = (match record.failure() {
+            Some(failure) => failure,
+            None => continue,
+        })
         else {
             continue;
         };
@@ -200,13 +212,13 @@ impl Steps {
     fn see(&mut self, record: Record) {
         match record.event {
             // What is no command is given as JSON.
-            AgentEvent::ToolCall { id, input, .. } if !input.trim_start().starts_with(['{', '[']) => {
+            AgentEvent::ToolCall { id, input, .. }
+                if !input.trim_start().starts_with(['{', '[']) =>
+            {
                 self.push(Step::Ran { id, command: bare(&input).to_owned(), end: None });
             }
             AgentEvent::ToolResult { id, ok, exit_code, output } => {
-                let open = |step: &&mut Step| {
-                    matches!(step, Step::Ran { id: of, end: None, .. } if *of == id)
-                };
+                let open = |step: &&mut Step| matches!(step, Step::Ran { id: of, end: None, .. } if *of == id);
                 if let Some(Step::Ran { end, .. }) = self.steps.iter_mut().rev().find(open) {
                     let code = exit_code.or_else(|| told_code(&output)).unwrap_or(0);
                     let ok = ok && code == 0;
@@ -264,7 +276,8 @@ impl Steps {
             let Some(next) = later().next().filter(|_| later().any(|run| run.ended.ok)) else {
                 continue;
             };
-            let is_same = !next.ended.ok && normal(&next.ended.error) == normal(&failed.ended.error);
+            let is_same =
+                !next.ended.ok && normal(&next.ended.error) == normal(&failed.ended.error);
             if is_same {
                 continue;
             }
@@ -344,7 +357,9 @@ impl Steps {
 /// A command without the shell around it.
 fn bare(line: &str) -> &str {
     let line = line.trim();
-    for shell in ["/bin/bash -lc ", "bash -lc ", "/bin/sh -c ", "sh -c ", "bash -c ", "/bin/bash -c "] {
+    for shell in
+        ["/bin/bash -lc ", "bash -lc ", "/bin/sh -c ", "sh -c ", "bash -c ", "/bin/bash -c "]
+    {
         if let Some(rest) = line.strip_prefix(shell) {
             let rest = rest.trim();
             return rest
@@ -544,7 +559,11 @@ mod tests {
             record(3, TaskChange::Merged { result: Merged::Nothing }),
         ];
         let done = |attempt| {
-            let fix = vec![changed("/w/a/a.c"), ran("make check", 0, ""), said("Freed\x1b[1m it.\nTwice.")];
+            let fix = vec![
+                changed("/w/a/a.c"),
+                ran("make check", 0, ""),
+                said("Freed\x1b[1m it.\nTwice."),
+            ];
             Some(if attempt == 3 { steps(fix) } else { Steps::default() })
         };
         let found = of_task(&run, &task, &attempts, done);

@@ -24,14 +24,18 @@ impl Expertise {
         for line in self.overview.lines() {
             out.push(&clean(line, LINE));
         }
-        let files = self.core_files.iter().filter(|file| !file.is_missing()).map(|file| match file {
-            CoreFile::Described { path, about, .. } if !about.is_empty() => {
-                format!("- `{}`: {}", clean(path, LINE), clean(about, LINE))
-            }
-            file => format!("- `{}`", clean(file.path(), LINE)),
-        });
+        let files =
+            self.core_files.iter().filter(|file| !file.is_missing()).map(|file| match file {
+                CoreFile::Described { path, about, .. } if !about.is_empty() => {
+                    format!("- `{}`: {}", clean(path, LINE), clean(about, LINE))
+                }
+                file => format!("- `{}`", clean(file.path(), LINE)),
+            });
         out.section("Core files:", files);
-        out.section("Patterns:", self.patterns.iter().map(|pattern| format!("- {}", said(pattern))));
+        out.section(
+            "Patterns:",
+            self.patterns.iter().map(|pattern| format!("- {}", said(pattern))),
+        );
         let mut learned: Vec<_> = self.learned_from_failures.iter().collect();
         learned.sort_by_key(|entry| order(&entry.seen));
         let learned = learned.into_iter().map(|entry| {
@@ -67,9 +71,7 @@ fn said(pattern: &Value) -> String {
                 fields.iter().map(|(name, value)| format!("{name}: {}", said(value))).collect();
             clean(&fields.join("; "), LINE)
         }
-        Value::Array(items) => {
-            clean(&items.iter().map(said).collect::<Vec<_>>().join(", "), LINE)
-        }
+        Value::Array(items) => clean(&items.iter().map(said).collect::<Vec<_>>().join(", "), LINE),
         other => clean(&other.to_string(), LINE),
     }
 }
