@@ -22,7 +22,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::Domain;
+use crate::domain::{Domain, detect_domain};
 
 pub use clean::clean;
 pub use learn::LINES;
@@ -222,6 +222,35 @@ pub fn file_of(folder: &Path, domain: &Domain) -> PathBuf {
     folder.join(format!("{domain}.yaml"))
 }
 
+/// What is known for a task that works in `directory`, as [`Expertise::render`] gives it: of its domain, where
+/// that is named, else of the one that its words speak for. `folder` is where the files are, relative to
+/// `directory` or absolute. `None`: nothing. A file that can't be used is told, and nothing more.
+#[must_use]
+pub fn knowledge(
+    directory: &Path,
+    folder: &Path,
+    domain: Option<&str>,
+    words: &str,
+) -> Option<String> {
+    let domain = match domain {
+        Some(name) => Domain::new(name).ok()?,
+        None => detect_domain(words),
+    };
+    let place = directory.join(folder).canonicalize().ok()?;
+    // An agent may have put a link there that leads elsewhere.
+    if folder.is_relative() && !place.starts_with(directory.canonicalize().ok()?) {
+        tracing::warn!(folder = %folder.display(), "it leads out of the worktree, so nothing is read from it");
+        return None;
+    }
+    match Expertise::load(&place, &domain) {
+        Ok(known) => Some(known?.render(RENDERED)).filter(|text| !text.is_empty()),
+        Err(error) => {
+            tracing::warn!(%error, "what is known can't be told");
+            None
+        }
+    }
+}
+
 impl Expertise {
     /// Reads what is known of a domain from its file in a folder; `None` where there is none.
     ///
@@ -391,6 +420,35 @@ contacts:
         std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
         let error = Expertise::load(dir.path(), &domain).unwrap_err().to_string();
         assert!(error.contains("no plain file"), "{error}");
+    }
+
+    #[test]
+    fn a_task_is_told_what_is_known_of_its_domain() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, folder) = (dir.path().join("tree"), Path::new("docs/expertise"));
+        fs::create_dir_all(tree.join(folder)).unwrap();
+        fs::write(tree.join(folder).join("database.yaml"), "overview: Ours.").unwrap();
+        fs::write(tree.join(folder).join("api.yaml"), "overview: [").unwrap();
+        let told = |domain, words| knowledge(&tree, folder, domain, words);
+        assert_eq!(told(None, "a SQL migration").as_deref(), Some("Ours.\n"));
+        assert_eq!(told(Some("database"), "anything").as_deref(), Some("Ours.\n"));
+        for (domain, words) in
+            [(Some("api"), ""), (Some("../x"), ""), (None, "a word"), (Some("x"), "")]
+        {
+            assert_eq!(told(domain, words), None, "{domain:?}");
+        }
+        let elsewhere = tree.join(folder);
+        assert_eq!(
+            knowledge(dir.path(), &elsewhere, Some("database"), "").as_deref(),
+            Some("Ours.\n")
+        );
+        std::os::unix::fs::symlink(&elsewhere, dir.path().join("link")).unwrap();
+        fs::create_dir(dir.path().join("other")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, dir.path().join("other/link")).unwrap();
+        assert_eq!(
+            knowledge(&dir.path().join("other"), Path::new("link"), Some("database"), ""),
+            None
+        );
     }
 
     proptest! {

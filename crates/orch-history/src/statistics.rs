@@ -66,6 +66,8 @@ pub struct Figures {
 pub struct Spread {
     /// How many there are.
     pub count: u64,
+    /// Their mean, rounded down.
+    pub mean: u64,
     /// The one in the middle: of an even number, the larger of the two.
     pub median: u64,
     /// Nine of ten are no larger (nearest rank).
@@ -106,6 +108,8 @@ impl Spread {
         let p90 = (values.len() * 9).div_ceil(10) - 1;
         Self {
             count: values.len() as u64,
+            mean: values.iter().fold(0u64, |sum, value| sum.saturating_add(*value))
+                / values.len() as u64,
             median: values[values.len() / 2],
             p90: values[p90],
             largest: *largest,
@@ -195,21 +199,27 @@ impl Statistics {
         }
     }
 
-    /// What is to be expected of an agent with a model on tasks of a domain: the figures of exactly that,
-    /// where there are enough of them; else of all tasks with this model, of this domain with any model,
-    /// of this agent at all; else whatever there is of these.
+    /// What is to be expected of an agent with a model on tasks of a domain (`None`: not known): the figures
+    /// of exactly that, where there are three of them; else of all tasks with this model, of this domain with
+    /// any model, of this agent at all; else whatever there is of these.
     #[must_use]
-    pub fn expect(&self, agent: &str, model: Option<&str>, domain: &Domain) -> Option<&Figures> {
+    pub fn expect(
+        &self,
+        agent: &str,
+        model: Option<&str>,
+        domain: Option<&Domain>,
+    ) -> Option<&Figures> {
         let key = |model: Option<&str>, domain: Option<&Domain>| Key {
             agent: agent.to_owned(),
             model: model.map(str::to_owned),
             domain: domain.cloned(),
         };
-        let mut keys = Vec::new();
-        if model.is_some() {
-            keys.extend([key(model, Some(domain)), key(model, None)]);
-        }
-        keys.extend([key(None, Some(domain)), key(None, None)]);
+        let models = [model, None].into_iter().skip(usize::from(model.is_none()));
+        let domains = || [domain, None].into_iter().skip(usize::from(domain.is_none()));
+        let keys: Vec<Key> = models
+            .flat_map(|model| domains().map(move |domain| (model, domain)))
+            .map(|(m, d)| key(m, d))
+            .collect();
         let found: Vec<&Figures> = keys.iter().filter_map(|key| self.figures.get(key)).collect();
         let enough = found.iter().find(|figures| figures.sessions >= ENOUGH);
         enough.or(found.first()).copied()
@@ -236,7 +246,7 @@ impl Statistics {
                 (who, agent.model.as_deref())
             });
             let model = task.model.as_deref().or(model).or(plan.defaults.model.as_deref());
-            let figures = self.expect(agent, model, &domain_of(task))?;
+            let figures = self.expect(agent, model, Some(&domain_of(task)))?;
             let known = figures.agent_ms.count > 0;
             known.then(|| Duration::from_millis(figures.agent_ms.median))
         };
@@ -317,15 +327,15 @@ mod tests {
         sessions.push(ended("c", Some("m2"), "api", 1000, false));
         let statistics = Statistics::of(&sessions);
         let expect = |model, domain: &str| {
-            let found = statistics.expect("codex", model, &Domain::new(domain).unwrap());
+            let found = statistics.expect("codex", model, Domain::new(domain).ok().as_ref());
             found.map(|figures| (figures.sessions, figures.agent_ms.median))
         };
         assert_eq!(expect(Some("m1"), "database"), Some((3, 30)));
         assert_eq!(expect(Some("m1"), "api"), Some((4, 30)), "one session is not enough");
         assert_eq!(expect(Some("m3"), "api"), Some((5, 30)), "two of this domain are not either");
         assert_eq!(expect(None, "frontend"), Some((5, 30)));
-        assert_eq!(statistics.expect("claude", None, &Domain::default()), None);
-        let all = statistics.expect("codex", None, &Domain::default()).unwrap();
+        assert_eq!(statistics.expect("claude", None, None), None);
+        let all = statistics.expect("codex", None, None).unwrap();
         assert_eq!(all.success_percent(), Some(80));
     }
 
@@ -336,7 +346,7 @@ mod tests {
         let mut open = ended("a", None, "api", 10, true);
         open.status = SessionStatus::Open;
         let statistics = Statistics::of(&[limited, open]);
-        let figures = statistics.expect("codex", None, &Domain::default()).unwrap();
+        let figures = statistics.expect("codex", None, None).unwrap();
         assert_eq!((figures.sessions, figures.success_percent()), (1, None));
         assert_eq!(statistics.tasks[&TaskId::new("a").unwrap()].duration, None);
     }
@@ -349,7 +359,7 @@ mod tests {
             Session { usage: Some(usage), ..ended("a", None, "api", 10, true) }
         };
         let statistics = Statistics::of(&[usage(300, 0), usage(0, 5), usage(100, 0)]);
-        let figures = statistics.expect("codex", None, &Domain::default()).unwrap();
+        let figures = statistics.expect("codex", None, None).unwrap();
         assert_eq!((figures.tokens.count, figures.cost_micro_usd.count), (3, 2));
         assert_eq!((figures.cost_micro_usd.median, figures.cost_micro_usd.largest), (300, 300));
     }
@@ -357,7 +367,9 @@ mod tests {
     #[test]
     fn ranks_are_those_of_the_textbook() {
         let spread = Spread::of((1..=10).collect());
-        assert_eq!((spread.count, spread.median, spread.p90, spread.largest), (10, 6, 9, 10));
+        assert_eq!((spread.count, spread.mean, spread.median), (10, 5, 6));
+        assert_eq!((spread.p90, spread.largest), (9, 10));
+        assert_eq!(Spread::of(vec![u64::MAX, u64::MAX]).mean, u64::MAX / 2, "the sum is cut off");
         assert_eq!(Spread::of(vec![7]).p90, 7);
         assert_eq!(Spread::of(Vec::new()), Spread::default());
     }

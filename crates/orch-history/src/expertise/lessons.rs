@@ -410,7 +410,7 @@ fn telling(output: &str) -> String {
         let line = line.to_lowercase();
         SIGNS.iter().any(|sign| line.contains(sign))
     };
-    lines().find(speaks).or_else(|| lines().last()).unwrap_or_default()
+    lines().find(speaks).or_else(|| lines().next_back()).unwrap_or_default()
 }
 
 /// The exit code that some agents only tell in words.
