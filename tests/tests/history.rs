@@ -203,3 +203,63 @@ fn what_took_longest_in_any_run_before_goes_first() {
     assert_eq!(order(&third), ["slow", "quick"]);
     assert!(third.events.iter().any(|event| is_task(event, "slow", "merged")));
 }
+
+#[test]
+fn a_resolver_has_a_session_of_its_own() {
+    let repo = TestRepo::new();
+    let (here, go) = (repo.signal("here"), repo.signal("go"));
+    let plan = Plan::new()
+        .agent("fixer", &["write f both"])
+        .merge_value("on_conflict", "resolver")
+        .merge_value("resolver", "fixer")
+        .task("a", |t| t.script(format!("wait-for {here}; write f a")))
+        .task("b", |t| t.script(format!("touch {here}; wait-for {go}; write f b")));
+    let mut running = repo.start(&plan);
+    running.wait_for_change("a", "merged");
+    go.raise();
+    running.wait().assert_code(0);
+    let found = sessions(&repo);
+    let parts: Vec<_> = found.iter().map(|s| (&s["task"], &s["part"], &s["status"])).collect();
+    assert_eq!(parts.len(), 3, "{parts:?}");
+    let resolver = found.iter().find(|s| s["part"] == "resolve-1").expect("the resolver's");
+    assert_eq!((&resolver["task"], &resolver["agent"]), (&"b".into(), &"fixer".into()));
+    assert_eq!(resolver["status"], "succeeded");
+    repo.orch(["sessions", "--task", "b"]).run().assert_stdout(&["b.1 resolve-1", "fixer"]);
+}
+
+#[test]
+fn a_journal_that_is_damaged_keeps_nothing_else_out() {
+    let repo = TestRepo::new();
+    let first = repo.run(&Plan::new().task("a", |t| t.script("write a.txt 1"))).report().run_id();
+    repo.run(&Plan::new().task("b", |t| t.script("write b.txt 1"))).assert_code(0);
+    let journal = repo.path().join(".orch/runs").join(&first).join("journal");
+    let mut bytes = fs::read(&journal).expect("a journal");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&journal, bytes).expect("it can be written");
+    let _ = fs::remove_file(repo.path().join(".orch/history.db"));
+    let shown = repo.orch(["history", "--json"]).run();
+    shown.assert_code(0).assert_stderr(&[&format!("run {first} is not in the history")]);
+    assert_eq!(shown.json()["runs"].as_array().map(Vec::len), Some(1), "{shown}");
+}
+
+#[test]
+fn whoever_is_killed_while_it_takes_in_leaves_it_whole() {
+    let repo = TestRepo::new();
+    let mut plan = Plan::new();
+    for n in 0..40 {
+        plan = plan.task(format!("t{n}"), |t| t.set("isolation", "none").shell("true"));
+    }
+    repo.run(&plan).assert_code(0);
+    for _ in 0..15 {
+        let _ = fs::remove_file(repo.path().join(".orch/history.db"));
+        let calls: Vec<_> = (0..2).map(|_| repo.orch(["history", "--rebuild"]).spawn()).collect();
+        // Wherever they are in it: the kernel says.
+        for call in calls {
+            call.kill();
+            drop(call.wait());
+        }
+        assert_eq!(sessions(&repo).len(), 40);
+    }
+    assert_eq!(runs(&repo).len(), 1);
+}

@@ -91,18 +91,11 @@ impl Learner {
         let git = GitWorktrees::open(self.git.clone()).await?;
         // Of results that were delivered already nothing is marked.
         let paths = git.result_files(run, "").await?.map(|ResultFiles { paths, .. }| paths);
-        fs::create_dir_all(folder)?;
-        // One process at a time reads and writes.
-        let mut gate = fd_lock::RwLock::new(File::create(folder.join(".lock"))?);
-        let _gate = gate.write()?;
-        let outcome = outcome(&read(folder)?, paths.as_ref(), &lessons);
-        for (name, content) in &outcome.files {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(content)?;
-            file.as_file().sync_all()?;
-            file.persist(folder.join(name)).map_err(|error| error.error)?;
-        }
-        Ok(outcome)
+        let folder = folder.to_owned();
+        // It may wait for another process.
+        let written =
+            tokio::task::spawn_blocking(move || update(&folder, paths.as_ref(), &lessons));
+        Ok(written.await??)
     }
 }
 
@@ -118,6 +111,25 @@ impl BeforeDelivery for Learner {
             problems => Err(format!("nothing is learned of these: {}", problems.join("; ")).into()),
         }
     }
+}
+
+/// Rewrites the files of a folder, one process at a time.
+fn update(
+    folder: &Path,
+    paths: Option<&BTreeSet<String>>,
+    lessons: &BTreeMap<Domain, Lessons>,
+) -> io::Result<Outcome> {
+    fs::create_dir_all(folder)?;
+    let mut gate = fd_lock::RwLock::new(File::create(folder.join(".lock"))?);
+    let _gate = gate.write()?;
+    let outcome = outcome(&read(folder)?, paths, lessons);
+    for (name, content) in &outcome.files {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(folder.join(name)).map_err(|error| error.error)?;
+    }
+    Ok(outcome)
 }
 
 /// What is in a folder, by name.

@@ -62,7 +62,13 @@ impl SqliteHistory {
                 newer: Some(found),
             });
         }
-        schema::prepare(&connection).map_err(error)?;
+        if found < SCHEMA_VERSION {
+            // One process at a time makes the tables: who changes the kind of journal waits for nobody.
+            let mut gate = gate(path)?;
+            let _gate = gate.write().map_err(|source| moving(path, source))?;
+            schema::prepare(&connection).map_err(error)?;
+        }
+        connection.execute_batch(schema::SETTINGS).map_err(error)?;
         let history = Self { path: path.into(), connection: Mutex::new(connection), newer: None };
         if fs::metadata(path).is_ok_and(|file| file.len() <= CHECKED) {
             history.check()?;
@@ -84,24 +90,21 @@ impl SqliteHistory {
         Self::replace(path)
     }
 
-    /// Checks a file as a whole, moves it aside if it is damaged, and makes a new one then.
+    /// Checks a file as a whole; where it is damaged, moves it aside and makes a new one.
     ///
     /// # Errors
     /// Where that is not possible.
     pub fn replace(path: &Path) -> Result<(Self, Option<PathBuf>), HistoryError> {
-        let io = |source| HistoryError::Io {
-            doing: format!("moving the damaged {} aside", path.display()),
-            source,
+        let io = |source| moving(path, source);
+        let aside = {
+            let mut gate = gate(path)?;
+            let _gate = gate.write().map_err(io)?;
+            let is_damaged = Connection::open(path)
+                .and_then(|found| found.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))
+                .map_or_else(|error| is_damage(&error), |answer: String| answer != "ok");
+            is_damaged.then(|| move_aside(path)).transpose().map_err(io)?
         };
-        let gate = File::create(path.with_extension("lock")).map_err(io)?;
-        let mut gate = fd_lock::RwLock::new(gate);
-        let _gate = gate.write().map_err(io)?;
-        match Self::open(path).and_then(|history| history.check().map(|()| history)) {
-            Err(HistoryError::Damaged { .. }) => {}
-            opened => return Ok((opened?, None)),
-        }
-        let aside = move_aside(path).map_err(io)?;
-        Ok((Self::open(path)?, Some(aside)))
+        Ok((Self::open(path)?, aside))
     }
 
     /// The version of the file, where that is newer than [`SCHEMA_VERSION`].
@@ -208,6 +211,20 @@ impl SqliteHistory {
     }
 }
 
+/// The file whose lock is held by who makes a new history, or moves one aside.
+fn gate(path: &Path) -> Result<fd_lock::RwLock<File>, HistoryError> {
+    let file = File::create(path.with_extension("lock")).map_err(|source| moving(path, source))?;
+    Ok(fd_lock::RwLock::new(file))
+}
+
+fn moving(path: &Path, source: io::Error) -> HistoryError {
+    HistoryError::Io { doing: format!("making {} anew", path.display()), source }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
 /// Moves a database and what belongs to it aside, to the first free name.
 fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let named = |number: u32| path.with_extension(format!("db.damaged-{number}"));
@@ -228,11 +245,7 @@ fn move_aside(path: &Path) -> io::Result<PathBuf> {
 }
 
 fn failed(path: &Path, doing: &str, error: rusqlite::Error) -> HistoryError {
-    let damaged = matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    );
-    if damaged {
+    if is_damage(&error) {
         return HistoryError::Damaged { path: path.into(), message: error.to_string() };
     }
     let doing = format!("{doing} {}", path.display());

@@ -67,14 +67,14 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
+/// What a connection does not keep in the file.
+pub(super) const SETTINGS: &str = "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;";
+
 /// Makes the tables, where this is a new file.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    // A file system without shared memory has another one; that is as safe.
+    // Readers and a writer don't wait for one another. A file system without shared memory has another
+    // kind, which is as safe.
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")?;
-    if version(connection)? == SCHEMA_VERSION {
-        return Ok(());
-    }
     let make = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     // Another process may have been first.
     if version(&make)? == 0 {
