@@ -98,6 +98,26 @@ impl RunFolder {
         self.read_of(&name(task, attempt, Purpose::Work))
     }
 
+    /// The same of what an agent did for an attempt besides its work.
+    ///
+    /// # Errors
+    /// As [`RunFolder::read`].
+    pub fn read_for(
+        &self,
+        task: &TaskId,
+        attempt: Attempt,
+        purpose: Purpose,
+    ) -> io::Result<Option<SessionRecord>> {
+        self.read_of(&name(task, attempt, purpose))
+    }
+
+    /// The file with the events of what an agent did for an attempt, see [`crate::event`]. It may not be
+    /// there.
+    #[must_use]
+    pub fn events(&self, task: &TaskId, attempt: Attempt, purpose: Purpose) -> PathBuf {
+        self.0.join("logs").join(format!("{}.events.jsonl", name(task, attempt, purpose)))
+    }
+
     pub(crate) fn read_of(&self, name: &str) -> io::Result<Option<SessionRecord>> {
         let path = self.0.join("sessions").join(format!("{name}.json"));
         let text = match fs::read(&path) {

@@ -20,8 +20,10 @@ use orch_model::{
         Agent, Prompt, Work,
         spec::{AgentKind, CommandLine},
     },
-    ports::{AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunningAgent},
-    ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError},
+    ports::{
+        AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunnerError,
+        RunningAgent,
+    },
     prompt::{LastAttempt, Made, PromptContext, PromptDependency, PromptTemplate, PromptText},
     state::Attempt,
 };
@@ -487,6 +489,8 @@ async fn an_agent_that_needs_a_person_is_told_of() {
     bench.go(0);
     assert_eq!(next(&*agent).await, AgentNotice::Waiting(None));
     agent.stop(Duration::ZERO).await.unwrap();
+}
+
 #[derive(Debug)]
 struct Knows;
 

@@ -64,6 +64,18 @@ pub enum Command {
     Status(StatusArgs),
     /// List the runs of this repository
     Runs(RunsArgs),
+    /// Show what runs took and cost, also those whose records are gone
+    #[cfg(feature = "history")]
+    #[command(after_help = "Examples:\n  \
+        orch history            the newest runs\n  \
+        orch history --tasks    durations and success rates by task, agent and model")]
+    History(HistoryArgs),
+    /// List each time that an agent was at work: model, outcome, duration, tokens, cost
+    #[cfg(feature = "history")]
+    #[command(after_help = "Examples:\n  \
+        orch sessions --task login    of tasks with this id, in all runs\n  \
+        orch sessions --agent codex --json | jq '[.sessions[].usage.cost_micro_usd] | add'")]
+    Sessions(SessionsArgs),
     /// Show the output of a task
     #[command(after_help = "Examples:\n  \
         orch logs login               what the last attempt printed\n  \
@@ -307,6 +319,45 @@ pub struct StatusArgs {
 /// `orch runs`
 #[derive(Debug, Args)]
 pub struct RunsArgs {
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch history`
+#[cfg(feature = "history")]
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// By task, and by agent, model and domain, in place of by run
+    #[arg(long)]
+    pub tasks: bool,
+    /// How many runs, at most
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+    /// Take in all journals that are there anew
+    #[arg(long)]
+    pub rebuild: bool,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `orch sessions`
+#[cfg(feature = "history")]
+#[derive(Debug, Args)]
+pub struct SessionsArgs {
+    /// Of tasks with this id
+    #[arg(long)]
+    pub task: Option<TaskId>,
+    /// Of this agent: its name in the plan, or its kind
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// Of this run
+    #[arg(long)]
+    pub run: Option<RunId>,
+    /// How many, at most
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
     /// For programs
     #[arg(long)]
     pub json: bool,

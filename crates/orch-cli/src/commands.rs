@@ -16,6 +16,8 @@ mod cost;
 mod diff;
 mod doctor;
 mod gc;
+#[cfg(feature = "history")]
+mod history;
 mod init;
 mod keep;
 mod lock;
@@ -26,6 +28,8 @@ mod prompt;
 mod ps;
 mod run;
 mod runs;
+#[cfg(feature = "history")]
+mod sessions;
 mod show;
 mod status;
 mod undo;
@@ -50,6 +54,10 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
         Command::Prompt(args) => prompt::prompt(&workspace, args).await,
         Command::Status(args) => status::status(&workspace, args).await,
         Command::Runs(args) => runs::runs(&workspace, &args).await,
+        #[cfg(feature = "history")]
+        Command::History(args) => history::history(&workspace, &args).await,
+        #[cfg(feature = "history")]
+        Command::Sessions(args) => sessions::sessions(&workspace, args).await,
         Command::Logs(args) => logs::logs(&workspace, args).await,
         Command::Diff(args) => diff::diff(&workspace, args).await,
         Command::Show(args) => show::show(&workspace, args).await,

@@ -82,6 +82,8 @@ impl Workspace {
         config: &Config,
         overrides: &Overrides,
     ) -> Result<ParallelOrchestrator, CliError> {
+        #[cfg(feature = "history")]
+        let learner = crate::history::learner(self, config, overrides)?;
         let prices = self.prices(config)?;
         let mut config = config.engine(overrides);
         // Wherever in the repository `orch` was called from, it means the same folder.
@@ -91,6 +93,11 @@ impl Workspace {
         let processes = orch_exec::defaults::runner(&config, &state_dir)?;
         let agents = self.agents(processes, &state_dir).prices(prices);
         let builder = ParallelOrchestrator::builder(&self.top).config(config);
+        #[cfg(feature = "history")]
+        let builder = match learner {
+            Some(learner) => builder.before_delivery(Arc::new(learner)),
+            None => builder,
+        };
         Ok(builder.runner(Arc::new(agents)).build().await?)
     }
 }

@@ -99,6 +99,8 @@ keys! {
     TrustedFilters "trusted_filters" "filters of your git configuration that orch's git may run, such as lfs",
     WorktreeFreeDisk "worktree_free_disk" "no idle worktree is kept while less of the disk is free",
     Prices "prices" "a file with what models cost, which wins over the built-in table",
+    Expertise "expertise" "whether what runs teach is kept: never, commit (by a commit on the results) or folder",
+    ExpertiseDir "expertise_dir" "the folder for that (empty: docs/expertise; with `folder` it must be named)",
     LockDir "lock_dir" "the folder for locks; repositories that share one exclude one another (empty: .orch/locks)",
     Live "live" "whether `orch run` shows a live view: auto, always or never",
 }
@@ -241,6 +243,12 @@ impl Config {
         (!dir.is_empty()).then(|| dir.into())
     }
 
+    /// Whether what runs teach is kept, and in which folder.
+    #[cfg(feature = "history")]
+    pub(crate) fn expertise(&self) -> (&str, &str) {
+        (&self.get(Key::Expertise).value, &self.get(Key::ExpertiseDir).value)
+    }
+
     /// A file with what models cost.
     pub(crate) fn prices(&self) -> Option<PathBuf> {
         let file = &self.get(Key::Prices).value;
@@ -308,6 +316,8 @@ fn built_in(key: Key) -> String {
             let names: Vec<_> = settings.pressure.iter().map(|of| of.name()).collect();
             names.join(", ")
         }
+        Key::Expertise => "never".into(),
+        Key::ExpertiseDir => String::new(),
         Key::Silence => "10m".into(),
         Key::PassEnv | Key::Redact | Key::WorktreeRoot | Key::LockDir | Key::Prices => {
             String::new()
@@ -356,6 +366,10 @@ fn check(key: Key, value: &str) -> Result<(), String> {
         Key::Schedule => one_of(parse_schedule(value).is_some(), "ready, waves"),
         Key::OnFailure => one_of(parse_on_failure(value).is_some(), "continue, stop"),
         Key::Live => one_of(parse_live(value).is_some(), "auto, always, never"),
+        Key::Expertise => {
+            one_of(["never", "commit", "folder"].contains(&value), "never, commit, folder")
+        }
+        Key::ExpertiseDir => Ok(()),
         Key::Redact => Patterns::new(&patterns(value)).map(|_| ()),
         Key::WorktreeSubmodules => one_of(["yes", "no"].contains(&value), "yes, no"),
         Key::WorktreeInclude => value
@@ -490,6 +504,8 @@ mod tests {
             (Key::WorktreeSetupFiles, "package-lock.json"),
             (Key::WorktreeSubmodules, "yes"),
             (Key::Prices, "prices.json"),
+            (Key::Expertise, "folder"),
+            (Key::ExpertiseDir, "/known"),
             (Key::LockDir, "/locks"),
             (Key::Live, "never"),
         ] {
@@ -497,6 +513,8 @@ mod tests {
         }
         assert_eq!(config.live(), Live::Never);
         assert_eq!(config.prices(), Some("prices.json".into()));
+        #[cfg(feature = "history")]
+        assert_eq!(config.expertise(), ("folder", "/known"));
         assert!(config.settings().iter().all(|setting| setting.origin == file()));
         let engine = config.engine(&Overrides::default());
         let expected = RunSettings {
@@ -562,6 +580,7 @@ mod tests {
             (Key::Budget, "1,5 apples", "200000 tokens"),
             (Key::OnBudget, "cry", "pause, stop"),
             (Key::Live, "yes", "auto, always, never"),
+            (Key::Expertise, "yes", "never, commit, folder"),
             (Key::MinFreeDisk, "5", "64MiB"),
             (Key::Pressure, "disk", "cpu, memory, io"),
             (Key::Redact, "a(b", "bad pattern"),

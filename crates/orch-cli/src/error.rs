@@ -23,6 +23,9 @@ pub(crate) enum CliError {
     /// A lock was not free in time.
     #[error("{0}")]
     Busy(String),
+    #[cfg(feature = "history")]
+    #[error(transparent)]
+    History(#[from] orch_history::HistoryError),
     #[error("{doing}: {source}")]
     Io { doing: String, source: std::io::Error },
 }
@@ -42,6 +45,8 @@ impl CliError {
             Self::Engine(error) => exit_of(error),
             Self::Lock(LockError::Deadlock { .. }) => Exit::Deadlock,
             Self::Busy(_) => Exit::Busy,
+            #[cfg(feature = "history")]
+            Self::History(_) => Exit::Engine,
             Self::Io { .. } | Self::Lock(_) => Exit::Engine,
         }
     }

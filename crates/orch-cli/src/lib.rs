@@ -19,6 +19,8 @@ mod config;
 mod diagnostics;
 mod error;
 mod exit_code;
+#[cfg(feature = "history")]
+mod history;
 mod render;
 mod signals;
 

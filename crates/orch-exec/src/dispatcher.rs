@@ -19,7 +19,7 @@ use orch_model::{
     event::Delivery,
     outcome::{Failure, StopReason},
     plan::{TaskIndex, ValidPlan},
-    ports::{RunJournal, StoreError},
+    ports::{BoxError, RunJournal, StoreError},
     state::Attempt,
 };
 use tokio::{
@@ -29,6 +29,7 @@ use tokio::{
 };
 
 use crate::{
+    closing::{self, BeforeDelivery},
     error::EngineError,
     foresight::AtWork,
     internal::{Command, Input, UnitEnd, UnitReport},
@@ -551,7 +552,14 @@ impl Dispatcher {
         let Some(base) = self.scheduler.state().header.base.clone() else { return };
         let run = self.run.clone();
         let messages = self.messages.clone();
+        let closing = self.ports.before_delivery.clone();
         self.helpers.spawn(async move {
+            if let Some(closing) = closing
+                && let Err(error) = bounded(closing.as_ref(), &run).await
+            {
+                let warning = format!("before the delivery: {error}");
+                let _ = messages.send(Message::Input(Input::Warning(warning), None));
+            }
             let delivery = worktrees.finish(&run).await.unwrap_or_else(|error| Delivery::Failed {
                 target: base.target,
                 branch: format!("orch/{run}/target"),
@@ -627,6 +635,11 @@ impl Dispatcher {
             result
         }));
     }
+}
+
+async fn bounded(closing: &dyn BeforeDelivery, run: &RunId) -> Result<(), BoxError> {
+    let done = tokio::time::timeout(closing::LONGEST, closing.before_delivery(run)).await;
+    done.unwrap_or_else(|late| Err(late.into()))
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -32,6 +32,7 @@ pub mod backoff;
 mod briefing;
 mod choosing;
 pub mod classify;
+mod closing;
 pub mod config;
 mod conflicts;
 mod dispatcher;
@@ -72,6 +73,7 @@ pub mod testing;
 #[cfg(feature = "defaults")]
 pub mod workspace;
 
+pub use closing::BeforeDelivery;
 pub use config::EngineConfig;
 pub use error::EngineError;
 pub use events::EventStream;

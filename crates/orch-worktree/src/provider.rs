@@ -52,6 +52,10 @@ impl GitWorktrees {
         Ok(Self { repo: Arc::new(Repo::open(config).await?) })
     }
 
+    pub(crate) fn repo(&self) -> Arc<Repo> {
+        Arc::clone(&self.repo)
+    }
+
     /// Where worktrees are made, as `<root>/<run>/<task>`.
     #[must_use]
     pub fn root(&self) -> &Path {

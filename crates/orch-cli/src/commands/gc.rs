@@ -47,6 +47,11 @@ pub(super) async fn gc(workspace: &Workspace, args: &GcArgs) -> Result<Exit, Cli
     }
     let request = GcRequest { live, dry_run: args.dry_run, preserve: args.preserve };
     let items = worktrees.gc(request).await?;
+    #[cfg(feature = "history")]
+    if args.runs && !args.dry_run {
+        // What is removed below is in the history then.
+        let _ = crate::history::recorded(workspace).await;
+    }
     let records = if args.runs { records(workspace, args, &items).await? } else { Vec::new() };
     if args.json {
         let document = serde_json::json!({

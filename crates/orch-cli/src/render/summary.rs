@@ -84,7 +84,7 @@ pub(super) fn budget_stop(stop: &BudgetStop) -> String {
 }
 
 /// What was spent, in cents; what nobody knows the price of is not passed off as free.
-pub(super) fn cost(usage: &Usage) -> String {
+pub(crate) fn cost(usage: &Usage) -> String {
     let dollars = format!("{:.2}", Money(usage.cost_micro_usd));
     match (usage.unpriced_tokens, usage.cost_micro_usd) {
         (0, _) => dollars,

@@ -2,6 +2,7 @@
 
 mod collecting;
 mod concurrent;
+mod files;
 mod finishing;
 mod furnishing;
 mod hostile;

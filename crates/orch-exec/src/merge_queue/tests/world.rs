@@ -347,6 +347,7 @@ async fn play_in_time(case: &Case) -> Play {
         resources: None,
         selector: Arc::new(orch_model::tiers::Tiers),
         records: Arc::default(),
+        before_delivery: None,
     });
     let run = RunId::new("r").unwrap();
     let (queue, worker) = MergeQueue::new(plan(case), ports, run.clone(), 0);
