@@ -507,6 +507,7 @@ impl Dispatcher {
             max_total_output: settings.max_total_output,
             foundations: self.scheduler.foundations(task),
             previous: self.scheduler.state().task(task).last_failure.as_deref().cloned(),
+            proceeds: false,
             inherited: BTreeMap::new(),
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,

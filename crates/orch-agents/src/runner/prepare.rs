@@ -34,6 +34,9 @@ const FAILURE: &str = "ORCH_LAST_FAILURE";
 const OUTPUT: &str = "ORCH_LAST_OUTPUT";
 const REFERENCE: &str = "ORCH_LAST_REF";
 
+/// Classes of failures that only hold an attempt up.
+const HOLD_UPS: [&str; 2] = ["rate_limit: ", "quota: "];
+
 impl AgentAdapters {
     /// Makes the private home, and what the other runner is to start.
     pub(super) fn prepare(
@@ -218,6 +221,13 @@ fn session_id(request: &AgentRequest, attempt: Attempt) -> String {
 /// printed.
 fn go_on(env: &BTreeMap<String, String>, verification: Option<&str>) -> String {
     use std::fmt::Write;
+    let failure = env.get(FAILURE).map_or("", String::as_str);
+    if !env.contains_key(REFERENCE) && HOLD_UPS.iter().any(|class| failure.starts_with(class)) {
+        return format!(
+            "You were held up by a limit of your service ({failure}). That is over, and this folder is as \
+             you left it: go on with the task where you were.\n"
+        );
+    }
     let mut text = "The last attempt at this task has failed".to_owned();
     if let Some(failure) = env.get(FAILURE) {
         let _ = write!(text, ": {failure}");
@@ -253,6 +263,16 @@ fn end_of(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_held_up_goes_on() {
+        let env = BTreeMap::from([(FAILURE.to_owned(), "quota: used up".to_owned())]);
+        assert_eq!(
+            go_on(&env, None),
+            "You were held up by a limit of your service (quota: used up). That is over, and this folder is as \
+             you left it: go on with the task where you were.\n"
+        );
+    }
 
     #[test]
     fn what_failed_is_the_new_prompt() {
