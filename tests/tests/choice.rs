@@ -126,7 +126,7 @@ fn a_resumed_run_keeps_who_was_chosen() {
     run.wait_for(&started);
     run.wait_for_change("a", "started");
     run.kill();
-    run.wait();
+    let _ = run.wait();
     repo.orch(["status"]).run().assert_stdout(&["one until"]);
 
     let mut resumed = repo.orch(["resume", "--json"]).with_report().spawn();

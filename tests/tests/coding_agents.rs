@@ -3,7 +3,7 @@
 
 use std::{ffi::OsStr, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
-use orch_tests::{Orch, TestRepo, is_task};
+use orch_tests::{Orch, Report, TestRepo, is_task};
 use serde_json::Value;
 
 /// A script beside the repository.
@@ -155,6 +155,84 @@ fn an_agent_that_outlives_its_orchestrator_is_judged_by_its_stream() {
     let event = second.next_event(|event| is_task(event, "a", "retry"));
     assert_eq!(event["failure"]["class"], "rate_limit", "{event}");
     assert_eq!(events(&repo, 1).last().expect("events")["event"], "end");
+}
+
+#[test]
+fn what_an_agent_used_counts_once_however_often_its_orchestrator_is_killed() {
+    let repo = TestRepo::new();
+    let go: Vec<_> = (0..3).map(|n| repo.signal(&format!("go{n}"))).collect();
+    let answer = |n: u32, go: &str| {
+        format!(
+            "echo '{{\"type\":\"assistant\",\"session_id\":\"s\",\"message\":{{\"id\":\"m{n}\",\"model\":\"claude-sonnet-4-5\",\
+         \"content\":[{{\"type\":\"text\",\"text\":\"answer {n}\"}}],\"usage\":{{\"input_tokens\":1000,\"output_tokens\":10}}}}}}'\n\
+         while ! test -e {go}; do sleep 0.02; done"
+        )
+    };
+    let script = format!(
+        "case \"$*\" in *--version*) echo '2.1.329 (Claude Code)'; exit;; esac\ncat > a.txt\n{}\n{}\n{}\n\
+         echo '{{\"type\":\"result\",\"is_error\":false,\"result\":\"done\",\"session_id\":\"s\",\
+         \"usage\":{{\"input_tokens\":3000,\"output_tokens\":90}}}}'",
+        answer(1, &go[0].to_string()),
+        answer(2, &go[1].to_string()),
+        answer(3, &go[2].to_string()),
+    );
+    let used = || {
+        let status = repo.orch(["status", "--json"]).run();
+        status.assert_code(0);
+        let report = Report(status.json()["report"].clone());
+        let usage = &report.task("a")["usage"];
+        (usage["input_tokens"].as_u64(), usage["output_tokens"].as_u64())
+    };
+    let plan = plan("claude", &program(&repo, "claude", &script), "", "retries = 0");
+    let mut orch = run(&repo, &plan).arg("--json").spawn();
+    for (n, go) in go.iter().enumerate() {
+        let input = 1000 * (n as u64 + 1);
+        let so_far = Some(input);
+        orch.next_event(|event| {
+            is_task(event, "a", "agent_used") && event["usage"]["input_tokens"].as_u64() == so_far
+        });
+        assert_eq!(used(), (so_far, Some(10 * (n as u64 + 1))), "told while it works");
+        let killed =
+            std::process::Command::new("kill").args(["-KILL", &orch.pid().to_string()]).status();
+        assert!(killed.expect("kill").success());
+        drop(orch);
+        assert_eq!(used().0, so_far, "it is in the journal");
+        orch = repo.orch(["resume", "--json"]).spawn();
+        // It is adopted, and all that it said so far is read again.
+        orch.next_event(|event| is_task(event, "a", "agent_used"));
+        assert_eq!(used().0, so_far, "and does not count again");
+        go.raise();
+    }
+    orch.wait().assert_code(0);
+    assert_eq!(used(), (Some(3000), Some(90)), "by its last word");
+    let seqs: Vec<u64> = events(&repo, 1)[1..]
+        .iter()
+        .map(|event| event["seq"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "without gaps");
+    assert_eq!(events(&repo, 1).last().expect("events")["event"], "end");
+    assert!(!repo.show("main", "a.txt").is_empty());
+}
+
+#[test]
+fn who_was_held_up_goes_on_in_its_session_and_its_folder() {
+    let repo = TestRepo::new();
+    let work = "case \"$*\" in
+*resume*) test -e a.txt || exit 1; echo more >> a.txt; say done; end;;
+*) echo work > a.txt
+  echo '{\"type\":\"item.started\",\"item\":{\"id\":\"i\",\"type\":\"command_execution\",\"command\":\"x\"}}'
+  echo '{\"type\":\"turn.failed\",\"error\":{\"message\":\"429 Too Many Requests, try again in 1s\"}}'; exit 1;;
+esac";
+    // What others merge meanwhile is in the way of nothing.
+    let other = "\n[[task]]\nid = \"b\"\nrun = \"echo b > b.txt\"";
+    let plan = plan("codex", &codex(&repo, work), "", &format!("retries = 0{other}"));
+    let outcome = run(&repo, &plan).run();
+    outcome.assert_code(0);
+    assert_eq!(repo.show("main", "a.txt"), "work\nmore\n");
+    assert_eq!(repo.show("main", "b.txt"), "b\n");
+    let prompts = text(&repo, "prompts");
+    assert!(prompts.contains("go on with the task where you were"), "{prompts}");
+    assert!(repo.doctor().is_empty(), "{:?}", repo.doctor());
 }
 
 /// A small agent that speaks the protocol, and asks before it writes a file.

@@ -514,6 +514,7 @@ impl Dispatcher {
             choice: self.scheduler.chosen(task).cloned(),
             needed: self.scheduler.needed(task),
             previous: self.scheduler.state().task(task).last_failure.as_deref().cloned(),
+            proceeds: false,
             inherited: BTreeMap::new(),
             reporter: Reporter { task, messages: self.messages.clone() },
             control: receiver,

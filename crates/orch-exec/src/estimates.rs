@@ -195,7 +195,7 @@ mod tests {
                 [
                     TaskChange::Unblocked,
                     TaskChange::Queued,
-                    TaskChange::Leased { attempt: 1 },
+                    TaskChange::Leased { attempt: 1, by: None },
                     TaskChange::Preparing,
                     TaskChange::Started { agent: None },
                     TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: Some(usage) },

@@ -10,12 +10,12 @@ use orch_model::{
     outcome::{AgentExit, Failure, StopReason},
     plan::{
         AgentChoice, Task, TaskIndex, ValidPlan, Work,
-        spec::{Expects, Isolation, OnConflict, Strategy},
+        spec::{AgentKind, Expects, Isolation, OnConflict, Strategy},
     },
     ports::{
         Acquired, AgentRequest, CommitMessage, Findings, Lease, LockHolder, LockRequest,
         MergeOutcome, MergeRequest, Purpose, Release, RunningAgent, Sealed, Worktree,
-        WorktreeRequest,
+        WorktreeProvider, WorktreeRequest,
     },
     run::LastFailure,
     state::{Attempt, Merged},
@@ -70,6 +70,8 @@ pub(crate) struct Unit {
     pub(crate) needed: Vec<Needed>,
     /// How the attempt before this one failed.
     pub(crate) previous: Option<LastFailure>,
+    /// Whether this one goes on where that one worked.
+    pub(crate) proceeds: bool,
     pub(crate) grace: Duration,
     pub(crate) max_total_output: ByteSize,
     pub(crate) reporter: Reporter,
@@ -238,7 +240,11 @@ impl Unit {
             Err(Exit::Stopped(reason)) => (UnitEnd::Stopped(reason), Release::Keep),
             Err(Exit::Failed(failure)) => {
                 let retry = self.reporter.will_retry(failure.clone()).await;
-                (UnitEnd::Failed(failure), if retry { Release::Retry } else { Release::Keep })
+                let release = match retry {
+                    true if !(failure.is_hold_up() && self.may_proceed()) => Release::Retry,
+                    _ => Release::Keep,
+                };
+                (UnitEnd::Failed(failure), release)
             }
         };
         let released = match (place, &self.ports.worktrees) {
@@ -263,13 +269,42 @@ impl Unit {
         }
     }
 
-    async fn prepare(&self) -> Result<Workplace, Exit> {
-        let task = self.task();
-        if task.isolation == Isolation::None {
+    /// Whether an attempt can go on in the folder of one that was held up: its agent continues its session, and
+    /// nobody else works there.
+    fn may_proceed(&self) -> bool {
+        let Work::Prompt { agent, .. } = &self.task().work else { return false };
+        let kind = self.plan.agents().get(agent).map_or(AgentKind::Command, |agent| agent.kind);
+        !matches!(kind, AgentKind::Command | AgentKind::Acp)
+            && shared_by(&self.plan, self.index).is_none()
+    }
+
+    /// The worktree of an attempt that was held up, where this one goes on in it.
+    async fn proceed(&self, worktrees: &dyn WorktreeProvider) -> Option<Box<dyn Worktree>> {
+        let previous = self.previous.as_ref().filter(|_| self.may_proceed())?;
+        let place = previous.place.as_ref()?;
+        let request = self.worktree_request();
+        match worktrees.proceed(request, previous.attempt, place).await {
+            Ok(worktree) => worktree,
+            // It begins in a new one, and what is in the old one is kept.
+            Err(error) => {
+                self.warn(format!("the worktree of the attempt before: {error}"));
+                None
+            }
+        }
+    }
+
+    async fn prepare(&mut self) -> Result<Workplace, Exit> {
+        if self.task().isolation == Isolation::None {
             return Ok(Workplace::Repository);
         }
-        let worktrees = self.ports.worktrees()?;
-        let worktree = worktrees.acquire(self.worktree_request()).await?;
+        let ports = Arc::clone(&self.ports);
+        let worktrees = ports.worktrees()?;
+        let earlier = self.proceed(worktrees).await;
+        self.proceeds = earlier.is_some();
+        let worktree = match earlier {
+            Some(worktree) => worktree,
+            None => worktrees.acquire(self.worktree_request()).await?,
+        };
         if let Some(lacking) = worktrees.lacks(worktree.base(), &self.foundations).await? {
             worktree.release(Release::Done).await?;
             let message = format!(

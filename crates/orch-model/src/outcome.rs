@@ -258,6 +258,12 @@ impl Failure {
         self.policy().bound > 1
     }
 
+    /// Whether the attempt was only held up, so that the next one goes on with what it had done.
+    #[must_use]
+    pub const fn is_hold_up(&self) -> bool {
+        matches!(self, Self::RateLimit { .. } | Self::Quota { .. })
+    }
+
     /// Whether the attempt counts against the task's retries.
     #[must_use]
     pub fn is_charged(&self) -> bool {

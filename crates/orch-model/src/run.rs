@@ -223,6 +223,9 @@ pub struct LastFailure {
     /// Where it conflicted, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict: Option<Conflict>,
+    /// Where it worked, where it was only held up: the next attempt goes on there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Box<Place>>,
 }
 
 impl LastFailure {
@@ -241,6 +244,7 @@ impl LastFailure {
                 }
                 _ => None,
             },
+            place: None,
         }
     }
 }
@@ -592,7 +596,9 @@ impl TaskRun {
                 }
                 self.charged += u32::from(failure.is_charged() && !moves_on);
                 *self.failures.entry(failure.class().to_owned()).or_default() += 1;
-                self.last_failure = Some(Box::new(LastFailure::new(self.attempts, failure)));
+                let mut last = LastFailure::new(self.attempts, failure);
+                last.place = self.place.clone().filter(|_| failure.is_hold_up());
+                self.last_failure = Some(Box::new(last));
             }
             _ => {}
         }

@@ -15,6 +15,7 @@ use orch_model::{
     CommitId, TaskId,
     event::Place,
     ports::{Worktree, WorktreeError, WorktreeRequest},
+    state::Attempt,
 };
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     kind::TreeKind,
     mend::set_aside,
     names,
+    pool::write_whole,
     preserve::{Owner, Site, refuse_nested, status_of},
     repo::{Repo, Run},
     slot::Slot,
@@ -88,6 +90,33 @@ impl Repo {
         request: WorktreeRequest,
         place: Place,
     ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
+        let slot = self.slot_of(request, place).await?;
+        Ok(slot.map(|slot| Box::new(slot) as Box<dyn Worktree>))
+    }
+
+    /// The worktree of an earlier attempt, which is that of this one from now on.
+    pub(crate) async fn proceed(
+        self: Arc<Self>,
+        request: WorktreeRequest,
+        before: Attempt,
+        place: Place,
+    ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
+        let _place = self.places.hold(&place.path).await;
+        let attempt = request.attempt;
+        let earlier = WorktreeRequest { attempt: before, ..request };
+        let Some(slot) = Arc::clone(&self).slot_of(earlier, place).await? else { return Ok(None) };
+        let slot = Slot { attempt, ..slot };
+        let reason = names::lock_reason(&slot.run.id, &slot.task, attempt);
+        write_whole(&slot.admin.join("locked"), &reason, false)
+            .map_err(io_error("taking over the worktree of the attempt before"))?;
+        Ok(Some(Box::new(slot)))
+    }
+
+    async fn slot_of(
+        self: Arc<Self>,
+        request: WorktreeRequest,
+        place: Place,
+    ) -> Result<Option<Slot>, WorktreeError> {
         let run = self.run(&request.run).await?;
         self.revive(&place.path).await?;
         let reason = names::lock_reason(&request.run, &request.task, request.attempt);
@@ -107,7 +136,7 @@ impl Repo {
             }
             None => None,
         };
-        Ok(Some(Box::new(Slot {
+        Ok(Some(Slot {
             repo: Arc::clone(&self),
             task: request.task,
             attempt: request.attempt,
@@ -118,7 +147,7 @@ impl Repo {
             shared: request.shared_by.is_some(),
             run,
             settings,
-        })))
+        }))
     }
 
     /// A new worktree, in the place of what an interrupted call may have left.

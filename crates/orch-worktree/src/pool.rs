@@ -37,7 +37,8 @@ use crate::{
     trash::Trash,
 };
 
-use slot::{Slot, write_whole};
+use slot::Slot;
+pub(crate) use slot::write_whole;
 
 /// Why a place that is lent to nobody is locked, for a person and for `git worktree prune`.
 const REASON: &str = "orch pool";

@@ -14,6 +14,7 @@ use orch_model::{
         SealedMerge, Stack, Worktree, WorktreeError, WorktreeProvider, WorktreeRequest,
     },
     prompt::Made,
+    state::Attempt,
 };
 
 use crate::{
@@ -228,6 +229,16 @@ impl WorktreeProvider for GitWorktrees {
     ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
         let place = place.clone();
         to_the_end(Arc::clone(&self.repo).reopen(request, place)).await
+    }
+
+    async fn proceed(
+        &self,
+        request: WorktreeRequest,
+        before: Attempt,
+        place: &Place,
+    ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
+        let place = place.clone();
+        to_the_end(Arc::clone(&self.repo).proceed(request, before, place)).await
     }
 
     async fn kept(&self, run: &RunId, task: &TaskId) -> Result<Option<String>, WorktreeError> {

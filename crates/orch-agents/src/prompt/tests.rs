@@ -38,6 +38,18 @@ fn golden_prompts() {
 }
 
 #[test]
+fn who_was_held_up_goes_on() {
+    let mut context = at(sample::full());
+    let last = context.last.as_mut().unwrap();
+    (last.class, last.message, last.reference) = ("quota".into(), "used up".into(), None);
+    assert_eq!(
+        again(&context).unwrap(),
+        "You were held up by a limit of your service (quota): used up\n\n\
+         That is over, and your folder is as you left it: go on with the task where you were.\n"
+    );
+}
+
+#[test]
 fn no_prompt_has_runs_of_blank_lines() {
     for context in [sample::full(), sample::bare()] {
         for text in [composed(&context), again(&context).unwrap()] {

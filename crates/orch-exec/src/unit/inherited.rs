@@ -28,7 +28,9 @@ impl Unit {
         if let Some(output) = runner.output(&self.run, &task.id, previous.attempt) {
             found.push((OUTPUT, output.to_string_lossy().into_owned()));
         }
+        // Where it goes on in the same folder, all of it is there.
         if task.isolation != Isolation::None
+            && !self.proceeds
             && let Some(worktrees) = &self.ports.worktrees
         {
             match worktrees.kept(&self.run, &task.id).await {

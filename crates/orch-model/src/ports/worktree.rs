@@ -62,6 +62,20 @@ pub trait WorktreeProvider: Debug + Send + Sync {
         place: &Place,
     ) -> Result<Option<Box<dyn Worktree>>, WorktreeError>;
 
+    /// Takes up the worktree of an earlier attempt, `before`, for one that goes on in it, and changes nothing in
+    /// it. `None` where it is not there any more.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn proceed(
+        &self,
+        _request: WorktreeRequest,
+        _before: Attempt,
+        _place: &Place,
+    ) -> Result<Option<Box<dyn Worktree>>, WorktreeError> {
+        Ok(None)
+    }
+
     /// The reference that keeps the newest work of a task's earlier attempts, by its whole name; `None`
     /// where nothing is kept. The next attempt is told of it.
     ///

@@ -55,6 +55,39 @@ async fn a_task_from_worktree_to_merge() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_was_held_up_is_gone_on_with_in_its_worktree() {
+    let fixture = Fixture::new();
+    let provider = fixture.begun().await;
+    let first = provider.acquire(request("a", 1)).await.unwrap();
+    let place = orch_model::event::Place {
+        path: first.path().to_owned(),
+        branch: first.branch().to_owned(),
+        base: first.base().clone(),
+        settings: first.settings().map(str::to_owned),
+    };
+    write(first.path(), "half", "1\n");
+    first.release(Release::Keep).await.unwrap();
+
+    let second = provider.proceed(request("a", 2), 1, &place).await.unwrap().expect("it is there");
+    assert_eq!((second.path(), second.branch()), (&*place.path, &*place.branch));
+    assert!(second.examine().await.unwrap().tampering.is_empty());
+    // It is that of the second attempt from now on, also for an orchestrator that takes it up.
+    assert!(provider.proceed(request("a", 2), 1, &place).await.unwrap().is_none());
+    assert!(provider.reopen(request("a", 1), &place).await.unwrap().is_none());
+    let second = provider.reopen(request("a", 2), &place).await.unwrap().expect("it is there");
+    write(second.path(), "other half", "2\n");
+    let tip = second.seal(&message("a")).await.unwrap().tip.expect("work");
+    assert_eq!(fixture.file(tip.as_str(), "half").as_deref(), Some("1\n"));
+    merged(merge(&provider, "a", &tip).await);
+    second.release(Release::Done).await.unwrap();
+    assert!(!place.path.exists());
+    assert!(
+        provider.proceed(request("a", 3), 2, &place).await.unwrap().is_none(),
+        "nothing is left"
+    );
+}
+
+#[tokio::test]
 async fn the_commits_of_an_agent_are_its_work() {
     let fixture = Fixture::new();
     let provider = fixture.begun().await;

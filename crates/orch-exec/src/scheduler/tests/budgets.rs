@@ -26,7 +26,7 @@ pub(super) fn begin(
 ) -> Drive {
     let mut spec = PlanSpec::new();
     let epic = EpicId::new("e").expect("an id");
-    spec.epics.push(EpicSpec { id: epic.clone(), title: None, needs: Vec::new(), budget: None });
+    spec.epics.push(EpicSpec::new(epic.clone()));
     for name in ["a", "b"] {
         let agent =
             AgentSpec { command: vec!["agent".into()], ..AgentSpec::new(AgentKind::Command) };
