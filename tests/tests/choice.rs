@@ -54,7 +54,9 @@ fn where_an_agent_is_missing_the_next_one_does_its_tasks() {
     drawn.assert_code(0).assert_stdout(&["by first: named by the task; else by second"]);
 
     let outcome = orch(&repo, "run", &text).with_report().run();
-    outcome.assert_code(0).assert_stderr(&["warning: agent `first` is not used", "by second"]);
+    outcome
+        .assert_code(0)
+        .assert_stdout(&["warning: agent `first` is not used", "by second, fallback"]);
     let report = outcome.report();
     let (agent, reason) = by(report.task("a"));
     assert_eq!(agent, "second");
@@ -127,7 +129,7 @@ fn a_resumed_run_keeps_who_was_chosen() {
     run.wait_for_change("a", "started");
     run.kill();
     let _ = run.wait();
-    repo.orch(["status"]).run().assert_stdout(&["one until"]);
+    repo.orch(["status"]).run().assert_stdout(&["one is not started for"]);
 
     let mut resumed = repo.orch(["resume", "--json"]).with_report().spawn();
     resumed.next_event(|event| is_run(event, "run_reopened"));

@@ -23,6 +23,7 @@ use crate::{
 /// Everything that may go wrong.
 pub(crate) const FAULTS: &[&str] = &[
     "agent can't be started",
+    "agent is not logged in",
     "append fails",
     "append is torn",
     "disk is full",
