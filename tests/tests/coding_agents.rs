@@ -234,6 +234,6 @@ events = [{ event = "usage", when = { "/t" = "cost" }, take = { input = "/in", o
     let outcome = run(&repo, &plan).run();
     outcome.assert_code(0);
     assert_eq!(repo.show("main", "a.txt"), "do it\n");
-    assert!(outcome.text().contains("Tokens: 7 in, 3 out; cost: 0.25 USD."), "{outcome}");
+    assert!(outcome.text().contains("Tokens: 7 in, 3 out; cost: $0.25."), "{outcome}");
     assert_eq!(events(&repo, 1).len(), 3);
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use orch_model::{LockName, RunId, TaskId, plan::PoolRange, time::Span};
+use orch_model::{BudgetChange, LockName, RunId, TaskId, plan::PoolRange, time::Span};
 
 /// Runs coding agents, or any commands, in parallel on a plan of dependent tasks: each in a git
 /// worktree of its own, verified, then merged.
@@ -19,6 +19,7 @@ use orch_model::{LockName, RunId, TaskId, plan::PoolRange, time::Span};
         3    the engine could not do its job\n  \
         4    orch lock: not free in time\n  \
         5    orch lock: refused to break a deadlock; release what you hold and ask again\n  \
+        6    a budget is used up; `orch resume --budget` continues the run\n  \
         130  interrupted; `orch resume` continues the run\n\n\
         Begin with `orch init`, look at the plan with `orch plan`, then `orch run`."
 )]
@@ -65,6 +66,16 @@ pub enum Command {
         orch diff login --stat     files and how much of them\n  \
         orch diff login | git apply")]
     Diff(DiffArgs),
+    /// Show what was used: money and tokens by task, epic, agent, model or day
+    #[command(
+        after_help = "Costs are those that agents tell, or come from the table of prices (see \
+        `orch config`, `prices`).\n\n\
+        Examples:\n  \
+        orch cost                   the run that goes on, or the newest\n  \
+        orch cost --by model        who was dear\n  \
+        orch cost --all --by day    what was spent here, day by day (UTC)"
+    )]
+    Cost(CostArgs),
     /// Show what a task did: attempts, commits, files, verification, cost, where its work is
     Show(ShowArgs),
     /// Keep the work of a task: `orch gc` removes neither it nor its worktree any more
@@ -185,6 +196,10 @@ pub struct Overrides {
     /// When a task may start
     #[arg(long, value_enum)]
     pub schedule: Option<ScheduleArg>,
+    /// What may be used at most: 1.50 (US dollars), 200000tokens, 20attempts, or several with commas; of
+    /// a part: epic:ID=1.50, task:ID=..., agent:NAME=...
+    #[arg(long, value_name = "[OF=]LIMIT")]
+    pub budget: Vec<BudgetChange>,
 }
 
 impl Overrides {
@@ -313,6 +328,37 @@ pub struct ShowArgs {
     pub json: bool,
 }
 
+/// `orch cost`
+#[derive(Debug, Args)]
+pub struct CostArgs {
+    /// The run [default: the one that goes on, else the newest]
+    pub run: Option<RunId>,
+    /// A row for each of these
+    #[arg(long, value_enum, default_value = "task")]
+    pub by: CostBy,
+    /// All runs of this repository together
+    #[arg(long, conflicts_with = "run")]
+    pub all: bool,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What costs are summed up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CostBy {
+    /// Tasks
+    Task,
+    /// Epics
+    Epic,
+    /// Agents
+    Agent,
+    /// Models
+    Model,
+    /// Days, in UTC
+    Day,
+}
+
 /// `orch keep`
 #[derive(Debug, Args)]
 pub struct KeepArgs {
@@ -355,6 +401,9 @@ pub struct PauseArgs {
 pub struct ResumeArgs {
     /// The run [default: the one that is paused, else the newest that was stopped]
     pub run: Option<RunId>,
+    /// Give it another budget: 2.00 (US dollars), 200000tokens, 20attempts; of a part: epic:ID=2.00
+    #[arg(long, value_name = "[OF=]LIMIT")]
+    pub budget: Vec<BudgetChange>,
     /// See [`Output`].
     #[command(flatten)]
     pub output: Output,

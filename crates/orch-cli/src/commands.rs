@@ -12,6 +12,7 @@ mod agents;
 mod config;
 mod conflicts;
 mod control;
+mod cost;
 mod diff;
 mod doctor;
 mod gc;
@@ -43,12 +44,13 @@ pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {
     let workspace = Workspace::find(app.repo.as_deref())?;
     match app.command {
         Command::Run(args) => run::run(&workspace, args).await,
-        Command::Plan(args) => plan::plan(&workspace, &args),
+        Command::Plan(args) => plan::plan(&workspace, &args).await,
         Command::Status(args) => status::status(&workspace, args).await,
         Command::Runs(args) => runs::runs(&workspace, &args).await,
         Command::Logs(args) => logs::logs(&workspace, args).await,
         Command::Diff(args) => diff::diff(&workspace, args).await,
         Command::Show(args) => show::show(&workspace, args).await,
+        Command::Cost(args) => cost::cost(&workspace, args).await,
         Command::Keep(args) => keep::keep(&workspace, args).await,
         Command::Undo(args) => undo::undo(&workspace, args).await,
         Command::Pause(args) => control::pause(&workspace, args).await,

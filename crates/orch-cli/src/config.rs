@@ -4,9 +4,10 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use orch_exec::{EngineConfig, process::Patterns};
 use orch_model::{
-    ByteSize, Span, ValidPlan,
+    Budget, BudgetScope, ByteSize, Span, ValidPlan,
+    budget::Amount,
     event::RunSettings,
-    plan::spec::{OnFailure, Schedule},
+    plan::spec::{OnBudget, OnFailure, Schedule},
     resources::Contended,
 };
 use orch_worktree::{Include, TreeConfig, TreeKind};
@@ -73,6 +74,8 @@ keys! {
     MaxPerWave "max_per_wave" "with waves: how many tasks a wave has, at most (0: no limit)",
     WaveDelay "wave_delay" "with waves: the pause between two waves",
     OnFailure "on_failure" "what a failed task means for the rest: continue or stop",
+    Budget "budget" "what a run may use at most: 1.50 (US dollars), 200000 tokens, 20 attempts (empty: no limit)",
+    OnBudget "on_budget" "what happens where a budget is reached: pause or stop",
     Grace "grace" "how long an agent that is asked to end may take before it is killed",
     Backoff "backoff" "the pause before the first retry; doubled for each further one",
     BackoffMax "backoff_max" "the longest pause before a retry",
@@ -174,6 +177,8 @@ impl Config {
             max_per_wave: (max_per_wave > 0).then_some(max_per_wave),
             wave_delay: self.value(Key::WaveDelay),
             on_failure: parse_on_failure(&self.get(Key::OnFailure).value).unwrap_or_default(),
+            budgets: self.budget().map(|budget| (BudgetScope::Run, budget)).into_iter().collect(),
+            on_budget: parse_on_budget(&self.get(Key::OnBudget).value).unwrap_or_default(),
             grace: self.value(Key::Grace),
             backoff: self.value(Key::Backoff),
             backoff_max: self.value(Key::BackoffMax),
@@ -195,11 +200,17 @@ impl Config {
         config.trees = self.trees();
         config.lock_dir = self.lock_dir();
         config.max_concurrency = overrides.concurrency().map(|(n, _)| n);
+        config.budgets = overrides.budget.clone();
         config.schedule = overrides.schedule.map(|schedule| match schedule {
             ScheduleArg::Ready => Schedule::Ready,
             ScheduleArg::Waves => Schedule::Waves,
         });
         config
+    }
+
+    fn budget(&self) -> Option<Budget> {
+        let text = &self.get(Key::Budget).value;
+        text.parse().ok().filter(|_| !text.is_empty())
     }
 
     /// How worktrees are made.
@@ -248,6 +259,9 @@ impl Config {
             of_plan(Key::MaxPerWave, run.max_per_wave.map(|n| n.to_string()));
             of_plan(Key::WaveDelay, run.wave_delay.map(|delay| Span(delay).to_string()));
             of_plan(Key::OnFailure, run.on_failure.map(|o| on_failure_name(o).to_owned()));
+            let budget = run.budgets.get(&BudgetScope::Run).copied();
+            of_plan(Key::Budget, budget.map(budget_text));
+            of_plan(Key::OnBudget, run.on_budget.map(|o| on_budget_name(o).to_owned()));
             of_plan(Key::MinFreeDisk, run.min_free_disk.map(|size| size.to_string()));
             of_plan(Key::MinFreeMemory, run.min_free_memory.map(|size| size.to_string()));
             of_plan(Key::MaxTotalOutput, run.max_total_output.map(|size| size.to_string()));
@@ -261,6 +275,9 @@ impl Config {
                 ScheduleArg::Waves => "waves",
             };
             changes.push((Key::Schedule, name.into(), Origin::Flag("--schedule")));
+        }
+        for change in overrides.budget.iter().filter(|change| change.scope == BudgetScope::Run) {
+            changes.push((Key::Budget, budget_text(change.budget), Origin::Flag("--budget")));
         }
         for (key, value, origin) in changes {
             let set = self.set(key, &value, origin);
@@ -279,6 +296,8 @@ fn built_in(key: Key) -> String {
         Key::MaxPerWave => settings.max_per_wave.unwrap_or(0).to_string(),
         Key::WaveDelay => settings.wave_delay.to_string(),
         Key::OnFailure => on_failure_name(settings.on_failure).into(),
+        Key::Budget => String::new(),
+        Key::OnBudget => on_budget_name(settings.on_budget).into(),
         Key::Grace => settings.grace.to_string(),
         Key::Backoff => settings.backoff.to_string(),
         Key::BackoffMax => settings.backoff_max.to_string(),
@@ -315,6 +334,9 @@ fn check(key: Key, value: &str) -> Result<(), String> {
             Ok(1..) => Ok(()),
             _ => Err(format!("`{value}` is not a whole number from 1 on")),
         },
+        Key::Budget if value.is_empty() => Ok(()),
+        Key::Budget => value.parse::<Budget>().map(|_| ()),
+        Key::OnBudget => one_of(parse_on_budget(value).is_some(), "pause, stop"),
         Key::WorktreeKind => value.parse::<TreeKind>().map(|_| ()),
         Key::WorktreePoolDisk | Key::WorktreeFreeDisk => value.parse::<ByteSize>().map(|_| ()),
         Key::WorktreePoolIgnored => one_of(["keep", "clean"].contains(&value), "keep, clean"),
@@ -376,6 +398,27 @@ const fn on_failure_name(on_failure: OnFailure) -> &'static str {
     }
 }
 
+fn parse_on_budget(text: &str) -> Option<OnBudget> {
+    [OnBudget::Pause, OnBudget::Stop].into_iter().find(|o| on_budget_name(*o) == text)
+}
+
+const fn on_budget_name(on_budget: OnBudget) -> &'static str {
+    match on_budget {
+        OnBudget::Stop => "stop",
+        _ => "pause",
+    }
+}
+
+/// A budget as it can be read again.
+fn budget_text(budget: Budget) -> String {
+    let limits = budget.limits().map(|limit| match limit {
+        Amount::Usd(money) => money.to_string(),
+        Amount::Tokens(tokens) => format!("{tokens} tokens"),
+        Amount::Attempts(attempts) => format!("{attempts} attempts"),
+    });
+    limits.collect::<Vec<_>>().join(", ")
+}
+
 fn parse_live(text: &str) -> Option<Live> {
     match text {
         "auto" => Some(Live::Auto),
@@ -422,6 +465,8 @@ mod tests {
             (Key::MaxPerWave, "4"),
             (Key::WaveDelay, "2s"),
             (Key::OnFailure, "stop"),
+            (Key::Budget, "1.50, 200000 tokens"),
+            (Key::OnBudget, "stop"),
             (Key::Grace, "1m"),
             (Key::Backoff, "3s"),
             (Key::BackoffMax, "9s"),
@@ -460,6 +505,8 @@ mod tests {
             max_per_wave: Some(4),
             wave_delay: Span::from_secs(2),
             on_failure: OnFailure::Stop,
+            budgets: [(BudgetScope::Run, "1.50, 200000 tokens".parse().unwrap())].into(),
+            on_budget: OnBudget::Stop,
             grace: Span::from_secs(60),
             backoff: Span::from_secs(3),
             backoff_max: Span::from_secs(9),
@@ -512,6 +559,8 @@ mod tests {
             (Key::Grace, "soon", "30s"),
             (Key::Schedule, "later", "ready, waves"),
             (Key::OnFailure, "cry", "continue, stop"),
+            (Key::Budget, "1,5 apples", "200000 tokens"),
+            (Key::OnBudget, "cry", "pause, stop"),
             (Key::Live, "yes", "auto, always, never"),
             (Key::MinFreeDisk, "5", "64MiB"),
             (Key::Pressure, "disk", "cpu, memory, io"),

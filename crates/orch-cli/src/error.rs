@@ -54,6 +54,7 @@ fn exit_of(error: &EngineError) -> Exit {
         | EngineError::CantResume { .. }
         | EngineError::CantResolve { .. }
         | EngineError::NoSuchTask(_)
+        | EngineError::NoSuchBudget(_)
         | EngineError::Worktree(
             WorktreeError::NoGit { .. }
             | WorktreeError::GitTooOld { .. }

@@ -20,6 +20,8 @@ pub enum Exit {
     Busy = 4,
     /// `orch lock acquire`: refused, because requests waited for one another.
     Deadlock = 5,
+    /// A budget is used up; `orch resume --budget` continues the run.
+    OutOfBudget = 6,
     /// Stopped by Ctrl-C or SIGTERM; `orch resume` continues the run.
     Interrupted = 130,
 }
@@ -37,6 +39,7 @@ impl Exit {
         match status {
             RunStatus::Succeeded => Self::Success,
             RunStatus::Interrupted => Self::Interrupted,
+            RunStatus::OutOfBudget => Self::OutOfBudget,
             _ => Self::Unsuccessful,
         }
     }
@@ -53,6 +56,7 @@ mod tests {
             (RunStatus::Failed, 1),
             (RunStatus::Cancelled, 1),
             (RunStatus::Interrupted, 130),
+            (RunStatus::OutOfBudget, 6),
         ];
         for (status, code) in codes {
             assert_eq!(Exit::of_run(status) as u8, code, "{status:?}");

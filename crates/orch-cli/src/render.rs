@@ -10,6 +10,7 @@ use comfy_table::{Table, presets::NOTHING};
 
 use crate::error::CliError;
 
+pub(crate) mod cost;
 pub(crate) mod events;
 mod harmless;
 pub(crate) mod live;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use orch_model::{ValidPlan, event::RunSettings, plan::spec::Schedule};
+use orch_model::{BudgetChange, ValidPlan, event::RunSettings, plan::spec::Schedule};
 
 /// How the engine is set up.
 ///
@@ -17,6 +17,8 @@ pub struct EngineConfig {
     pub max_concurrency: Option<u32>,
     /// Replaces the plan's `schedule`.
     pub schedule: Option<Schedule>,
+    /// Budgets that come on top of those of the plan, or replace them.
+    pub budgets: Vec<BudgetChange>,
     /// How long an agent may do nothing before that is told. Default: 10 minutes.
     pub silence: Option<Duration>,
     /// Which variables of the environment agents inherit, besides those that programs commonly need;
@@ -56,6 +58,15 @@ impl EngineConfig {
         settings.min_free_disk = run.min_free_disk.unwrap_or(settings.min_free_disk);
         settings.max_total_output = run.max_total_output.unwrap_or(settings.max_total_output);
         settings.min_free_memory = run.min_free_memory.unwrap_or(settings.min_free_memory);
+        for (scope, budget) in &run.budgets {
+            let of_all = settings.budgets.entry(scope.clone()).or_default();
+            *of_all = of_all.with(*budget);
+        }
+        for change in &self.budgets {
+            let of_all = settings.budgets.entry(change.scope.clone()).or_default();
+            *of_all = of_all.with(change.budget);
+        }
+        settings.on_budget = run.on_budget.unwrap_or(settings.on_budget);
         settings
     }
 }

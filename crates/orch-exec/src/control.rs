@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use orch_model::{Progress, RunId, TaskId};
+use orch_model::{BudgetChange, Progress, RunId, TaskId};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncWriteExt, BufReader},
@@ -34,6 +34,11 @@ pub enum Request {
     },
     /// Go on.
     Resume,
+    /// Go on with other budgets.
+    ResumeWith {
+        /// Those.
+        budgets: Vec<BudgetChange>,
+    },
     /// Cancel a task, or everything.
     Cancel {
         /// The task.
@@ -176,6 +181,7 @@ async fn answer(request: Request, run: &Run) -> Response {
         Request::Pause { freeze: false } => run.pause().await,
         Request::Pause { freeze: true } => run.freeze().await,
         Request::Resume => run.resume().await,
+        Request::ResumeWith { budgets } => run.resume_with(budgets).await,
         Request::Cancel { task: None } => run.cancel().await,
         Request::Cancel { task: Some(task) } => run.cancel_task(&task).await,
         Request::Kill { task } => run.kill_task(&task).await,

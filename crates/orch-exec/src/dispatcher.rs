@@ -473,7 +473,10 @@ impl Dispatcher {
             }
             Command::Stop { task, reason } => {
                 if let Some(control) = self.controls.get(&task) {
-                    control.send_modify(|control| control.stop = Some(reason));
+                    control.send_modify(|control| match reason {
+                        StopReason::Budget { scope } => control.out_of_budget = Some(scope),
+                        reason => control.stop = Some(reason),
+                    });
                 }
             }
             Command::Freeze(frozen) => {
@@ -495,7 +498,8 @@ impl Dispatcher {
     fn start(&mut self, task: TaskIndex, attempt: Attempt, adoption: Option<Adoption>) {
         let stop = self.scheduler.stop_reason(task);
         let settings = &self.scheduler.state().header.settings;
-        let control = Control { stop, kill: self.killing, frozen: self.frozen };
+        let control =
+            Control { stop, out_of_budget: None, kill: self.killing, frozen: self.frozen };
         let (control, receiver) = watch::channel(control);
         let unit = Unit {
             plan: Arc::clone(&self.plan),

@@ -63,6 +63,9 @@ pub enum EngineError {
     /// A task is not part of the plan.
     #[error("there is no task {0} in this run")]
     NoSuchTask(orch_model::TaskId),
+    /// A budget was given to something that is not part of the plan.
+    #[error("--budget {0}: there is no such {kind} in the plan", kind = .0.kind())]
+    NoSuchBudget(orch_model::BudgetScope),
     /// A system call failed.
     #[error("{doing}: {source}")]
     Io {

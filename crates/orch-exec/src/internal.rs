@@ -1,7 +1,7 @@
 //! What the parts of the engine say to one another. None of it is stored or shown.
 
 use orch_model::{
-    CommitId, Event, Hunk, LockName, TaskId, Timestamp,
+    BudgetChange, CommitId, Event, Hunk, LockName, TaskId, Timestamp,
     event::{AgentIdentity, Delivery, Place},
     outcome::{ExitStatus, Failure, StopReason},
     plan::TaskIndex,
@@ -33,8 +33,10 @@ pub enum Input {
         /// Whether running agents are stopped.
         freeze: bool,
     },
-    /// Go on after [`Input::Pause`].
+    /// Go on after [`Input::Pause`], or at a budget.
     Resume,
+    /// Budgets that the run has from now on.
+    SetBudgets(Vec<BudgetChange>),
     /// Cancel one task.
     CancelTask(TaskIndex),
     /// Cancel everything.

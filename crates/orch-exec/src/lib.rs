@@ -35,6 +35,7 @@ pub mod config;
 mod conflicts;
 mod dispatcher;
 mod error;
+pub mod estimates;
 mod events;
 mod foresight;
 pub mod internal;

@@ -1,14 +1,15 @@
 //! The facade: puts the ports, the scheduler and the dispatcher together, and nothing else.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use orch_model::{
-    Event, EventKind, Progress, Report, RunId, RunState, TaskId, Timestamp, ValidPlan,
+    Budget, BudgetChange, BudgetScope, Event, EventKind, PlanSpec, Progress, Report, RunId,
+    RunState, TaskId, Timestamp, ValidPlan,
     event::{EVENT_VERSION, RunBase, RunHeader, TaskChange},
     plan::{TaskIndex, spec::Isolation},
     ports::{
@@ -24,6 +25,7 @@ use crate::{
     config::EngineConfig,
     dispatcher::{self, Message, Outlets, Parts},
     error::EngineError,
+    estimates::Past,
     events::EventStream,
     internal::Input,
     reconcile::{self, Found},
@@ -228,10 +230,12 @@ impl ParallelOrchestrator {
         let now = self.ports.clock.now();
         let run = run_id(now);
         let mut settings = self.config.settings(&plan);
+        check_budgets(plan.spec(), settings.budgets.keys())?;
         if settings.seed == 0 {
             settings.seed = fastrand::u64(1..);
         }
         let recorded = self.recorded_durations().await;
+        let past = self.past(&settings.budgets).await;
         // First what most often goes wrong, so that nothing has been made when it does.
         let base = self.begin(&run, &plan, plan.run().target.clone()).await?;
         let journal = match self.ports.store.create(&run).await {
@@ -262,7 +266,7 @@ impl ParallelOrchestrator {
             RunState::begin(&started).map_err(|error| EngineError::Internal(error.to_string()))?;
         let mut found = Found { events: vec![started], ..Found::default() };
         found.events.extend(choosing::warnings(&plan, &choosing, &mut state)?);
-        Ok(self.launch(plan, (state, choosing), journal, found, &recorded))
+        Ok(self.launch(plan, (state, choosing), journal, found, (&recorded, &past)))
     }
 
     /// Takes a run up again that was stopped, or whose orchestrator died. Its plan and settings are
@@ -272,6 +276,18 @@ impl ParallelOrchestrator {
     /// Where there is no such run, where it has ended, where another orchestrator is at work, or
     /// where its journal is damaged.
     pub async fn resume(&self, run: &RunId) -> Result<Run, EngineError> {
+        self.resume_with(run, Vec::new()).await
+    }
+
+    /// Like [`ParallelOrchestrator::resume`], with other budgets from now on.
+    ///
+    /// # Errors
+    /// As there, and where the plan has nothing of which a change speaks.
+    pub async fn resume_with(
+        &self,
+        run: &RunId,
+        budgets: Vec<BudgetChange>,
+    ) -> Result<Run, EngineError> {
         let cant = |reason: String| EngineError::CantResume { run: run.clone(), reason };
         let journal = self.ports.store.open(run).await?;
         let mut durations = Durations::default();
@@ -293,13 +309,19 @@ impl ParallelOrchestrator {
         let plan = ValidPlan::new((*state.header.plan).clone())
             .map_err(|problems| cant(format!("its plan is not valid any more: {problems}")))?;
         let plan = Arc::new(plan);
+        check_budgets(plan.spec(), budgets.iter().map(|change| &change.scope))?;
         self.check_repository(&plan)?;
         let target = state.header.base.as_ref().map(|base| base.target.clone());
         self.begin(run, &plan, target).await?;
         let choosing = choosing::look(&plan, &self.ports).await;
         let mut found = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
+        for change in budgets {
+            let kind = EventKind::BudgetChanged { change };
+            reconcile::record(&mut state, &self.ports, &mut found, kind)?;
+        }
         found.events.extend(choosing::warnings(&plan, &choosing, &mut state)?);
-        Ok(self.launch(plan, (state, choosing), journal, found, &durations))
+        let past = self.past(&state.budgets).await;
+        Ok(self.launch(plan, (state, choosing), journal, found, (&durations, &past)))
     }
 
     fn check_repository(&self, plan: &ValidPlan) -> Result<(), EngineError> {
@@ -350,17 +372,30 @@ impl ParallelOrchestrator {
         durations
     }
 
+    /// What the last runs used, where there is a budget that needs it.
+    async fn past(&self, budgets: &BTreeMap<BudgetScope, Budget>) -> Past {
+        if budgets.is_empty() {
+            return Past::default();
+        }
+        Past::read(self.ports.store.as_ref()).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "costs of earlier runs can't be read");
+            Past::default()
+        })
+    }
+
     fn launch(
         &self,
         plan: Arc<ValidPlan>,
         (state, choosing): (RunState, Choosing),
         journal: Box<dyn RunJournal>,
         found: Found,
-        recorded: &Durations,
+        (recorded, past): (&Durations, &Past),
     ) -> Run {
         let (id, started) = (state.run().clone(), Arc::new(state.started()));
         let duration = |task: TaskIndex| recorded.merged.get(&plan.task(task).id).copied();
-        let scheduler = Scheduler::new(Arc::clone(&plan), state, duration).choosing(choosing);
+        let scheduler = Scheduler::new(Arc::clone(&plan), state, duration)
+            .choosing(choosing)
+            .with_estimates(|worker| past.most(worker));
         let (messages, inbox) = mpsc::unbounded_channel();
         let progress = Arc::new(scheduler.progress(self.ports.clock.now()));
         let outlets = Outlets {
@@ -495,6 +530,16 @@ impl Run {
         self.ask(Input::Resume).await
     }
 
+    /// Like [`Run::resume`], with other budgets from now on.
+    ///
+    /// # Errors
+    /// Where the plan has nothing of which a change speaks, or the run has ended.
+    pub async fn resume_with(&self, budgets: Vec<BudgetChange>) -> Result<(), EngineError> {
+        check_budgets(self.plan.spec(), budgets.iter().map(|change| &change.scope))?;
+        self.ask(Input::SetBudgets(budgets)).await?;
+        self.resume().await
+    }
+
     /// Cancels everything: running agents are ended, what waits is not started.
     ///
     /// # Errors
@@ -561,6 +606,17 @@ impl Run {
             Some(result) => result.map_err(EngineError::Shared),
             None => Err(EngineError::Internal("the dispatcher gave no outcome".into())),
         }
+    }
+}
+
+/// A budget is that of something that there is.
+fn check_budgets<'a>(
+    plan: &PlanSpec,
+    scopes: impl IntoIterator<Item = &'a BudgetScope>,
+) -> Result<(), EngineError> {
+    match scopes.into_iter().find(|scope| !scope.is_in(plan)) {
+        Some(scope) => Err(EngineError::NoSuchBudget(scope.clone())),
+        None => Ok(()),
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) async fn reconcile(
     Ok(found)
 }
 
-fn record(
+pub(crate) fn record(
     state: &mut RunState,
     ports: &Ports,
     found: &mut Found,

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod breaker;
+mod budget;
 mod choice;
 mod conflicts;
 mod holdings;
@@ -34,6 +35,7 @@ mod pressure;
 mod progress;
 mod stops;
 
+use budget::{Books, Budgets};
 pub use choice::Choosing;
 use holdings::Holdings;
 use pressure::Machine;
@@ -84,6 +86,7 @@ pub struct Scheduler {
     on_hold: BTreeSet<TaskIndex>,
     /// How long the tasks took that have ended well: their number and their sum.
     observed: (u32, Duration),
+    budgets: Budgets,
     ending: bool,
     out: Decision,
 }
@@ -101,7 +104,7 @@ impl Scheduler {
         let ranks = Ranks::new(&graph, &plan, recorded);
         let limit = state.header.settings.max_per_wave.map(|max| max as usize);
         let waves = graph.waves().split(limit, &ranks);
-        Self {
+        let mut scheduler = Self {
             frontier: Frontier::new(Arc::clone(&graph)),
             holdings: Holdings::new(Arc::clone(&plan)),
             wave_left: waves.iter().map(<[TaskIndex]>::len).collect(),
@@ -121,6 +124,7 @@ impl Scheduler {
             machine: Machine::default(),
             on_hold: BTreeSet::new(),
             observed: (0, Duration::ZERO),
+            budgets: Budgets::default(),
             ending: false,
             out: Decision::default(),
             plan,
@@ -128,7 +132,9 @@ impl Scheduler {
             ranks,
             waves,
             state,
-        }
+        };
+        scheduler.assign_budgets();
+        scheduler
     }
 
     /// The state of the run.
@@ -165,11 +171,12 @@ impl Scheduler {
                 }
             }
             Input::Pause { freeze } => self.pause(freeze, now),
+            Input::SetBudgets(changes) => self.change_budgets(changes, now),
             Input::Resume => {
                 if self.state.status == RunStatus::Frozen {
                     self.out.commands.push(Command::Freeze(false));
                 }
-                if self.is_paused() {
+                if self.is_paused() || !self.state.budget_stops.is_empty() {
                     self.record(EventKind::RunResumed, now);
                 }
             }
@@ -188,7 +195,9 @@ impl Scheduler {
             self.end_pauses(now);
             self.open_waves(now);
             self.wake_for_breakers(now);
+            self.keep_budgets(now);
             self.fill_slots(now);
+            self.find_dead_ends(now);
             self.check_end(now);
         }
         std::mem::take(&mut self.out)
@@ -199,6 +208,7 @@ impl Scheduler {
     pub fn will_retry(&self, task: TaskIndex, failure: &Failure) -> bool {
         if self.state.status == RunStatus::Cancelling
             || self.stopped_by.is_some()
+            || self.is_cut_off(task)
             || self.told.get(&task) == Some(&StopReason::Cancelled)
         {
             return false;
@@ -376,6 +386,7 @@ impl Scheduler {
         {
             return;
         }
+        let mut books = self.books();
         let mut from = Bound::Unbounded;
         while self.slots.len() < max {
             let mut queue = self.queue.range((from, Bound::Unbounded)).copied();
@@ -383,20 +394,21 @@ impl Scheduler {
                 let task = self.ranks.task(rank);
                 let is_free =
                     !self.is_behind_wave(task, now) && self.holdings.obstacle(task).is_none();
-                let agent = is_free.then(|| self.startable(task, now)).flatten()?;
+                let agent = is_free.then(|| self.startable(task, books.as_ref(), now)).flatten()?;
                 Some((rank, agent))
             });
             let Some((rank, agent)) = startable else { break };
             from = Bound::Excluded(rank);
             self.queue.remove(&rank);
-            self.start(self.ranks.task(rank), agent, now);
+            self.start(self.ranks.task(rank), agent, books.as_ref(), now);
+            books = self.books();
         }
     }
 
     /// Starts a task by the agent at this place of its list.
-    fn start(&mut self, task: TaskIndex, agent: usize, now: Timestamp) {
+    fn start(&mut self, task: TaskIndex, agent: usize, books: Option<&Books>, now: Timestamp) {
         let attempt = self.state.task(task).attempts + 1;
-        if let Some(choice) = self.choose(task, agent, now) {
+        if let Some(choice) = self.choose(task, agent, books, now) {
             self.chosen.insert(task, choice);
         }
         self.probe(task);
@@ -565,6 +577,14 @@ impl Scheduler {
                     self.skip_rest(by, now);
                 }
             }
+            UnitEnd::Stopped(StopReason::Budget { scope }) => {
+                let failure = Failure::Budget { scope };
+                if self.will_retry(task, &failure) {
+                    self.retry(task, failure, now, now);
+                } else {
+                    self.change(task, TaskChange::Failed { failure }, now);
+                }
+            }
             UnitEnd::Stopped(_) => self.change(task, TaskChange::Cancelled, now),
             UnitEnd::Failed(failure) => {
                 let retried = self.will_retry(task, &failure);
@@ -582,7 +602,10 @@ impl Scheduler {
     fn next_attempt(&self, task: TaskIndex, failure: &Failure, now: Timestamp) -> Timestamp {
         let policy = failure.policy();
         // The breaker holds it up, or somebody else can do it at once.
-        let is_limited = || self.startable(task, now).is_none() || self.evades(task, now);
+        let is_limited = || {
+            let books = self.books();
+            self.startable(task, books.as_ref(), now).is_none() || self.evades(task, now)
+        };
         if policy.tries_fallback || (policy.opens_breaker && is_limited()) {
             return now;
         }
@@ -686,6 +709,9 @@ impl Scheduler {
         } else if interrupted {
             self.ending = true;
             self.finish(RunStatus::Interrupted, now);
+        } else if self.is_out_of_budget(now) {
+            self.ending = true;
+            self.finish(RunStatus::OutOfBudget, now);
         }
     }
 

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use orch_model::{
-    ByteSize, CommitId, EpicId, RunId, Timestamp,
+    BudgetScope, ByteSize, CommitId, EpicId, RunId, Timestamp,
     event::Place,
     outcome::{AgentExit, Failure, StopReason},
     plan::{
@@ -43,6 +43,9 @@ use watching::{Watched, why_stopped};
 pub(crate) struct Control {
     /// End, for this reason.
     pub(crate) stop: Option<StopReason>,
+    /// Have the agent that works on the task end: the budget with this name is used up. What verifies or
+    /// merges goes on.
+    pub(crate) out_of_budget: Option<BudgetScope>,
     /// End at once: no grace.
     pub(crate) kill: bool,
     /// Keep the agent's processes stopped.
@@ -223,6 +226,12 @@ impl Unit {
                 let release = if self.is_merging { Release::Keep } else { Release::Retry };
                 (UnitEnd::Stopped(StopReason::Interrupted), release)
             }
+            Err(Exit::Stopped(StopReason::Budget { scope })) => {
+                let retry =
+                    self.reporter.will_retry(Failure::Budget { scope: scope.clone() }).await;
+                let end = UnitEnd::Stopped(StopReason::Budget { scope });
+                (end, if retry { Release::Retry } else { Release::Keep })
+            }
             Err(Exit::Stopped(reason)) => (UnitEnd::Stopped(reason), Release::Keep),
             Err(Exit::Failed(failure)) => {
                 let retry = self.reporter.will_retry(failure.clone()).await;
@@ -281,15 +290,16 @@ impl Unit {
         let watched = match entry {
             Entry::Beginning => {
                 self.go_on()?;
+                self.is_affordable()?;
                 let work = self.with_conflict(self.chosen_work());
                 let request = self.request(place, work, Purpose::Work);
                 let agent = self.ports.runner.start(request).await?;
                 self.reporter.tell(UnitReport::Started(agent.identity()));
-                Some(self.watch(agent.as_ref(), Duration::ZERO).await?)
+                Some(self.watch_work(agent.as_ref(), Duration::ZERO).await?)
             }
             Entry::Agent { agent, since } => {
                 let elapsed = self.ports.clock.now().since(since);
-                Some(self.watch(agent.as_ref(), elapsed).await?)
+                Some(self.watch_work(agent.as_ref(), elapsed).await?)
             }
             Entry::Verification => {
                 self.examine(place).await?;
@@ -359,6 +369,13 @@ impl Unit {
     fn go_on(&self) -> Result<(), Exit> {
         match &self.control.borrow().stop {
             Some(reason) => Err(Exit::Stopped(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn is_affordable(&self) -> Result<(), Exit> {
+        match self.control.borrow().out_of_budget.clone() {
+            Some(scope) => Err(Exit::Stopped(StopReason::Budget { scope })),
             None => Ok(()),
         }
     }

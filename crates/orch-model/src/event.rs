@@ -3,11 +3,12 @@
 //! An event is told only after it is durable, so an observer that fell behind or starts late can
 //! read the journal from any sequence number and misses nothing.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::{Budget, BudgetChange, BudgetScope, BudgetStop},
     conflict::Hunk,
     id::{CommitId, RunId, TaskId},
     outcome::{ExitStatus, Failure, StopReason},
@@ -135,6 +136,19 @@ pub enum EventKind {
     },
     /// There is enough again, and tasks are started.
     StartsResumed,
+    /// A budget is used up, has no room for what is next, or can't be kept: nothing more of its scope is
+    /// started.
+    BudgetReached {
+        /// Where it stopped.
+        #[serde(flatten)]
+        stop: BudgetStop,
+    },
+    /// Somebody gave the run another budget.
+    BudgetChanged {
+        /// Which.
+        #[serde(flatten)]
+        change: BudgetChange,
+    },
     /// The run has ended (or stopped, if `Interrupted`, or waits for a person, if `Conflicted`).
     RunEnded {
         /// How.
@@ -318,6 +332,12 @@ pub struct RunSettings {
     /// What fewer tasks run at a time for when processes have to wait for it.
     #[serde(default = "pressure")]
     pub pressure: Vec<Contended>,
+    /// What may be used at most, and by whom.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub budgets: BTreeMap<BudgetScope, Budget>,
+    /// What happens where a budget is reached.
+    #[serde(default)]
+    pub on_budget: crate::plan::spec::OnBudget,
 }
 
 /// Enough for git to write a merge and for agents at work to go on for some time.
@@ -356,6 +376,8 @@ impl Default for RunSettings {
             min_free_memory: min_free_memory(),
             max_total_output: max_total_output(),
             pressure: pressure(),
+            budgets: BTreeMap::new(),
+            on_budget: crate::plan::spec::OnBudget::Pause,
         }
     }
 }
@@ -454,7 +476,8 @@ mod tests {
     fn settings_that_a_journal_does_not_know_have_their_defaults() {
         let mut written = serde_json::to_value(RunSettings::default()).unwrap();
         let table = written.as_object_mut().unwrap();
-        for key in ["min_free_disk", "min_free_memory", "max_total_output", "pressure"] {
+        for key in ["min_free_disk", "min_free_memory", "max_total_output", "pressure", "on_budget"]
+        {
             assert!(table.remove(key).is_some(), "{key}");
         }
         let read: RunSettings = serde_json::from_value(written).unwrap();

@@ -5,9 +5,12 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod attempts;
+pub mod budget;
 pub mod conflict;
+pub mod costs;
 pub mod event;
 pub mod id;
+pub mod money;
 pub mod outcome;
 pub mod plan;
 pub mod ports;
@@ -16,6 +19,7 @@ pub mod report;
 pub mod resources;
 pub mod run;
 pub mod size;
+pub mod spending;
 pub mod state;
 pub mod tiers;
 pub mod time;
@@ -23,9 +27,11 @@ pub mod trailers;
 pub mod transition;
 pub mod usage;
 
+pub use budget::{Budget, BudgetChange, BudgetScope, BudgetStop};
 pub use conflict::{Conflict, Hunk};
 pub use event::{Event, EventKind, TaskChange};
 pub use id::{AgentName, CommitId, EpicId, IdError, LockName, RunId, TaskId};
+pub use money::Money;
 pub use plan::{PlanSpec, TaskIndex, ValidPlan};
 pub use progress::Progress;
 pub use report::Report;

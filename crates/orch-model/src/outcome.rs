@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::BudgetScope,
     conflict::Hunk,
     time::{Span, Timestamp},
     usage::Usage,
@@ -117,6 +118,11 @@ pub enum StopReason {
     Cancelled,
     /// The run is being stopped and will be resumed later.
     Interrupted,
+    /// What it used brought a budget to its limit.
+    Budget {
+        /// Whose.
+        scope: BudgetScope,
+    },
 }
 
 /// Why an attempt failed; what that means is in one table, [`Failure::policy`].
@@ -231,6 +237,11 @@ pub enum Failure {
         /// Of what.
         message: String,
     },
+    /// It was ended because a budget was used up.
+    Budget {
+        /// Whose.
+        scope: BudgetScope,
+    },
     /// Somebody cancelled it.
     Cancelled,
     /// How it ended is not known.
@@ -284,6 +295,7 @@ impl Failure {
             Self::Tampered { .. } => "tampered",
             Self::LockTimeout { .. } => "lock_timeout",
             Self::ResourceShortage { .. } => "resource_shortage",
+            Self::Budget { .. } => "budget",
             Self::Cancelled => "cancelled",
             Self::Unknown { .. } => "unknown",
         }
@@ -341,6 +353,7 @@ impl fmt::Display for Failure {
             Self::ResourceShortage { message } => {
                 write!(f, "the machine has too little: {message}")
             }
+            Self::Budget { scope } => write!(f, "the budget of {} is used up", scope.name()),
             Self::Cancelled => f.write_str("cancelled"),
         }
     }

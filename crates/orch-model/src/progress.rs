@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::{Amount, BudgetScope, BudgetStop},
     id::{LockName, RunId, TaskId},
     plan::AgentChoice,
     resources::Shortage,
@@ -41,6 +42,9 @@ pub struct Progress {
     pub current_wave: usize,
     /// How many waves there are.
     pub waves: usize,
+    /// Where the run, or a part of it, stopped for a budget's sake.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budget_stops: Vec<BudgetStop>,
     /// Tasks under way, those that were started first at the front.
     pub running: Vec<RunningTask>,
     /// Tasks that wait, in plan order.
@@ -192,6 +196,23 @@ pub enum WaitReason {
         /// Of what.
         shortage: Shortage,
     },
+    /// A budget has no room for it now.
+    Budget {
+        /// Whose.
+        scope: BudgetScope,
+        /// The limit.
+        limit: Amount,
+        /// What is spent or set aside for what is at work.
+        taken: Amount,
+        /// What it is expected to take; `None`: nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected: Option<Amount>,
+    },
+    /// Under a budget, the first attempt of its agent shows what one takes.
+    FirstCost {
+        /// The agent, with its model.
+        worker: String,
+    },
     /// The run is paused.
     Paused,
     /// The run is ending.
@@ -222,6 +243,17 @@ impl fmt::Display for WaitReason {
             Self::Breaker { key, until, reason } => write!(f, "{key} until {until} ({reason})"),
             Self::Agents { agents } => write!(f, "one of its agents: {}", agents.join("; ")),
             Self::Shortage { shortage } => shortage.fmt(f),
+            Self::Budget { scope, limit, taken, expected } => {
+                let scope = scope.name();
+                write!(f, "room in the budget of {scope}: {taken} of {limit} is taken")?;
+                match expected {
+                    Some(expected) => write!(f, ", and it takes about {expected}"),
+                    None => Ok(()),
+                }
+            }
+            Self::FirstCost { worker } => {
+                write!(f, "the first attempt of {worker} to show what one costs")
+            }
             Self::Paused => f.write_str("`orch resume`: the run is paused"),
             Self::Stopping => f.write_str("nothing: the run is ending"),
         }

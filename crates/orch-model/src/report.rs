@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::BudgetStop,
     conflict::Conflict,
     event::{Delivery, Undone},
     id::{CommitId, RunId, TaskId},
@@ -39,6 +40,9 @@ pub struct Report {
     pub undone: Option<Undone>,
     /// What all tasks used together.
     pub usage: Usage,
+    /// Where it stopped for a budget's sake, or a part of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budget_stops: Vec<BudgetStop>,
     /// Its tasks, in plan order.
     pub tasks: Vec<TaskReport>,
 }
@@ -107,6 +111,7 @@ impl Report {
             delivery: state.delivery.clone(),
             undone: state.undone.clone(),
             usage,
+            budget_stops: state.budget_stops.clone(),
             tasks: state.tasks.iter().map(TaskReport::of).collect(),
         }
     }

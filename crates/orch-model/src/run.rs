@@ -9,11 +9,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::{Budget, BudgetScope, BudgetStop},
     conflict::Conflict,
     event::{AgentIdentity, Delivery, Event, EventKind, Place, RunHeader, TaskChange, Undone},
     id::{AgentName, CommitId, RunId, TaskId},
     outcome::Failure,
     plan::{AgentChoice, TaskIndex},
+    spending::{Spending, Worker},
     state::{Attempt, RunStatus, TaskState},
     time::{Span, Timestamp},
     transition::{self, IllegalTransition},
@@ -97,6 +99,18 @@ pub struct RunState {
     /// Conflicts between tasks that were at work at the same time, as they were seen last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expected_conflicts: Vec<ExpectedConflict>,
+    /// What may be used at most, and by whom.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub budgets: BTreeMap<BudgetScope, Budget>,
+    /// Where it stopped for a budget's sake, or a part of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budget_stops: Vec<BudgetStop>,
+    /// Whose work is not counted, as nobody knows what it costs: a person knows and went on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncounted: Vec<Worker>,
+    /// Who used what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spending: Vec<Spending>,
     #[serde(skip)]
     by_id: Arc<HashMap<TaskId, TaskIndex>>,
 }
@@ -285,6 +299,10 @@ impl RunState {
             breakers: BTreeMap::new(),
             candidate: None,
             expected_conflicts: Vec::new(),
+            budgets: header.settings.budgets.clone(),
+            budget_stops: Vec::new(),
+            uncounted: Vec::new(),
+            spending: Vec::new(),
             by_id: Arc::default(),
         };
         state.index();
@@ -369,6 +387,7 @@ impl RunState {
             }
             EventKind::RunReopened { pid } => {
                 self.pid = *pid;
+                self.go_on_after_budget(self.status == RunStatus::OutOfBudget);
                 self.status = RunStatus::Running;
             }
             EventKind::Task { task, change } => {
@@ -376,14 +395,19 @@ impl RunState {
                     seq: event.seq,
                     task: task.clone(),
                 })?;
-                self.tasks[index.get()].apply(change, event.at).map_err(|source| {
-                    ApplyError::Illegal { seq: event.seq, task: task.clone(), source }
+                self.change(index, change, event.at).map_err(|source| ApplyError::Illegal {
+                    seq: event.seq,
+                    task: task.clone(),
+                    source,
                 })?;
             }
             EventKind::RunPaused { frozen } => {
                 self.status = if *frozen { RunStatus::Frozen } else { RunStatus::Paused };
             }
-            EventKind::RunResumed => self.status = RunStatus::Running,
+            EventKind::RunResumed => {
+                self.go_on_after_budget(true);
+                self.status = RunStatus::Running;
+            }
             EventKind::RunCancelling => self.status = RunStatus::Cancelling,
             EventKind::RunInterrupting => self.status = RunStatus::Interrupting,
             EventKind::Delivered { delivery } => self.delivery = Some(delivery.clone()),
@@ -421,6 +445,12 @@ impl RunState {
                     candidate.passed = Some(*passed);
                 }
             }
+            EventKind::BudgetReached { stop } => self.budget_stops.push(stop.clone()),
+            EventKind::BudgetChanged { change } => {
+                let budget = self.budgets.entry(change.scope.clone()).or_default();
+                *budget = budget.with(change.budget);
+                self.budget_stops.retain(|stop| stop.scope != change.scope);
+            }
             // It is looked at anew by whoever goes on with the run.
             EventKind::StartsHeld { .. } | EventKind::StartsResumed => {}
             EventKind::RunEnded { status } => self.status = *status,
@@ -429,6 +459,54 @@ impl RunState {
         self.seq = event.seq;
         self.updated_at = event.at;
         Ok(())
+    }
+
+    /// Changes a task, and what its worker used with it.
+    fn change(
+        &mut self,
+        index: TaskIndex,
+        change: &TaskChange,
+        at: Timestamp,
+    ) -> Result<(), IllegalTransition> {
+        let task = &mut self.tasks[index.get()];
+        let (before, at_work, was_at_work) =
+            (task.used(), task.in_flight.as_deref().copied(), task.agent_since.is_some());
+        let by = match change {
+            TaskChange::Leased { by, .. } => by,
+            _ => &task.by,
+        };
+        let worker = Worker::of(&self.header.plan, index, &task.state, by.as_deref());
+        task.apply(change, at)?;
+        let after = task.used();
+        let is_news = match change {
+            TaskChange::Leased { .. } => true,
+            // Only once, as above.
+            TaskChange::AgentEnded { .. } => was_at_work,
+            _ => before != after,
+        };
+        if is_news {
+            let epic = &self.header.plan.tasks[index.get()].epic;
+            let known = |s: &Spending| s.worker == worker && s.epic == *epic;
+            let at = self.spending.iter().position(known).unwrap_or_else(|| {
+                let epic = epic.clone();
+                self.spending.push(Spending { epic, worker, ..Spending::default() });
+                self.spending.len() - 1
+            });
+            self.spending[at].see(change, (before, after), at_work);
+        }
+        Ok(())
+    }
+
+    /// Somebody goes on with it: budgets are looked at anew, and who went on after reading that they can't
+    /// be kept does without.
+    fn go_on_after_budget(&mut self, was_told: bool) {
+        for stop in std::mem::take(&mut self.budget_stops) {
+            if let Some(worker) = stop.unknown.filter(|_| was_told)
+                && !self.uncounted.contains(&worker)
+            {
+                self.uncounted.push(worker);
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::BudgetScope,
     conflict::Hunk,
     id::{CommitId, TaskId},
     outcome::{Failure, StopReason},
@@ -256,6 +257,11 @@ pub enum SkipReason {
         /// The task that failed.
         task: TaskId,
     },
+    /// A budget is used up and the plan says `on_budget = "stop"`.
+    Budget {
+        /// Whose.
+        scope: BudgetScope,
+    },
 }
 
 /// Where a run stands.
@@ -281,6 +287,8 @@ pub enum RunStatus {
     Cancelled,
     /// It was stopped before its end; `orch resume` continues it.
     Interrupted,
+    /// It stopped at a budget; `orch resume --budget` continues it.
+    OutOfBudget,
     /// All that is left waits for a person to resolve conflicts; `orch resume` continues it then.
     Conflicted,
 }
@@ -291,13 +299,18 @@ impl RunStatus {
     pub const fn is_ended(self) -> bool {
         matches!(
             self,
-            Self::Succeeded | Self::Failed | Self::Cancelled | Self::Interrupted | Self::Conflicted
+            Self::Succeeded
+                | Self::Failed
+                | Self::Cancelled
+                | Self::Interrupted
+                | Self::OutOfBudget
+                | Self::Conflicted
         )
     }
 
     /// Whether an orchestrator is at work on it, or may take it up again.
     #[must_use]
     pub const fn may_go_on(self) -> bool {
-        !self.is_ended() || matches!(self, Self::Interrupted | Self::Conflicted)
+        !self.is_ended() || matches!(self, Self::Interrupted | Self::OutOfBudget | Self::Conflicted)
     }
 }

@@ -34,3 +34,16 @@ impl std::ops::AddAssign for Usage {
         add(&mut self.unpriced_tokens, other.unpriced_tokens);
     }
 }
+
+impl std::ops::SubAssign for Usage {
+    /// A difference below zero stays at zero.
+    fn sub_assign(&mut self, other: Self) {
+        let take = |sum: &mut u64, number: u64| *sum = sum.saturating_sub(number);
+        take(&mut self.input_tokens, other.input_tokens);
+        take(&mut self.cached_input_tokens, other.cached_input_tokens);
+        take(&mut self.output_tokens, other.output_tokens);
+        take(&mut self.reasoning_tokens, other.reasoning_tokens);
+        take(&mut self.cost_micro_usd, other.cost_micro_usd);
+        take(&mut self.unpriced_tokens, other.unpriced_tokens);
+    }
+}

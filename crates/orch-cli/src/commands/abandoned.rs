@@ -64,9 +64,11 @@ impl Abandoned {
         }
         let output = Output { json: false, report: None };
         // In a box: `resume` is a command like the one that asks.
-        let resumed =
-            Box::pin(control::resume(workspace, ResumeArgs { run: Some(self.run), output }))
-                .await?;
+        let resumed = Box::pin(control::resume(
+            workspace,
+            ResumeArgs { run: Some(self.run), budget: Vec::new(), output },
+        ))
+        .await?;
         Ok(Some(resumed))
     }
 }

@@ -45,8 +45,17 @@ pub(super) async fn resume(workspace: &Workspace, args: ResumeArgs) -> Result<Ex
         && let Some(mut client) = Client::connect(&workspace.state_dir, &live.run).await?
     {
         let is_paused = matches!(live.status, RunStatus::Paused | RunStatus::Frozen);
-        order(&mut client, Request::Resume).await?;
-        let what = if is_paused { "goes on" } else { "is not paused" };
+        let has_budget = !args.budget.is_empty();
+        let request = match args.budget {
+            budgets if has_budget => Request::ResumeWith { budgets },
+            _ => Request::Resume,
+        };
+        order(&mut client, request).await?;
+        let what = match (is_paused, has_budget) {
+            (true, _) => "goes on",
+            (false, true) => "has its new budget",
+            (false, false) => "is not paused",
+        };
         render::print(&format!("run {} {what}", live.run))?;
         return Ok(Exit::Success);
     }
@@ -55,9 +64,26 @@ pub(super) async fn resume(workspace: &Workspace, args: ResumeArgs) -> Result<Ex
         None => newest_stopped(store).await?,
     };
     run::check_report(args.output.report.as_deref())?;
+    if args.budget.is_empty() {
+        has_budget(store, &stopped).await?;
+    }
     let signals = Signals::new()?;
-    let resumed = engine.resume(&stopped).await?;
+    let resumed = engine.resume_with(&stopped, args.budget).await?;
     run::watch(workspace, &config, resumed, signals, &args.output).await
+}
+
+/// A run that has used up its budget would stop again where it stands.
+async fn has_budget(store: &dyn StateStore, run: &RunId) -> Result<(), CliError> {
+    let Some(state) = store.state(run).await? else { return Ok(()) };
+    // Who resumes a run whose budget can't be kept does without it.
+    let used_up = state.budget_stops.iter().find(|stop| stop.unknown.is_none());
+    match used_up.filter(|_| state.status == RunStatus::OutOfBudget) {
+        Some(stop) => Err(CliError::input(format!(
+            "run {run} stopped because {stop}; give it more: `orch resume {}`",
+            stop.cure()
+        ))),
+        None => Ok(()),
+    }
 }
 
 async fn newest_stopped(store: &dyn StateStore) -> Result<RunId, CliError> {

@@ -1,6 +1,7 @@
 //! `orch plan`: draws a plan.
 
 use orch_deps::{Graph, render};
+use orch_exec::estimates::Past;
 use orch_model::ValidPlan;
 
 use crate::{
@@ -12,11 +13,27 @@ use crate::{
     render::{print, terminal},
 };
 
-pub(super) fn plan(workspace: &Workspace, args: &PlanArgs) -> Result<Exit, CliError> {
+pub(super) async fn plan(workspace: &Workspace, args: &PlanArgs) -> Result<Exit, CliError> {
     let config = workspace.config()?;
     let plan = compose::read_plan(&args.plan)?;
     draw(&plan, &config, &args.overrides, args.format)?;
+    if args.format == PlanFormat::Text {
+        forecast(workspace, &plan).await?;
+    }
     Ok(Exit::Success)
+}
+
+/// What the plan is expected to take, where earlier runs tell.
+pub(super) async fn forecast(workspace: &Workspace, plan: &ValidPlan) -> Result<(), CliError> {
+    if !workspace.state_dir.join("runs").is_dir() {
+        return Ok(());
+    }
+    let engine = workspace.engine(&workspace.config()?, &Overrides::default()).await?;
+    let past = Past::read(engine.store().as_ref()).await?;
+    match past.forecast(plan) {
+        Some(forecast) => print(&format!("\nEstimate, from earlier runs: {forecast}.")),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn draw(

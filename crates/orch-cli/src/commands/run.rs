@@ -31,7 +31,7 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
     let config = workspace.config()?;
     let valid = compose::read_plan(&args.plan)?;
     if args.dry_run {
-        return dry_run(&config, &valid, &args.overrides);
+        return dry_run(workspace, &config, &valid, &args.overrides).await;
     }
     check_report(args.output.report.as_deref())?;
     if let Some(abandoned) = Abandoned::newest(workspace).await? {
@@ -43,6 +43,9 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
             return Ok(exit);
         }
     }
+    if !args.output.json {
+        plan::forecast(workspace, &valid).await?;
+    }
     // Before anything runs, so that no signal finds the run unguarded.
     let signals = Signals::new()?;
     let engine = workspace.engine(&config, &args.overrides).await?;
@@ -50,8 +53,14 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
     watch(workspace, &config, run, signals, &args.output).await
 }
 
-fn dry_run(config: &Config, plan: &ValidPlan, overrides: &Overrides) -> Result<Exit, CliError> {
+async fn dry_run(
+    workspace: &Workspace,
+    config: &Config,
+    plan: &ValidPlan,
+    overrides: &Overrides,
+) -> Result<Exit, CliError> {
     plan::draw(plan, config, overrides, PlanFormat::Text)?;
+    plan::forecast(workspace, plan).await?;
     let settings = super::config::table(&config.clone().with(Some(plan), overrides));
     render::print(&format!("\nSettings\n{settings}\n\nNothing was started."))?;
     Ok(Exit::Success)

@@ -38,7 +38,9 @@ pub(super) async fn undo(workspace: &Workspace, args: UndoArgs) -> Result<Exit, 
 /// The newest run that has ended for good.
 fn ended_last(runs: &[RunSummary]) -> Result<RunId, CliError> {
     let is_over = |run: &&RunSummary| {
-        run.owner.is_none() && run.status.is_ended() && run.status != RunStatus::Interrupted
+        run.owner.is_none()
+            && run.status.is_ended()
+            && !matches!(run.status, RunStatus::Interrupted | RunStatus::OutOfBudget)
     };
     let run = runs.iter().find(is_over).map(|run| run.run.clone());
     run.ok_or_else(|| CliError::input("no run has ended here; `orch runs` lists what there is"))

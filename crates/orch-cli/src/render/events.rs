@@ -92,6 +92,12 @@ impl Lines {
                 let files = one_line(&files.join(", "));
                 format!("{WARN}warning{WARN:#}: {one} and {other} will conflict in {files}")
             }
+            EventKind::BudgetReached { stop } => {
+                format!("{WARN}budget{WARN:#}: {}", one_line(&stop.to_string()))
+            }
+            EventKind::BudgetChanged { change } => {
+                format!("the budget of {} is {} now", change.scope.name(), change.budget)
+            }
             EventKind::StartsHeld { shortage } => {
                 let shortage = one_line(&shortage.to_string());
                 format!("{WARN}nothing is started{WARN:#} for want of {shortage}")
@@ -160,6 +166,10 @@ impl Lines {
             TaskChange::Retry { failure: Failure::Interrupted { message }, .. } => {
                 format!("{WARN}stopped{WARN:#}: {}", one_line(message))
             }
+            TaskChange::Retry { failure: failure @ Failure::Budget { .. }, .. } => {
+                let why = one_line(&failure.to_string());
+                format!("{WARN}ended{WARN:#}: {why}; its work is kept for the next attempt")
+            }
             TaskChange::Retry { failure: failure @ Failure::Conflict { hunks, .. }, until } => {
                 let pause = time(until.since(at));
                 let said = one_line(&failure.to_string());
@@ -195,6 +205,9 @@ impl Lines {
             }
             TaskChange::Skipped { because: SkipReason::RunStopped { task } } => {
                 format!("{WARN}skipped{WARN:#}: the run stops because {task} failed")
+            }
+            TaskChange::Skipped { because: SkipReason::Budget { scope } } => {
+                format!("{WARN}skipped{WARN:#}: the budget of {} is used up", scope.name())
             }
             TaskChange::Lost { known, hint } => {
                 format!("{BAD}needs attention{BAD:#}: {}; {}", one_line(known), one_line(hint))
@@ -296,6 +309,7 @@ pub(crate) const fn status_name(status: RunStatus) -> &'static str {
         RunStatus::Cancelled => "cancelled",
         RunStatus::Interrupted => "interrupted",
         RunStatus::Conflicted => "conflicted",
+        RunStatus::OutOfBudget => "out of budget",
         _ => "unknown",
     }
 }

@@ -278,6 +278,7 @@ mod tests {
             breakers: BTreeMap::new(),
             current_wave: 1,
             waves: 2,
+            budget_stops: Vec::new(),
             running: Vec::new(),
             waiting: Vec::new(),
             eta: Some(Duration::from_secs(90)),

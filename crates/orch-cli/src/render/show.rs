@@ -7,7 +7,7 @@ use orch_model::{
     attempts::AttemptRecord, event::TaskChange, outcome::ExitStatus, state::Merged, usage::Usage,
 };
 
-use super::{BAD, DIM, GOOD, STRONG, WARN, clean, count, events, one_line, time};
+use super::{BAD, DIM, GOOD, STRONG, WARN, clean, count, events, one_line, summary, time};
 
 /// How many commits, and how many files, are listed.
 const LISTED: usize = 30;
@@ -192,12 +192,13 @@ fn cost(out: &mut String, usage: &Usage, agent_seconds: f64) {
     let length = time(std::time::Duration::from_secs_f64(agent_seconds.max(0.0)));
     let _ = writeln!(out, "  agents ran for {length}");
     if *usage != Usage::default() {
-        #[expect(clippy::cast_precision_loss, reason = "for people")]
-        let dollars = usage.cost_micro_usd as f64 / 1e6;
         let _ = writeln!(
             out,
-            "  {} tokens in ({} from a cache), {} out; {dollars:.2} USD",
-            usage.input_tokens, usage.cached_input_tokens, usage.output_tokens
+            "  {} tokens in ({} from a cache), {} out; {}",
+            usage.input_tokens,
+            usage.cached_input_tokens,
+            usage.output_tokens,
+            summary::cost(usage)
         );
     }
 }

@@ -6,12 +6,12 @@ use std::{
 };
 
 use orch_model::{
-    Progress, RunState, RunStatus, TaskId, TaskState, Timestamp,
+    BudgetStop, Progress, RunState, RunStatus, TaskId, TaskState, Timestamp,
     run::{Breaker, Slowdown, TaskRun},
     state::{Merged, SkipReason},
 };
 
-use super::{BAD, DIM, GOOD, STRONG, WARN, count, events, one_line, time};
+use super::{BAD, DIM, GOOD, STRONG, WARN, count, events, one_line, summary, time};
 
 /// How many tasks of a kind are shown unless all are asked for.
 const SHOWN: usize = 30;
@@ -43,6 +43,7 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
         &progress.breakers,
         progress.at,
     );
+    budgets(&mut out, &progress.budget_stops);
     section(
         &mut out,
         "Running",
@@ -131,6 +132,7 @@ pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all:
         let full = state.header.settings.max_concurrency;
         let now_at = state.concurrency.unwrap_or(full);
         limits(&mut out, (now_at, full), state.slowdown.as_ref(), &state.breakers, now);
+        budgets(&mut out, &state.budget_stops);
     }
     let open: Vec<_> = state.tasks.iter().filter(|task| !task.state.is_terminal()).collect();
     section(
@@ -175,6 +177,13 @@ fn limits(
             "is tried again by one task".into()
         };
         let _ = writeln!(out, "{WARN}{key}{WARN:#} {when} ({reason})");
+    }
+}
+
+/// Where it stopped for a budget's sake, and how it goes on.
+fn budgets(out: &mut String, stops: &[BudgetStop]) {
+    for stop in stops {
+        let _ = writeln!(out, "{WARN}budget{WARN:#}: {}", summary::budget_stop(stop));
     }
 }
 
@@ -280,6 +289,9 @@ fn result(task: &TaskRun) -> String {
         }
         TaskState::Skipped { because: SkipReason::RunStopped { task } } => {
             format!("{WARN}skipped{WARN:#}: the run stopped because {task} failed")
+        }
+        TaskState::Skipped { because: SkipReason::Budget { scope } } => {
+            format!("{WARN}skipped{WARN:#}: the budget of {} is used up", scope.name())
         }
         TaskState::NeedsAttention { known, hint, .. } => {
             format!("{BAD}needs attention{BAD:#}: {}; {}", one_line(known), one_line(hint))

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use orch_model::{Report, RunStatus, report::TaskReport, usage::Usage};
+use orch_model::{BudgetStop, Money, Report, RunStatus, report::TaskReport, usage::Usage};
 
 use super::{BAD, DIM, STRONG, WARN, events, one_line, time};
 
@@ -52,6 +52,11 @@ pub(crate) fn of(report: &Report) -> String {
             cost(usage)
         );
     }
+    if report.status != RunStatus::Succeeded {
+        for stop in &report.budget_stops {
+            let _ = writeln!(out, "\n{WARN}It stopped at a budget{WARN:#}: {}.", budget_stop(stop));
+        }
+    }
     if report.status == RunStatus::Interrupted {
         let _ = writeln!(out, "\nContinue it with {STRONG}orch resume{STRONG:#}.");
     }
@@ -66,10 +71,21 @@ pub(crate) fn of(report: &Report) -> String {
     out
 }
 
+/// Where a run stopped for a budget's sake, and what to type.
+pub(super) fn budget_stop(stop: &BudgetStop) -> String {
+    let said = one_line(&stop.to_string());
+    match &stop.unknown {
+        None => format!("{said}; {STRONG}orch resume {}{STRONG:#} goes on", stop.cure()),
+        Some(worker) => {
+            let worker = one_line(&worker.to_string());
+            format!("{said}; {STRONG}orch resume{STRONG:#} goes on without counting {worker}")
+        }
+    }
+}
+
 /// What was spent, in cents; what nobody knows the price of is not passed off as free.
-fn cost(usage: &Usage) -> String {
-    let cents = usage.cost_micro_usd.saturating_add(5_000) / 10_000;
-    let dollars = format!("{}.{:02} USD", cents / 100, cents % 100);
+pub(super) fn cost(usage: &Usage) -> String {
+    let dollars = format!("{:.2}", Money(usage.cost_micro_usd));
     match (usage.unpriced_tokens, usage.cost_micro_usd) {
         (0, _) => dollars,
         (_, 0) => "unknown".into(),

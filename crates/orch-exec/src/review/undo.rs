@@ -60,7 +60,9 @@ impl Review {
         // Once it is open nobody else writes to it.
         let journal = if dry_run { None } else { Some(self.store.open(run).await?) };
         let mut state = self.state(run).await?;
-        if !state.status.is_ended() || state.status == RunStatus::Interrupted {
+        if !state.status.is_ended()
+            || matches!(state.status, RunStatus::Interrupted | RunStatus::OutOfBudget)
+        {
             return Err(refuse(format!(
                 "run {run} was stopped and can be resumed, which would deliver its results again; `orch resume {run}` ends it, also with `orch cancel --run {run}` beside it"
             )));

@@ -8,7 +8,7 @@ use orch_model::{
     progress::{Counts, RunningTask, WaitReason, WaitingTask},
 };
 
-use super::Scheduler;
+use super::{Scheduler, budget::Books};
 
 /// How many dependencies are named as the reason of a wait.
 const NAMED_DEPENDENCIES: usize = 5;
@@ -22,6 +22,7 @@ impl Scheduler {
     pub fn progress(&self, now: Timestamp) -> Progress {
         let mut counts = Counts { total: self.state.tasks.len(), ..Counts::default() };
         let mut waiting = Vec::new();
+        let books = self.books();
         for index in self.plan.indices() {
             let task = self.state.task(index);
             match &task.state {
@@ -34,7 +35,7 @@ impl Scheduler {
                 _ if self.slots.contains_key(&index) => counts.active += 1,
                 _ => {
                     counts.waiting += 1;
-                    let reason = self.why_waiting(index, now);
+                    let reason = self.why_waiting(index, books.as_ref(), now);
                     waiting.push(WaitingTask { task: task.id.clone(), reason });
                 }
             }
@@ -71,13 +72,14 @@ impl Scheduler {
             breakers: self.state.breakers.clone(),
             current_wave: (self.wave + 1).min(self.waves.len()),
             waves: self.waves.len(),
+            budget_stops: self.state.budget_stops.clone(),
             running,
             waiting,
             eta: self.eta(now),
         }
     }
 
-    fn why_waiting(&self, task: TaskIndex, now: Timestamp) -> WaitReason {
+    fn why_waiting(&self, task: TaskIndex, books: Option<&Books>, now: Timestamp) -> WaitReason {
         if matches!(self.state.status, RunStatus::Cancelling | RunStatus::Interrupting) {
             return WaitReason::Stopping;
         }
@@ -94,7 +96,10 @@ impl Scheduler {
                     .collect();
                 WaitReason::Tasks { tasks, total: all.len() }
             }
-            _ if self.is_paused() => WaitReason::Paused,
+            _ if self.is_paused() => {
+                let books = books.filter(|_| !self.state.budget_stops.is_empty());
+                self.no_room(books, task).unwrap_or(WaitReason::Paused)
+            }
             _ => self
                 .foreign
                 .get(&task)
@@ -103,12 +108,13 @@ impl Scheduler {
                     self.is_behind_wave(task, now)
                         .then(|| WaitReason::Wave { wave: self.waves.wave_of(task) + 1 })
                 })
-                .or_else(|| self.waits_for_agents(task, now))
+                .or_else(|| self.waits_for_agents(task, None, now))
                 .or_else(|| self.holdings.obstacle(task))
                 .or_else(|| {
                     let shortage = self.machine.shortage()?.clone();
                     Some(WaitReason::Shortage { shortage })
                 })
+                .or_else(|| self.waits_for_agents(task, books, now))
                 .unwrap_or(WaitReason::Slot),
         }
     }

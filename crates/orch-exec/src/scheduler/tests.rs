@@ -19,6 +19,8 @@ use orch_model::{
 use super::{Choosing, Scheduler};
 use crate::internal::{Command, Input, UnitEnd, UnitReport};
 
+mod budgets;
+mod budgets_hold;
 mod conflicts;
 mod endings;
 mod fallback;

@@ -12,7 +12,10 @@ use orch_model::{
     TaskId,
     event::AgentIdentity,
     outcome::{AgentExit, ExitStatus, Failure},
-    ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
+    ports::{
+        AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunnerError,
+        RunningAgent,
+    },
     state::Attempt,
     usage::Usage,
 };
@@ -36,6 +39,8 @@ pub enum Step {
     Say(String, i32),
     /// Uses this and exits with this code after a second.
     Use(Usage, i32),
+    /// Tells at once that it used this, and exits with this code after this time.
+    Tell(Usage, Duration, i32),
 }
 
 /// A runner whose agents follow scripts. Without a script an agent succeeds at once.
@@ -146,6 +151,10 @@ impl AgentRunner for ScriptedRunner {
                     usage = Some(used);
                     (Some(Duration::from_secs(1)), code, String::new())
                 }
+                Step::Tell(used, pause, code) => {
+                    usage = Some(used);
+                    (Some(pause), code, String::new())
+                }
                 Step::Exit(code) => (Some(Duration::ZERO), code, String::new()),
                 Step::After(pause, code) => (Some(pause), code, String::new()),
                 Step::Say(text, code) => (Some(Duration::ZERO), code, text),
@@ -162,7 +171,11 @@ impl AgentRunner for ScriptedRunner {
             exit.usage = usage;
             scripted.send_replace(Some(exit));
         });
-        Ok(Box::new(ScriptedAgent { step, exit, ended, task }))
+        let told = match step {
+            Step::Tell(used, ..) => Some(used),
+            _ => None,
+        };
+        Ok(Box::new(ScriptedAgent { step, exit, ended, task, told: Mutex::new(told) }))
     }
 
     async fn adopt(&self, _: AdoptRequest) -> Result<Adopted, RunnerError> {
@@ -190,6 +203,8 @@ struct ScriptedAgent {
     exit: watch::Sender<Option<AgentExit>>,
     ended: watch::Receiver<Option<AgentExit>>,
     task: tokio::task::JoinHandle<()>,
+    /// What it has yet to tell.
+    told: Mutex<Option<Usage>>,
 }
 
 impl ScriptedAgent {
@@ -222,6 +237,14 @@ impl RunningAgent for ScriptedAgent {
 
     async fn wait(&self) -> Result<AgentExit, RunnerError> {
         Ok(self.ended().await)
+    }
+
+    async fn notice(&self) -> AgentNotice {
+        let told = self.told.lock().unwrap_or_else(|poison| poison.into_inner()).take();
+        match told {
+            Some(usage) => AgentNotice::Used(usage),
+            None => std::future::pending().await,
+        }
     }
 
     async fn stop(&self, grace: Duration) -> Result<(), RunnerError> {

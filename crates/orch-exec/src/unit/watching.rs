@@ -3,17 +3,46 @@
 use std::time::Duration;
 
 use orch_model::{
-    Span,
+    BudgetScope, Span,
     event::AgentIdentity,
     outcome::{AgentExit, Failure, StopReason},
     ports::{AgentNotice, Lease, RunningAgent},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use super::{Control, Exit, Unit};
 use crate::internal::UnitReport;
 
+/// How long an agent whose budget is used up may take to end by itself: its last answer may have been the
+/// one that brought it there, and its work be done. Much less than another answer takes.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 impl Unit {
+    /// Like [`Unit::watch`], for the agent that works on the task: it is ended when its budget is used up.
+    pub(super) async fn watch_work(
+        &mut self,
+        agent: &dyn RunningAgent,
+        elapsed: Duration,
+    ) -> Result<Watched, Exit> {
+        let mut control = self.control.clone();
+        let scope = tokio::select! {
+            biased;
+            watched = self.watch(agent, elapsed) => return watched,
+            scope = out_of_budget(&mut control) => scope,
+        };
+        // Nothing is lost by a watch that is given up and begun again, but the time that it has taken.
+        let reason = StopReason::Budget { scope };
+        let last_words = tokio::time::timeout(LAST_WORDS, self.watch(agent, Duration::ZERO));
+        if let Ok(watched) = last_words.await {
+            return watched;
+        }
+        self.reporter.tell(UnitReport::Stopping(reason.clone()));
+        self.stop(agent, Exit::Stopped(reason)).await
+    }
+
     /// Sees an agent to its end, under the task's time limit, of which some has gone by, and the
     /// dispatcher's control.
     pub(super) async fn watch(
@@ -59,6 +88,7 @@ impl Unit {
                         // The dispatcher is gone: nobody would hear of the result.
                         Err(_) => Control {
                             stop: Some(StopReason::Interrupted),
+                            out_of_budget: None,
                             kill: true,
                             frozen: false,
                         },
@@ -118,6 +148,16 @@ impl Unit {
             Ok(exit) => Ok(Watched { exit, stopped: Some(why) }),
             Err(_) => Err(why),
         }
+    }
+}
+
+/// Waits until a budget is used up, and says which.
+async fn out_of_budget(control: &mut watch::Receiver<Control>) -> BudgetScope {
+    let told = control.wait_for(|control| control.out_of_budget.is_some()).await;
+    match told.ok().and_then(|control| control.out_of_budget.clone()) {
+        Some(scope) => scope,
+        // The dispatcher is gone: the watch sees to that.
+        None => std::future::pending().await,
     }
 }
 

@@ -90,6 +90,7 @@ impl Failure {
             ),
             Self::Cancelled => hopeless(""),
             Self::Interrupted { .. } => free(20, "run the plan again: something kept ending it"),
+            Self::Budget { .. } => free(50, "give it a larger `budget`, or less to do"),
             // Only where the plan says that it is to be tried again.
             Self::Conflict { .. } => free(5, "`orch conflicts` shows where, and what to type"),
             Self::Infrastructure { .. } => free(5, "`orch doctor` may tell more"),
@@ -134,6 +135,7 @@ mod tests {
             Failure::Tampered { changes: vec![message()] },
             Failure::LockTimeout { message: message() },
             Failure::ResourceShortage { message: message() },
+            Failure::Budget { scope: crate::BudgetScope::Run },
             Failure::Cancelled,
             Failure::Unknown { message: message() },
         ]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Pool, PoolRange, PoolValues, Problems, ValidPlan};
 use crate::{
+    budget::Budget,
     id::{AgentName, EpicId, LockName, TaskId},
     size::ByteSize,
     time::Span,
@@ -128,6 +129,25 @@ pub struct RunSpec {
     /// How much output is kept of all tasks together; beyond it little is kept of each. Default: `10GiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_output: Option<ByteSize>,
+    /// What may be used at most by all tasks together: `{ usd = "1.00", tokens = 2000000, attempts = 20 }`. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// What happens where a budget is reached. Default: `pause`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_budget: Option<OnBudget>,
+}
+
+/// What happens where a budget is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OnBudget {
+    /// What it concerns waits; when nothing else is left to do the run stops and can be resumed with more.
+    #[default]
+    Pause,
+    /// What it concerns fails or is skipped.
+    Stop,
 }
 
 /// When a task may start.
@@ -285,6 +305,9 @@ pub struct EpicSpec {
     /// Epics all of whose tasks must have been merged before a task of this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<EpicId>,
+    /// What may be used at most by its tasks together: `{ usd = "1.00", tokens = 2000000, attempts = 20 }`. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// See [`TaskSpec::agent`]; for its tasks that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
@@ -300,7 +323,15 @@ impl EpicSpec {
     /// An epic with nothing but its id.
     #[must_use]
     pub const fn new(id: EpicId) -> Self {
-        Self { id, title: None, needs: Vec::new(), agent: None, fallback_agents: None, model: None }
+        Self {
+            id,
+            title: None,
+            needs: Vec::new(),
+            budget: None,
+            agent: None,
+            fallback_agents: None,
+            model: None,
+        }
     }
 }
 
@@ -388,6 +419,9 @@ pub struct TaskSpec {
     /// How much of an attempt's output is kept; beyond it the middle is cut. Default: `64MiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output: Option<ByteSize>,
+    /// What may be used at most by all attempts together: `{ usd = "1.00", tokens = 2000000, attempts = 20 }`. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 impl TaskSpec {
@@ -420,6 +454,7 @@ impl TaskSpec {
             expects: None,
             on_conflict: None,
             max_output: None,
+            budget: None,
         }
     }
 

@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::spec::{
-    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, Models, OnConflict,
-    OnFailure, Permissions, PlanSpec, Schedule, Strategy,
+    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, Models, OnBudget,
+    OnConflict, OnFailure, Permissions, PlanSpec, Schedule, Strategy,
 };
 use super::{Assignment, MessageTemplate, Pool};
 use crate::{
+    budget::{Budget, BudgetScope},
     id::{AgentName, EpicId, LockName, TaskId},
     size::ByteSize,
 };
@@ -145,6 +146,10 @@ pub struct RunOptions {
     pub min_free_memory: Option<ByteSize>,
     /// How much output is kept of all tasks together.
     pub max_total_output: Option<ByteSize>,
+    /// What may be used at most, and by whom: all budgets of the plan.
+    pub budgets: BTreeMap<BudgetScope, Budget>,
+    /// What happens where a budget is reached.
+    pub on_budget: Option<OnBudget>,
 }
 
 /// How the work of tasks is brought together.

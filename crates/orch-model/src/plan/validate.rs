@@ -2,6 +2,7 @@
 
 mod agents;
 mod assignment;
+mod budgets;
 mod conflicts;
 mod cycle;
 mod locks;
@@ -239,6 +240,8 @@ impl<'a> Checker<'a> {
             min_free_disk: run.min_free_disk,
             min_free_memory: run.min_free_memory,
             max_total_output: run.max_total_output,
+            budgets: self.budgets(),
+            on_budget: run.on_budget,
         }
     }
 

@@ -91,6 +91,7 @@ fn progress(state: &RunState) -> Progress {
         breakers: BTreeMap::new(),
         current_wave: 1,
         waves: 2,
+        budget_stops: Vec::new(),
         running: vec![RunningTask {
             task: id("login"),
             title: "Login".into(),

@@ -38,6 +38,7 @@ fn report(status: RunStatus, delivery: Delivery, tasks: Vec<TaskReport>) -> Repo
         delivery: Some(delivery),
         undone: None,
         usage: Usage::default(),
+        budget_stops: Vec::new(),
         tasks,
     }
 }
@@ -57,10 +58,10 @@ fn a_success_is_two_lines() {
     report.usage.input_tokens = 1200;
     report.usage.output_tokens = 34;
     report.usage.cost_micro_usd = 1_234_567;
-    let with_usage = format!("{plain}\nTokens: 1200 in, 34 out; cost: 1.23 USD.");
+    let with_usage = format!("{plain}\nTokens: 1200 in, 34 out; cost: $1.23.");
     assert_eq!(shown(&report), with_usage);
     report.usage.unpriced_tokens = 34;
-    assert!(shown(&report).ends_with("1.23 USD, and that of 34 tokens, which is unknown."));
+    assert!(shown(&report).ends_with("$1.23, and that of 34 tokens, which is unknown."));
     report.usage.cost_micro_usd = 0;
     assert!(shown(&report).ends_with("cost: unknown."));
 }

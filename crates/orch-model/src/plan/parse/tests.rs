@@ -79,6 +79,46 @@ fn every_mistake_is_reported_at_once() {
 }
 
 #[test]
+fn budgets_are_decimal_and_their_mistakes_are_placed() {
+    let toml = "version = 1\n[run]\nbudget = { usd = \"1.10\", attempts = 20 }\non_budget = \"stop\"\n\
+                [agents.a]\ncommand = [\"a\"]\nbudget = { tokens = 2000000 }\n\
+                [[epic]]\nid = \"e\"\nbudget.usd = 1.1\n[[task]]\nid = \"t\"\nrun = \"x\"\nbudget.usd = 3\n";
+    let yaml = "version: 1\nrun: { budget: { usd: \"$1.1\", attempts: 20 }, on_budget: stop }\n\
+                agents: { a: { command: [a], budget: { tokens: 2000000 } } }\n\
+                epic: [{ id: e, budget: { usd: 1.10 } }]\n\
+                task: [{ id: t, run: x, budget: { usd: 3 } }]\n";
+    let plan = parse(toml, Format::Toml).unwrap();
+    assert_eq!(plan.spec(), parse(yaml, Format::Yaml).unwrap().spec());
+    let budgets: Vec<_> =
+        plan.run().budgets.iter().map(|(scope, budget)| format!("{scope} {budget}")).collect();
+    let expected =
+        ["run $1.10, 20 attempts", "epic:e $1.10", "task:t $3.00", "agent:a 2,000,000 tokens"];
+    assert_eq!(budgets, expected);
+    let stored = serde_json::to_string(&**plan.spec()).unwrap();
+    assert_eq!(parse(&stored, Format::Json).unwrap().spec(), plan.spec());
+
+    check(
+        Format::Toml,
+        "version = 1\n[run]\nbudget = { usd = \"1,5\", token = 3 }\non_budget = \"ask\"\n\
+         [[epic]]\nid = \"e\"\nbudget = {}\n[[task]]\nid = \"t\"\nrun = \"x\"\n\
+         budget = { usd = 0.0, tokens = 0 }\n[[task]]\nid = \"u\"\nrun = \"x\"\nbudget = \"1.00\"\n",
+        "3:18 bad amount \"1,5\": it is no decimal number [run.budget.usd]
+             help: write US dollars as a decimal, for example \"1.50\"
+         3:25 unknown key `token` [run.budget.token]
+             help: did you mean `tokens`?
+         4:13 unknown value `ask` [run.on_budget]
+             help: write `pause` or `stop`
+         7:10 the budget limits nothing [epic[0].budget]
+             help: write for example `{ usd = \"1.00\" }`, or remove it
+         11:18 with a budget of 0 usd nothing could run [task[0].budget.usd]
+             help: write more, or leave it out
+         11:32 with a budget of 0 tokens nothing could run [task[0].budget.tokens]
+             help: write more, or leave it out
+         15:10 expected a table, found the text \"1.00\" [task[1].budget]",
+    );
+}
+
+#[test]
 fn broken_syntax_is_placed() {
     check(
         Format::Toml,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Models, is_default};
+use crate::budget::Budget;
 
 /// `[agents.NAME]`: how an agent is called.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +54,9 @@ pub struct AgentSpec {
     /// together. Default: told from the kind, and from keys and addresses in `env` and `args`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// What may be used at most by it in a run: `{ usd = "1.00", tokens = 2000000, attempts = 20 }`. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 /// What kind of agent a program is: how it is called, and how its output is read.
@@ -114,6 +118,7 @@ impl AgentSpec {
             models: None,
             env: BTreeMap::new(),
             account: None,
+            budget: None,
         }
     }
 }
