@@ -8,11 +8,18 @@ use orch_model::{
     plan::{TaskIndex, Work},
     ports::{StateStore, StoreError},
     spending::{Estimate, Worker},
+    tiers::Tiers,
     usage::Usage,
 };
 
 /// How many runs are looked at: prices and models change.
 const RUNS: usize = 5;
+
+/// Who does a task first, as far as the plan tells.
+fn first_worker(plan: &ValidPlan, task: TaskIndex) -> Worker {
+    let choice = plan.task(task).first_choice(plan.agents(), &Tiers);
+    choice.map_or_else(Worker::default, |by| Worker { agent: Some(by.agent), model: by.model })
+}
 
 /// What the last runs used.
 #[derive(Debug, Default)]
@@ -106,7 +113,7 @@ impl Past {
         if let Some(usage) = self.tasks.get(&plan.task(task).id) {
             return Some(*usage);
         }
-        let share = self.workers.get(&Worker::of(plan.spec(), task, &TaskState::Queued))?;
+        let share = self.workers.get(&first_worker(plan, task))?;
         let mean = |sum: u64| sum / share.attempts.max(1);
         let usage = Usage {
             input_tokens: mean(share.usage.input_tokens),
@@ -213,7 +220,7 @@ mod tests {
         let said = |tasks| past.forecast(&plan(tasks)).map(|forecast| forecast.to_string());
         assert_eq!(said(&["t1"]).unwrap(), "about $0.30 and 1,000 tokens");
         assert_eq!(said(&["t2", "new"]).unwrap(), "about $0.30 and 2,000 tokens");
-        let worker = Worker::of(old.spec(), TaskIndex(0), &TaskState::Queued);
+        let worker = first_worker(&old, TaskIndex(0));
         assert_eq!(past.most(&worker).unwrap().usd, Some(Money(300_000)));
         assert_eq!(past.most(&Worker::default()), None);
     }

@@ -36,7 +36,7 @@ mod pressure;
 mod progress;
 mod stops;
 
-use budget::Budgets;
+use budget::{Books, Budgets};
 pub use choice::Choosing;
 use holdings::Holdings;
 use pressure::Machine;
@@ -399,24 +399,23 @@ impl Scheduler {
             let mut queue = self.queue.range((from, Bound::Unbounded)).copied();
             let startable = queue.find_map(|rank| {
                 let task = self.ranks.task(rank);
-                let is_free = !self.is_behind_wave(task, now)
-                    && self.holdings.obstacle(task).is_none()
-                    && self.no_room(books.as_ref(), task).is_none();
-                let agent = is_free.then(|| self.startable(task, now)).flatten()?;
+                let is_free =
+                    !self.is_behind_wave(task, now) && self.holdings.obstacle(task).is_none();
+                let agent = is_free.then(|| self.startable(task, books.as_ref(), now)).flatten()?;
                 Some((rank, agent))
             });
             let Some((rank, agent)) = startable else { break };
             from = Bound::Excluded(rank);
             self.queue.remove(&rank);
-            self.start(self.ranks.task(rank), agent, now);
+            self.start(self.ranks.task(rank), agent, books.as_ref(), now);
             books = self.books();
         }
     }
 
     /// Starts a task by the agent at this place of its list.
-    fn start(&mut self, task: TaskIndex, agent: usize, now: Timestamp) {
+    fn start(&mut self, task: TaskIndex, agent: usize, books: Option<&Books>, now: Timestamp) {
         let attempt = self.state.task(task).attempts + 1;
-        if let Some(choice) = self.choose(task, agent, now) {
+        if let Some(choice) = self.choose(task, agent, books, now) {
             self.chosen.insert(task, choice);
         }
         self.probe(task);
@@ -611,7 +610,10 @@ impl Scheduler {
     fn next_attempt(&self, task: TaskIndex, failure: &Failure, now: Timestamp) -> Timestamp {
         let policy = failure.policy();
         // The breaker holds it up, or somebody else can do it at once.
-        let is_limited = || self.startable(task, now).is_none() || self.evades(task, now);
+        let is_limited = || {
+            let books = self.books();
+            self.startable(task, books.as_ref(), now).is_none() || self.evades(task, now)
+        };
         if policy.tries_fallback || (policy.opens_breaker && is_limited()) {
             return now;
         }

@@ -52,11 +52,11 @@ impl Expenses {
             EventKind::Task { task, change } => {
                 let index = state.index_of(task)?;
                 let run = state.task(index);
-                let worker = Worker::at_work(&state.header.plan, index, run, change);
-                let attempt = match change {
-                    TaskChange::Leased { attempt, .. } => *attempt,
-                    _ => run.attempts,
+                let (attempt, by) = match change {
+                    TaskChange::Leased { attempt, by } => (*attempt, by),
+                    _ => (run.attempts, &run.by),
                 };
+                let worker = Worker::of(&state.header.plan, index, &run.state, by.as_deref());
                 Some((index, attempt, worker, run.used(), change))
             }
             _ => None,

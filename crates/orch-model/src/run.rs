@@ -508,7 +508,11 @@ impl RunState {
         let task = &mut self.tasks[index.get()];
         let (before, at_work, was_at_work) =
             (task.used(), task.in_flight.as_deref().copied(), task.agent_since.is_some());
-        let worker = Worker::at_work(&self.header.plan, index, task, change);
+        let by = match change {
+            TaskChange::Leased { by, .. } => by,
+            _ => &task.by,
+        };
+        let worker = Worker::of(&self.header.plan, index, &task.state, by.as_deref());
         task.apply(change, at)?;
         let after = task.used();
         let is_news = match change {

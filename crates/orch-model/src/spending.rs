@@ -10,7 +10,7 @@ use crate::{
     id::{AgentName, EpicId},
     money::Money,
     plan::{AgentChoice, PlanSpec, TaskIndex},
-    run::{RunState, TaskRun},
+    run::RunState,
     state::TaskState,
     usage::Usage,
 };
@@ -27,16 +27,25 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Who works on a task while it is in this state, as its plan says: its agent, or while it is being
-    /// merged the resolver of its conflicts.
+    /// Who works on a task while it is in this state: who was given the attempt, or while it is being merged
+    /// the resolver of its conflicts. `by` is [`TaskRun::by`](crate::run::TaskRun::by); where that is not
+    /// recorded, as before the first attempt, it is who comes first by what the plan names.
     ///
     /// # Panics
     /// Where the index comes from another plan.
     #[must_use]
-    pub fn of(plan: &PlanSpec, task: TaskIndex, state: &TaskState) -> Self {
+    pub fn of(
+        plan: &PlanSpec,
+        task: TaskIndex,
+        state: &TaskState,
+        by: Option<&AgentChoice>,
+    ) -> Self {
         if matches!(state, TaskState::Merging { .. }) {
             let agent = plan.merge.resolver.clone();
             return Self { model: Self::usual_model(plan, agent.as_ref()), agent };
+        }
+        if let Some(by) = by {
+            return Self { agent: Some(by.agent.clone()), model: by.model.clone() };
         }
         let task = &plan.tasks[task.get()];
         if task.prompt.is_none() && task.prompt_file.is_none() {
@@ -47,30 +56,9 @@ impl Worker {
         Self { agent, model }
     }
 
-    /// Who works on a task when this happens to it: whom the attempt was given to, where that is journalled.
-    pub(crate) fn at_work(
-        plan: &PlanSpec,
-        index: TaskIndex,
-        run: &TaskRun,
-        change: &TaskChange,
-    ) -> Self {
-        let chosen = match change {
-            TaskChange::Leased { by, .. } => by.as_deref(),
-            _ if matches!(run.state, TaskState::Merging { .. }) => None,
-            _ => run.by.as_deref(),
-        };
-        chosen.map_or_else(|| Self::of(plan, index, &run.state), Self::from)
-    }
-
     fn usual_model(plan: &PlanSpec, agent: Option<&AgentName>) -> Option<String> {
         let of_agent = agent.and_then(|agent| plan.agents.get(agent)?.model.clone());
         agent.and_then(|_| of_agent.or_else(|| plan.defaults.model.clone()))
-    }
-}
-
-impl From<&AgentChoice> for Worker {
-    fn from(choice: &AgentChoice) -> Self {
-        Self { agent: Some(choice.agent.clone()), model: choice.model.clone() }
     }
 }
 
@@ -230,7 +218,7 @@ mod tests {
             run = "true"
         "#;
         let plan = crate::plan::parse(text, crate::plan::Format::Toml).unwrap();
-        let who = |task, state| Worker::of(plan.spec(), TaskIndex(task), &state).to_string();
+        let who = |task, state| Worker::of(plan.spec(), TaskIndex(task), &state, None).to_string();
         let running = || TaskState::Running { attempt: 1 };
         let shown: Vec<_> = (0..4).map(|task| who(task, running())).collect();
         assert_eq!(shown, ["a (d)", "b (m)", "b (x)", "a command"]);
@@ -238,7 +226,7 @@ mod tests {
         // What is validated agrees.
         for task in plan.indices() {
             if let crate::plan::Work::Prompt { agent, model, .. } = &plan.task(task).work {
-                let worker = Worker::of(plan.spec(), task, &running());
+                let worker = Worker::of(plan.spec(), task, &running(), None);
                 assert_eq!((worker.agent.as_ref(), &worker.model), (Some(agent), model));
             }
         }

@@ -30,7 +30,7 @@ pub(super) fn warn(plan: &ValidPlan, settings: &RunSettings, prices: &Prices) {
 
 /// Those of which it is known beforehand, with the reason.
 fn uncounted(plan: &ValidPlan, prices: &Prices) -> Vec<(Worker, &'static str)> {
-    let of = |task| Worker::of(plan.spec(), task, &TaskState::Queued);
+    let of = |task| Worker::of(plan.spec(), task, &TaskState::Queued, None);
     let workers: BTreeSet<Worker> = plan.indices().map(of).collect();
     let why = |worker: &Worker| {
         let agent = plan.agents().get(worker.agent.as_ref()?)?;

@@ -21,7 +21,8 @@ use orch_model::{
     TaskState, Timestamp,
     budget::{Amount, Budget, Totals},
     outcome::StopReason,
-    plan::{TaskIndex, spec::OnBudget},
+    plan::{Task, TaskIndex, ValidPlan, spec::OnBudget},
+    ports::BudgetLeft,
     progress::WaitReason,
     spending::{Estimate, Spending, Worker},
     state::SkipReason,
@@ -35,13 +36,15 @@ use crate::internal::Command;
 pub(super) struct Budgets {
     /// Those that there are.
     scopes: Vec<(BudgetScope, Budget)>,
-    /// By task: the budgets that it is under.
+    /// By task: the budgets that it is under whoever does it.
     of_task: Vec<Vec<usize>>,
+    /// Those of agents.
+    of_agent: BTreeMap<AgentName, usize>,
     /// By budget: its task, where it is that of a task.
     tasks: Vec<Option<TaskIndex>>,
+    /// Who may work on some task; the first is no agent but a command.
     workers: Vec<Worker>,
-    /// By task: who works on it.
-    worker_of: Vec<usize>,
+    known: BTreeMap<Worker, usize>,
     /// What attempts took in earlier runs, by worker.
     recorded: Vec<Estimate>,
 }
@@ -104,27 +107,19 @@ impl Scheduler {
         let budgets = &mut self.budgets;
         budgets.scopes = self.state.budgets.iter().map(|(s, b)| (s.clone(), *b)).collect();
         let spec = &self.state.header.plan;
-        if budgets.worker_of.is_empty() {
-            let mut known = BTreeMap::new();
-            for task in self.plan.indices() {
-                let worker = Worker::of(spec, task, &TaskState::Queued);
-                let next = known.len();
-                budgets.worker_of.push(*known.entry(worker).or_insert(next));
-            }
-            let mut workers: Vec<_> = known.into_iter().collect();
-            workers.sort_by_key(|(_, at)| *at);
-            budgets.workers = workers.into_iter().map(|(worker, _)| worker).collect();
+        if budgets.workers.is_empty() {
+            budgets.workers = workers(&self.plan);
+            let known = budgets.workers.iter().cloned().zip(0..);
+            budgets.known = known.collect();
             budgets.recorded = vec![Estimate::default(); budgets.workers.len()];
         }
         let at: BTreeMap<&BudgetScope, usize> =
             budgets.scopes.iter().enumerate().map(|(at, (scope, _))| (scope, at)).collect();
         let of_task = |task: TaskIndex| {
             let written = &spec.tasks[task.get()];
-            let agent = budgets.workers[budgets.worker_of[task.get()]].agent.clone();
             [
                 Some(BudgetScope::Run),
                 written.epic.clone().map(BudgetScope::Epic),
-                agent.map(BudgetScope::Agent),
                 Some(BudgetScope::Task(written.id.clone())),
             ]
             .into_iter()
@@ -138,7 +133,56 @@ impl Scheduler {
             _ => None,
         };
         let tasks = budgets.scopes.iter().map(|(scope, _)| its_task(scope)).collect();
-        (budgets.of_task, budgets.tasks) = (of_task, tasks);
+        let of_agent = at.iter().filter_map(|(scope, at)| match scope {
+            BudgetScope::Agent(agent) => Some((agent.clone(), *at)),
+            _ => None,
+        });
+        let of_agent = of_agent.collect();
+        (budgets.of_task, budgets.of_agent, budgets.tasks) = (of_task, of_agent, tasks);
+    }
+
+    /// An agent with a model. Of a model that the plan does not name nothing is known but what it was chosen
+    /// for.
+    fn worker(&self, agent: &AgentName, model: Option<&str>) -> usize {
+        let worker = |model: Option<&str>| Worker {
+            agent: Some(agent.clone()),
+            model: model.map(str::to_owned),
+        };
+        let known = &self.budgets.known;
+        let found = known.get(&worker(model)).or_else(|| known.get(&worker(None)));
+        found.copied().unwrap_or_default()
+    }
+
+    /// Who works on a task if it is given to the agent at this place of its list.
+    fn worker_at(&self, task: TaskIndex, at: usize) -> usize {
+        match (self.candidate(task, at), self.model(task, at).0) {
+            (Some((agent, _)), model) => self.worker(agent, model.as_deref()),
+            (None, _) => 0,
+        }
+    }
+
+    /// Who works on a task, or did so last.
+    fn worker_of(&self, task: TaskIndex) -> usize {
+        match self.chosen(task) {
+            Some(by) => self.worker(&by.agent, by.model.as_deref()),
+            None => self.worker_at(task, 0),
+        }
+    }
+
+    /// The budgets that a task is under if somebody does it.
+    fn accounts(&self, task: TaskIndex, worker: usize) -> impl Iterator<Item = usize> + '_ {
+        let agent = self.budgets.workers[worker].agent.as_ref();
+        let of_agent = agent.and_then(|agent| self.budgets.of_agent.get(agent));
+        self.budgets.of_task[task.get()].iter().chain(of_agent).copied()
+    }
+
+    /// What is left of the run's budget, for whoever chooses models.
+    pub(super) fn budget_left(&self) -> Option<BudgetLeft> {
+        let Money(limit) = self.state.budgets.get(&BudgetScope::Run)?.usd?;
+        let mut spent = Totals::default();
+        self.state.spending.iter().for_each(|entry| spent += entry.totals());
+        let left = limit.saturating_sub(spent.usd.0);
+        Some(BudgetLeft { limit_micro_usd: limit, left_micro_usd: left })
     }
 
     /// Somebody gives the run other budgets.
@@ -170,11 +214,12 @@ impl Scheduler {
         };
         for task in self.slots.keys().copied().filter(|task| self.is_yet_to_spend(*task)) {
             let (promise, is_probing) = self.promise(&books, task);
-            for at in &budgets.of_task[task.get()] {
-                books.accounts[*at].promised += promise;
+            let worker = self.worker_of(task);
+            for at in self.accounts(task, worker) {
+                books.accounts[at].promised += promise;
             }
             if is_probing {
-                books.probing.insert(budgets.worker_of[task.get()]);
+                books.probing.insert(worker);
             }
         }
         Some(books)
@@ -195,9 +240,15 @@ impl Scheduler {
         self.budgets.workers.iter().zip(&self.budgets.recorded).map(of).collect()
     }
 
-    /// What a task's next attempt is expected to take of what a limit is about; `None`: nobody knows.
-    fn expected(&self, books: &Books, task: TaskIndex, limit: Amount) -> Option<Amount> {
-        let estimate = books.expected[self.budgets.worker_of[task.get()]];
+    /// What an attempt at a task by this worker is expected to take of what a limit is about; `None`: nobody
+    /// knows.
+    fn expected(
+        &self,
+        books: &Books,
+        (task, worker): (TaskIndex, usize),
+        limit: Amount,
+    ) -> Option<Amount> {
+        let estimate = books.expected[worker];
         let estimate = match limit {
             Amount::Usd(_) => estimate.usd.map(Amount::Usd),
             Amount::Tokens(_) => estimate.tokens.map(Amount::Tokens),
@@ -233,7 +284,8 @@ impl Scheduler {
     fn promise(&self, books: &Books, task: TaskIndex) -> (Totals, bool) {
         let run = self.state.task(task);
         let used = Totals::of(&run.in_flight.as_deref().copied().unwrap_or_default(), 0);
-        let expected = |limit: Amount| self.expected(books, task, limit);
+        let worker = self.worker_of(task);
+        let expected = |limit: Amount| self.expected(books, (task, worker), limit);
         let (usd, tokens) = (expected(Amount::Usd(Money::ZERO)), expected(Amount::Tokens(0)));
         let rest = |expected: Option<Amount>, used: u64| {
             expected.map_or(0, |expected| expected.number().saturating_sub(used))
@@ -245,27 +297,26 @@ impl Scheduler {
             attempts: u64::from(matches!(run.state, TaskState::Queued)),
         };
         let limits = |kind: Amount| {
-            let mut own = self.budgets.of_task[task.get()].iter();
-            own.any(|at| books.accounts[*at].budget.limits().any(|limit| same_kind(limit, kind)))
+            let mut own = self.accounts(task, worker);
+            own.any(|at| books.accounts[at].budget.limits().any(|limit| same_kind(limit, kind)))
         };
         let is_probing = (usd.is_none() && limits(Amount::Usd(Money::ZERO)))
             || (tokens.is_none() && limits(Amount::Tokens(0)));
         (promise, is_probing)
     }
 
-    /// Why a task has no room; `None` where it has.
-    fn lack(&self, books: &Books, task: TaskIndex) -> Option<Lack> {
-        let worker = self.budgets.worker_of[task.get()];
+    /// Why a task has no room for an attempt by this worker; `None` where it has.
+    fn lack(&self, books: &Books, task: TaskIndex, worker: usize) -> Option<Lack> {
         let is_command = self.budgets.workers[worker].agent.is_none();
         let mut estimate_lacks = false;
-        for account in self.budgets.of_task[task.get()].iter().copied() {
+        for account in self.accounts(task, worker) {
             for limit in books.accounts[account].budget.limits() {
                 let is_counted = matches!(limit, Amount::Attempts(_));
                 if is_command && !is_counted {
                     continue;
                 }
                 let taken = books.accounts[account].taken(limit);
-                let expected = self.expected(books, task, limit);
+                let expected = self.expected(books, (task, worker), limit);
                 let after = taken.number().saturating_add(expected.map_or(0, Amount::number));
                 if taken >= limit || after > limit.number() {
                     return Some(Lack::Room { account, limit, taken, expected });
@@ -276,15 +327,29 @@ impl Scheduler {
         estimate_lacks.then_some(Lack::Estimate)
     }
 
-    /// Why a task waits for a budget's sake; `None` where it need not.
+    /// Why a task waits for a budget's sake whoever does it; `None` where it need not.
     pub(super) fn no_room(&self, books: Option<&Books>, task: TaskIndex) -> Option<WaitReason> {
-        Some(match self.lack(books?, task)? {
+        let mut all = self.asked(task).map(|at| self.no_room_at(books, task, at));
+        let first = all.next()??;
+        all.all(|room| room.is_some()).then_some(first)
+    }
+
+    /// Why a task can't be given to the agent at this place of its list for a budget's sake.
+    pub(super) fn no_room_at(
+        &self,
+        books: Option<&Books>,
+        task: TaskIndex,
+        at: usize,
+    ) -> Option<WaitReason> {
+        let books = books?;
+        let worker = self.worker_at(task, at);
+        Some(match self.lack(books, task, worker)? {
             Lack::Room { account, limit, taken, expected } => {
                 let scope = self.budgets.scopes[account].0.clone();
                 WaitReason::Budget { scope, limit, taken, expected }
             }
             Lack::Estimate => {
-                let worker = &self.budgets.workers[self.budgets.worker_of[task.get()]];
+                let worker = &self.budgets.workers[worker];
                 WaitReason::FirstCost { worker: worker.to_string() }
             }
         })
@@ -300,7 +365,18 @@ impl Scheduler {
         let stops = &self.state.budget_stops;
         let scopes = self.budgets.of_task.get(task.get())?.iter();
         let mut scopes = scopes.map(|at| &self.budgets.scopes[*at].0);
-        scopes.find(|scope| stops.iter().any(|stop| stop.scope == **scope))
+        let has_stopped = |scope: &BudgetScope| stops.iter().any(|stop| stop.scope == *scope);
+        scopes.find(|scope| has_stopped(scope)).or_else(|| {
+            // Somebody else may do it.
+            let of_agent = |at: usize| {
+                let (agent, _) = self.candidate(task, at)?;
+                let scope = &self.budgets.scopes[*self.budgets.of_agent.get(agent)?].0;
+                has_stopped(scope).then_some(scope)
+            };
+            let mut all = self.asked(task).map(of_agent);
+            let first = all.next()??;
+            all.all(|scope| scope.is_some()).then_some(first)
+        })
     }
 
     fn may_work(&self) -> bool {
@@ -325,8 +401,8 @@ impl Scheduler {
             };
             let Some(limit) = account.budget.limits().find(is_gone) else { continue };
             let is_under = |task: &TaskIndex| {
-                let worker = self.budgets.worker_of[task.get()];
-                self.budgets.of_task[task.get()].contains(&at)
+                let worker = self.worker_of(*task);
+                self.accounts(*task, worker).any(|of_task| of_task == at)
                     && self.budgets.workers[worker].agent.is_some()
                     && self.is_yet_to_spend(*task)
             };
@@ -393,7 +469,7 @@ impl Scheduler {
     fn is_by(&self, scope: &BudgetScope, worker: &Worker) -> bool {
         let BudgetScope::Task(id) = scope else { return false };
         self.plan.index_of(id).is_some_and(|task| {
-            self.budgets.workers[self.budgets.worker_of[task.get()]] == *worker
+            self.budgets.workers[self.worker_of(task)] == *worker
                 && self.state.task(task).attempts > 0
         })
     }
@@ -411,15 +487,18 @@ impl Scheduler {
             if self.is_behind_wave(task, now) {
                 continue;
             }
-            match self.lack(&books, task) {
-                // Nothing at work could leave any room.
-                Some(Lack::Room { account, limit, taken, expected })
-                    if books.accounts[account].promised.like(limit).number() == 0 =>
-                {
-                    let scope = self.budgets.scopes[account].0.clone();
-                    held.entry(account).or_insert_with(|| stop(scope, limit, taken, expected));
+            for at in self.asked(task) {
+                let worker = self.worker_at(task, at);
+                match self.lack(&books, task, worker) {
+                    // Nothing at work could leave any room.
+                    Some(Lack::Room { account, limit, taken, expected })
+                        if books.accounts[account].promised.like(limit).number() == 0 =>
+                    {
+                        let scope = self.budgets.scopes[account].0.clone();
+                        held.entry(account).or_insert_with(|| stop(scope, limit, taken, expected));
+                    }
+                    _ => fits.extend(self.accounts(task, worker)),
                 }
-                _ => fits.extend(self.budgets.of_task[task.get()].iter().copied()),
             }
         }
         for (account, stop) in held {
@@ -485,6 +564,19 @@ impl Scheduler {
             && !self.queue.is_empty()
             && self.queue.iter().all(|rank| waits(self.ranks.task(*rank)))
     }
+}
+
+/// Whoever may work on some task of a plan: its agents with each model that the plan names or offers.
+fn workers(plan: &ValidPlan) -> Vec<Worker> {
+    let mut workers = BTreeSet::new();
+    for candidate in plan.tasks().iter().flat_map(Task::candidates) {
+        let agent = &candidate.agent;
+        let offers = plan.agents().get(agent).and_then(|agent| agent.models.as_ref());
+        let offers = offers.map(|offers| offers.by_tier().map(|(_, model)| model.clone()));
+        let models = offers.into_iter().flatten().chain([None, candidate.model.clone()]);
+        workers.extend(models.map(|model| Worker { agent: Some(agent.clone()), model }));
+    }
+    std::iter::once(Worker::default()).chain(workers).collect()
 }
 
 fn stop(scope: BudgetScope, limit: Amount, spent: Amount, expected: Option<Amount>) -> BudgetStop {

@@ -1,7 +1,8 @@
 //! Who is given an attempt: the first of a task's agents that can be, and the model that it is told to use.
 //!
 //! An agent is passed over for good where it is missing on this machine, or turned out not to be able to do
-//! this task (it is not logged in, it can't be started); for now, while the breaker of its service is open.
+//! this task (it is not logged in, it can't be started); for now, while the breaker of its service is open or a
+//! budget has no room for it.
 //! A task waits only where an agent that is left is held up. Where none is left at all, the first one is asked
 //! all the same: the task then fails with the reason, and does not wait for what never comes.
 
@@ -17,7 +18,7 @@ use orch_model::{
     tiers::Tiers,
 };
 
-use super::Scheduler;
+use super::{Scheduler, budget::Books};
 
 /// What is known of agents and models when a scheduler is made.
 #[derive(Debug, Clone)]
@@ -60,7 +61,11 @@ impl Scheduler {
 
     /// The agent at a place of a task's list, with the model that the plan names for it; `None` for a
     /// command.
-    fn candidate(&self, task: TaskIndex, at: usize) -> Option<(&AgentName, Option<&str>)> {
+    pub(super) fn candidate(
+        &self,
+        task: TaskIndex,
+        at: usize,
+    ) -> Option<(&AgentName, Option<&str>)> {
         let planned = self.plan.task(task);
         match (&planned.work, at) {
             (Work::Prompt { agent, model, .. }, 0) => Some((agent, model.as_deref())),
@@ -78,25 +83,37 @@ impl Scheduler {
     }
 
     /// Which of its agents a task can be given now; `None` where it has to wait.
-    pub(super) fn startable(&self, task: TaskIndex, now: Timestamp) -> Option<usize> {
-        let mut all = 0..self.candidates(task);
-        let is_left = |at: usize| self.ruled_out(task, at).is_none();
+    pub(super) fn startable(
+        &self,
+        task: TaskIndex,
+        books: Option<&Books>,
+        now: Timestamp,
+    ) -> Option<usize> {
+        self.asked(task).find(|at| self.held_up(task, *at, books, now).is_none())
+    }
+
+    /// Who may be asked to do a task: those of its agents that are left, else the first.
+    pub(super) fn asked(&self, task: TaskIndex) -> impl Iterator<Item = usize> + '_ {
+        let is_left = move |at: usize| self.ruled_out(task, at).is_none();
+        let all = 0..self.candidates(task);
         let any_left = all.clone().any(is_left);
-        all.find(|at| {
-            let is_asked = if any_left { is_left(*at) } else { *at == 0 };
-            is_asked && self.held_up(task, *at, now).is_none()
-        })
+        all.filter(move |at| if any_left { is_left(*at) } else { *at == 0 })
     }
 
     /// Why a task waits for its agents; `None` where it does not.
-    pub(super) fn waits_for_agents(&self, task: TaskIndex, now: Timestamp) -> Option<WaitReason> {
-        if self.startable(task, now).is_some() {
+    pub(super) fn waits_for_agents(
+        &self,
+        task: TaskIndex,
+        books: Option<&Books>,
+        now: Timestamp,
+    ) -> Option<WaitReason> {
+        if self.startable(task, books, now).is_some() {
             return None;
         }
         if self.candidates(task) == 1 {
-            return self.held_up(task, 0, now);
+            return self.held_up(task, 0, books, now);
         }
-        let agents = (0..self.candidates(task)).filter_map(|at| self.why_not(task, at, now));
+        let agents = (0..self.candidates(task)).filter_map(|at| self.why_not(task, at, books, now));
         Some(WaitReason::Agents { agents: agents.collect() })
     }
 
@@ -106,21 +123,35 @@ impl Scheduler {
         self.state.task(task).unfit.get(agent).or_else(|| self.choosing.missing.get(agent))
     }
 
-    /// Why an agent is not given a task for now; `None` where it may be. Breakers alone hold agents up.
-    fn held_up(&self, task: TaskIndex, at: usize, now: Timestamp) -> Option<WaitReason> {
-        if self.state.breakers.is_empty() {
-            return None;
-        }
-        self.breaker(&self.service_at(task, at), now)
+    /// Why an agent is not given a task for now; `None` where it may be.
+    fn held_up(
+        &self,
+        task: TaskIndex,
+        at: usize,
+        books: Option<&Books>,
+        now: Timestamp,
+    ) -> Option<WaitReason> {
+        let breaker = if self.state.breakers.is_empty() {
+            None
+        } else {
+            self.breaker(&self.service_at(task, at), now)
+        };
+        breaker.or_else(|| self.no_room_at(books, task, at))
     }
 
     /// Why an agent is passed over, with its name.
-    fn why_not(&self, task: TaskIndex, at: usize, now: Timestamp) -> Option<String> {
+    fn why_not(
+        &self,
+        task: TaskIndex,
+        at: usize,
+        books: Option<&Books>,
+        now: Timestamp,
+    ) -> Option<String> {
         let (agent, _) = self.candidate(task, at)?;
         if let Some(why) = self.ruled_out(task, at) {
             return Some(format!("{agent}: {why}"));
         }
-        let why = self.held_up(task, at, now)?;
+        let why = self.held_up(task, at, books, now)?;
         Some(format!("{agent} waits for {why}"))
     }
 
@@ -129,6 +160,7 @@ impl Scheduler {
         &self,
         task: TaskIndex,
         at: usize,
+        books: Option<&Books>,
         now: Timestamp,
     ) -> Option<Box<AgentChoice>> {
         let (agent, _) = self.candidate(task, at)?;
@@ -136,7 +168,7 @@ impl Scheduler {
         let mut reason = match at {
             0 => assignment.origin.to_string(),
             _ => {
-                let passed = (0..at).filter_map(|earlier| self.why_not(task, earlier, now));
+                let passed = (0..at).filter_map(|earlier| self.why_not(task, earlier, books, now));
                 format!("fallback; {}", passed.collect::<Vec<_>>().join("; "))
             }
         };
@@ -153,7 +185,11 @@ impl Scheduler {
     }
 
     /// The model for an agent, and why, where it was chosen.
-    fn model(&self, task: TaskIndex, at: usize) -> (Option<Cow<'_, str>>, Option<String>) {
+    pub(super) fn model(
+        &self,
+        task: TaskIndex,
+        at: usize,
+    ) -> (Option<Cow<'_, str>>, Option<String>) {
         let Some((agent, named)) = self.candidate(task, at) else { return (None, None) };
         if let Some(named) = named {
             return (Some(Cow::Borrowed(named)), None);
@@ -166,6 +202,7 @@ impl Scheduler {
         let offers = ModelOffer::of(called, |model| self.choosing.prices.get(model).copied());
         let request = ModelRequest {
             attempt: self.state.task(task).attempts + 1,
+            budget: self.budget_left(),
             ..ModelRequest::new(agent, called, assignment, (&offers, &self.choosing.records))
         };
         match self.choosing.selector.select(&request) {
@@ -241,7 +278,8 @@ impl Scheduler {
 
     /// Whether a task that met a limit can be given to somebody whom that does not concern.
     pub(super) fn evades(&self, task: TaskIndex, now: Timestamp) -> bool {
-        let limited = self.service(task);
-        self.startable(task, now).is_some_and(|at| self.service_at(task, at).key != limited.key)
+        let (limited, books) = (self.service(task), self.books());
+        self.startable(task, books.as_ref(), now)
+            .is_some_and(|at| self.service_at(task, at).key != limited.key)
     }
 }

@@ -108,13 +108,13 @@ impl Scheduler {
                     self.is_behind_wave(task, now)
                         .then(|| WaitReason::Wave { wave: self.waves.wave_of(task) + 1 })
                 })
-                .or_else(|| self.waits_for_agents(task, now))
+                .or_else(|| self.waits_for_agents(task, None, now))
                 .or_else(|| self.holdings.obstacle(task))
                 .or_else(|| {
                     let shortage = self.machine.shortage()?.clone();
                     Some(WaitReason::Shortage { shortage })
                 })
-                .or_else(|| self.no_room(books, task))
+                .or_else(|| self.waits_for_agents(task, books, now))
                 .unwrap_or(WaitReason::Slot),
         }
     }

@@ -43,7 +43,7 @@ mod tests {
         let objects = objects(&schema);
         assert_eq!(
             objects.len(),
-            10,
+            11,
             "plan, run, budget, defaults, merge, agent, its models, rule, epic, task and lock"
         );
         for (name, object) in objects {
