@@ -270,3 +270,6 @@ pub(crate) fn resolution(
     }
     prompt
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,5 @@
 //! The engine from outside, without git; processes and the control socket for real.
 
-#[cfg(feature = "process")]
 mod briefing;
 mod budgets;
 mod common;
@@ -11,6 +10,7 @@ mod faults;
 mod observers;
 #[cfg(feature = "process")]
 mod process;
+#[cfg(feature = "process")]
 mod prompts;
 mod resources;
 mod resume;
