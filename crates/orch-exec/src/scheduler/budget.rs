@@ -75,8 +75,15 @@ pub(super) struct Books {
 
 /// Why there is no room for a task.
 enum Lack {
-    Room { account: usize, limit: Amount, taken: Amount, expected: Option<Amount> },
+    Room {
+        account: usize,
+        limit: Amount,
+        taken: Amount,
+        expected: Option<Amount>,
+    },
     Estimate,
+    /// A budget can't be kept; the stop that says so.
+    Unknown(BudgetStop),
 }
 
 impl Scheduler {
@@ -258,6 +265,10 @@ impl Scheduler {
         let worker = self.budgets.worker_of[task.get()];
         let is_command = self.budgets.workers[worker].agent.is_none();
         let mut estimate_lacks = false;
+        let stop = self.stop_over(task).filter(|stop| !is_command && stop.unknown.is_some());
+        if let Some(stop) = stop {
+            return Some(Lack::Unknown(stop.clone()));
+        }
         for account in self.budgets.of_task[task.get()].iter().copied() {
             for limit in books.accounts[account].budget.limits() {
                 let is_counted = matches!(limit, Amount::Attempts(_));
@@ -283,6 +294,10 @@ impl Scheduler {
                 let scope = self.budgets.scopes[account].0.clone();
                 WaitReason::Budget { scope, limit, taken, expected }
             }
+            Lack::Unknown(BudgetStop { scope, unknown, .. }) => {
+                let worker = unknown.unwrap_or_default().to_string();
+                WaitReason::UnknownCost { scope, worker }
+            }
             Lack::Estimate => {
                 let worker = &self.budgets.workers[self.budgets.worker_of[task.get()]];
                 WaitReason::FirstCost { worker: worker.to_string() }
@@ -295,12 +310,12 @@ impl Scheduler {
         self.settings().on_budget == OnBudget::Stop && self.stop_over(task).is_some()
     }
 
-    /// The first budget that stopped which a task is under.
-    fn stop_over(&self, task: TaskIndex) -> Option<&BudgetScope> {
-        let stops = &self.state.budget_stops;
-        let scopes = self.budgets.of_task.get(task.get())?.iter();
-        let mut scopes = scopes.map(|at| &self.budgets.scopes[*at].0);
-        scopes.find(|scope| stops.iter().any(|stop| stop.scope == **scope))
+    /// The first stop at a budget that a task is under.
+    fn stop_over(&self, task: TaskIndex) -> Option<&BudgetStop> {
+        let scopes = self.budgets.of_task.get(task.get())?;
+        let is_over =
+            |stop: &&BudgetStop| scopes.iter().any(|at| self.budgets.scopes[*at].0 == stop.scope);
+        self.state.budget_stops.iter().find(is_over)
     }
 
     fn may_work(&self) -> bool {
@@ -419,6 +434,7 @@ impl Scheduler {
                     let scope = self.budgets.scopes[account].0.clone();
                     held.entry(account).or_insert_with(|| stop(scope, limit, taken, expected));
                 }
+                Some(Lack::Unknown(_)) => {}
                 _ => fits.extend(self.budgets.of_task[task.get()].iter().copied()),
             }
         }
@@ -462,7 +478,7 @@ impl Scheduler {
         if self.state.task(task).state.is_terminal() {
             return;
         }
-        if let Some(scope) = self.stop_over(task).cloned() {
+        if let Some(scope) = self.stop_over(task).map(|stop| stop.scope.clone()) {
             self.change(task, TaskChange::Skipped { because: SkipReason::Budget { scope } }, now);
         }
     }
