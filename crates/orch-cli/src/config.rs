@@ -577,7 +577,7 @@ mod tests {
             (Key::Grace, "soon", "30s"),
             (Key::Schedule, "later", "ready, waves"),
             (Key::OnFailure, "cry", "continue, stop"),
-            (Key::Budget, "1,5 apples", "200000 tokens"),
+            (Key::Budget, "5 apples", "200000 tokens"),
             (Key::OnBudget, "cry", "pause, stop"),
             (Key::Live, "yes", "auto, always, never"),
             (Key::Expertise, "yes", "never, commit, folder"),

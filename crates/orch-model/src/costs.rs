@@ -89,8 +89,9 @@ impl Expenses {
         let expense = &mut self.all[at];
         expense.is_attempt |= is_attempt;
         expense.at = event.at;
-        expense.usage -= before;
+        // In this order: what was used before may be that of other attempts.
         expense.usage += after;
+        expense.usage -= before;
         Ok(())
     }
 

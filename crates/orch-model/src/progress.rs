@@ -213,6 +213,13 @@ pub enum WaitReason {
         /// The agent, with its model.
         worker: String,
     },
+    /// A budget can't be kept, as nobody knows what an agent under it costs.
+    UnknownCost {
+        /// Whose.
+        scope: BudgetScope,
+        /// The agent, with its model.
+        worker: String,
+    },
     /// The run is paused.
     Paused,
     /// The run is ending.
@@ -253,6 +260,10 @@ impl fmt::Display for WaitReason {
             }
             Self::FirstCost { worker } => {
                 write!(f, "the first attempt of {worker} to show what one costs")
+            }
+            Self::UnknownCost { scope, worker } => {
+                let scope = scope.name();
+                write!(f, "`orch resume`: the budget of {scope} can't count {worker}")
             }
             Self::Paused => f.write_str("`orch resume`: the run is paused"),
             Self::Stopping => f.write_str("nothing: the run is ending"),

@@ -112,8 +112,9 @@ impl Spending {
         (before, after): (Usage, Usage),
         at_work: Option<Usage>,
     ) {
-        self.usage -= before;
+        // In this order: what was used before may be somebody else's.
         self.usage += after;
+        self.usage -= before;
         match change {
             TaskChange::Leased { .. } => self.attempts += 1,
             TaskChange::AgentEnded { exit, usage } => match usage.or(at_work) {

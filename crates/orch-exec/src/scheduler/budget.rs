@@ -78,8 +78,15 @@ pub(super) struct Books {
 
 /// Why there is no room for a task.
 enum Lack {
-    Room { account: usize, limit: Amount, taken: Amount, expected: Option<Amount> },
+    Room {
+        account: usize,
+        limit: Amount,
+        taken: Amount,
+        expected: Option<Amount>,
+    },
     Estimate,
+    /// A budget can't be kept; the stop that says so.
+    Unknown(BudgetStop),
 }
 
 impl Scheduler {
@@ -309,6 +316,16 @@ impl Scheduler {
     fn lack(&self, books: &Books, task: TaskIndex, worker: usize) -> Option<Lack> {
         let is_command = self.budgets.workers[worker].agent.is_none();
         let mut estimate_lacks = false;
+        let unknown = |at: usize| {
+            let scope = &self.budgets.scopes[at].0;
+            self.state
+                .budget_stops
+                .iter()
+                .find(|stop| stop.scope == *scope && stop.unknown.is_some())
+        };
+        if let Some(stop) = self.accounts(task, worker).find_map(unknown).filter(|_| !is_command) {
+            return Some(Lack::Unknown(stop.clone()));
+        }
         for account in self.accounts(task, worker) {
             for limit in books.accounts[account].budget.limits() {
                 let is_counted = matches!(limit, Amount::Attempts(_));
@@ -348,6 +365,10 @@ impl Scheduler {
                 let scope = self.budgets.scopes[account].0.clone();
                 WaitReason::Budget { scope, limit, taken, expected }
             }
+            Lack::Unknown(BudgetStop { scope, unknown, .. }) => {
+                let worker = unknown.unwrap_or_default().to_string();
+                WaitReason::UnknownCost { scope, worker }
+            }
             Lack::Estimate => {
                 let worker = &self.budgets.workers[worker];
                 WaitReason::FirstCost { worker: worker.to_string() }
@@ -360,22 +381,22 @@ impl Scheduler {
         self.settings().on_budget == OnBudget::Stop && self.stop_over(task).is_some()
     }
 
-    /// The first budget that stopped which a task is under.
-    fn stop_over(&self, task: TaskIndex) -> Option<&BudgetScope> {
-        let stops = &self.state.budget_stops;
-        let scopes = self.budgets.of_task.get(task.get())?.iter();
-        let mut scopes = scopes.map(|at| &self.budgets.scopes[*at].0);
-        let has_stopped = |scope: &BudgetScope| stops.iter().any(|stop| stop.scope == *scope);
-        scopes.find(|scope| has_stopped(scope)).or_else(|| {
+    /// The first stop at a budget that a task is under.
+    fn stop_over(&self, task: TaskIndex) -> Option<&BudgetStop> {
+        let stop_at = |at: usize| {
+            let scope = &self.budgets.scopes[at].0;
+            self.state.budget_stops.iter().find(|stop| stop.scope == *scope)
+        };
+        let mut own = self.budgets.of_task.get(task.get())?.iter();
+        own.find_map(|at| stop_at(*at)).or_else(|| {
             // Somebody else may do it.
             let of_agent = |at: usize| {
                 let (agent, _) = self.candidate(task, at)?;
-                let scope = &self.budgets.scopes[*self.budgets.of_agent.get(agent)?].0;
-                has_stopped(scope).then_some(scope)
+                stop_at(*self.budgets.of_agent.get(agent)?)
             };
             let mut all = self.asked(task).map(of_agent);
             let first = all.next()??;
-            all.all(|scope| scope.is_some()).then_some(first)
+            all.all(|stop| stop.is_some()).then_some(first)
         })
     }
 
@@ -497,6 +518,7 @@ impl Scheduler {
                         let scope = self.budgets.scopes[account].0.clone();
                         held.entry(account).or_insert_with(|| stop(scope, limit, taken, expected));
                     }
+                    Some(Lack::Unknown(_)) => {}
                     _ => fits.extend(self.accounts(task, worker)),
                 }
             }
@@ -541,7 +563,7 @@ impl Scheduler {
         if self.state.task(task).state.is_terminal() {
             return;
         }
-        if let Some(scope) = self.stop_over(task).cloned() {
+        if let Some(scope) = self.stop_over(task).map(|stop| stop.scope.clone()) {
             self.change(task, TaskChange::Skipped { because: SkipReason::Budget { scope } }, now);
         }
     }

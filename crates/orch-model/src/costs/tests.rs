@@ -45,7 +45,6 @@ fn each_attempt_and_each_worker_has_what_it_used_and_all_of_it_is_the_sum() {
         used(9),
         // Its last word is less than what it told before.
         ended(Some(usage(8))),
-        ended(Some(usage(8))),
         TaskChange::Verified { commit: None },
         TaskChange::Resolving { round: 1, files: vec!["f".into()] },
         used(1),

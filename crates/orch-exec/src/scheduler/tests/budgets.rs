@@ -305,6 +305,15 @@ fn an_unknown_cost_is_not_zero() {
     assert_eq!(run.done("t3", Some(cents(3))), "end");
     assert_eq!(run.status(), RunStatus::Succeeded);
 
+    // Where it is that of a part, the rest goes on.
+    let mut run = budgeted(&["a @", "a @", "b"], &["epic:e=1.00"], 1, OnBudget::Pause);
+    assert_eq!(run.tell(Input::Begin), "t1");
+    assert_eq!(run.done("t1", Some(unpriced(5))), "t3");
+    assert_eq!(run.why("t2"), "`orch resume`: the budget of epic e can't count a");
+    assert_eq!(run.done("t3", None), "end");
+    assert_eq!((run.status(), run.reached()), (RunStatus::OutOfBudget, 1));
+    assert_eq!(run.reopen(), "t2");
+
     // An agent that tells nothing is no better, and one that fails at once proves nothing.
     let mut run = budgeted(&["a"; 3], &["1.00"], 2, OnBudget::Pause);
     assert_eq!(run.tell(Input::Begin), "t1");
