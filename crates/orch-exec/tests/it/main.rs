@@ -1,5 +1,6 @@
 //! The engine from outside, without git; processes and the control socket for real.
 
+mod closing;
 mod common;
 #[cfg(feature = "defaults")]
 mod control;
