@@ -15,7 +15,7 @@ use std::{
 };
 
 use orch_model::{
-    CommitId, Event, Progress, Report, RunId, RunState, Timestamp,
+    CommitId, Event, Progress, Report, RunId, RunState, Span, Timestamp,
     event::Delivery,
     outcome::{Failure, StopReason},
     plan::{TaskIndex, ValidPlan},
@@ -640,7 +640,7 @@ impl Dispatcher {
 
 async fn bounded(closing: &dyn BeforeDelivery, run: &RunId) -> Result<(), BoxError> {
     let done = tokio::time::timeout(closing::LONGEST, closing.before_delivery(run)).await;
-    done.unwrap_or_else(|late| Err(late.into()))
+    done.unwrap_or_else(|_| Err(format!("it took longer than {}", Span(closing::LONGEST)).into()))
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

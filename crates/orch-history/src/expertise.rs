@@ -12,6 +12,7 @@ mod clean;
 mod learn;
 mod lessons;
 mod render;
+mod steps;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -2,6 +2,7 @@
 
 mod briefing;
 mod budgets;
+mod closing;
 mod common;
 #[cfg(feature = "defaults")]
 mod control;
