@@ -85,6 +85,11 @@ trait Read: std::fmt::Debug + Send + Sync {
     /// Reads a line that is a JSON object. Gives whether it knows this kind of line.
     fn read(&mut self, line: &Value, to: &mut Sink<'_>) -> bool;
 
+    /// Reads a line of text that is no JSON object. Gives whether it is understood.
+    fn text(&mut self, _: &str, _: &mut Sink<'_>) -> bool {
+        false
+    }
+
     /// Whether text that is no JSON object is expected.
     fn is_text(&self) -> bool {
         false
@@ -168,7 +173,7 @@ fn read(
             to.at = value::time(&value);
             (!reader.read(&value, to)).then_some(Unread::Kind)
         }
-        None if reader.is_text() => None,
+        None if reader.is_text() || reader.text(text, to) => None,
         None if is_last && text.starts_with('{') => Some(Unread::Cut),
         None => Some(Unread::Text),
     }

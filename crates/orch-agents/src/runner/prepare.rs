@@ -77,6 +77,7 @@ impl AgentAdapters {
             model: model.as_deref(),
             permissions: agent.permissions,
             session,
+            mcp: &agent.mcp,
             user: &user,
         });
         let name = name(&request.task, request.attempt, request.purpose);
@@ -88,7 +89,7 @@ impl AgentAdapters {
             .map_err(io("making the agent's home"))?;
 
         let own_env: BTreeMap<String, String> =
-            home.env(&call).into_iter().chain(call.env.clone()).collect();
+            home.env(&call).into_iter().chain(call.env).chain(call.settled.clone()).collect();
         let program = if agent.command.is_empty() {
             vec![adapter.program().to_owned()]
         } else {
@@ -128,6 +129,7 @@ impl AgentAdapters {
         .concat();
         let mut env = own_env;
         env.extend(request.env.clone());
+        env.extend(call.settled);
         let work = match (request.work.clone(), before.is_some()) {
             (Work::Prompt { agent, model, .. }, true) => {
                 let prompt = Prompt::Text(go_on(&request.env, self.verified(&request).as_deref()));

@@ -72,6 +72,8 @@ fn well_known_messages_are_understood_of_agents_only() {
         ("Invalid API key · Please run /login", "authentication"),
         ("Failed to authenticate. API Error: 401 scripted error 401", "authentication"),
         ("unexpected status 401 Unauthorized: scripted error 401", "authentication"),
+        ("API Error: Connection to the API was lost (ECONNRESET). Try again.", "infrastructure"),
+        ("[API Error: terminated]", "infrastructure"),
     ] {
         assert_eq!(class(line, true), Some(expected), "{line}");
         assert_eq!(class(&format!("{line}\n\nbye\n"), true), Some(expected), "{line}");

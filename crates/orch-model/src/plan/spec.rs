@@ -15,10 +15,12 @@ use crate::{
 };
 
 mod agent;
+mod mcp;
 
 pub use agent::{
     AgentKind, AgentOutput, AgentSpec, AgentStdin, EventKind, EventRule, Permissions, Scalar,
 };
+pub use mcp::McpServer;
 
 /// A plan of dependent tasks, version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ mod agents;
 mod conflicts;
 mod cycle;
 mod locks;
+mod mcp;
 mod merging;
 mod names;
 mod task;

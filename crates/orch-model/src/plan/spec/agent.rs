@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::is_default;
+use super::{McpServer, is_default};
 
 /// `[agents.NAME]`: how an agent is called.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct AgentSpec {
     /// it and common tools need.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub link: Vec<String>,
+    /// Servers of tools that it is given, by name, besides those that it is set up with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mcp: BTreeMap<String, McpServer>,
     /// What its output is. Default: `plain`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub output: AgentOutput,
@@ -99,6 +102,7 @@ impl AgentSpec {
             args: Vec::new(),
             permissions: Permissions::Allow,
             link: Vec::new(),
+            mcp: BTreeMap::new(),
             output: AgentOutput::Plain,
             events: Vec::new(),
             stdin: None,
