@@ -13,7 +13,7 @@ use orch_exec::logs;
 use orch_model::{
     RunId, TaskId, Timestamp,
     event::AgentIdentity,
-    outcome::AgentExit,
+    outcome::{AgentExit, ExitStatus, Failure},
     plan::{Agent, Work, spec::AgentKind},
     ports::{
         AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, Purpose, RunnerError,
@@ -228,12 +228,20 @@ impl Ended {
         let summary = if output.is_file() { self.read(&output, now) } else { Summary::default() };
         let verdict = judge(&dialect, &summary, &exit, &self.record.earlier, now);
         let model = summary.model.as_deref().or(self.record.model.as_deref());
+        let is_lost = self.is_lost(&summary, verdict.failure.as_ref());
         exit.usage = prices::usage(verdict.tokens, verdict.cost, model, &self.runner.prices);
         exit.is_done = verdict.failure.is_none() && dialect.tells_its_end();
-        exit.failure = verdict.failure;
+        exit.failure = match verdict.failure {
+            Some(Failure::Agent { output_tail, .. }) if is_lost => Some(Failure::Infrastructure {
+                message: format!("its session can't be continued: {}", output_tail.trim()),
+            }),
+            failure => failure,
+        };
         exit.no_change = verdict.no_change;
 
-        self.record.is_begun |= summary.tool_calls > 0 || !summary.text.is_empty();
+        self.record.is_begun |= has_begun(&summary);
+        // The next attempt begins another one.
+        self.record.is_begun &= !is_lost;
         self.record.session = summary.session.or(self.record.session);
         self.record.totals = verdict.totals;
         let written = folder.write_of(&name, &self.record);
@@ -258,6 +266,14 @@ impl Ended {
             }
         }
         exit
+    }
+
+    /// Whether it was to go on in a session that its agent does not know any more: it ended at once, by itself, with
+    /// nothing done. Gemini keeps no session of a turn that was cut off, for one.
+    fn is_lost(&self, summary: &Summary, failure: Option<&Failure>) -> bool {
+        let has_given_up =
+            matches!(failure, Some(Failure::Agent { exit: ExitStatus::Code(1..), .. }));
+        self.record.is_begun && has_given_up && !has_begun(summary)
     }
 
     /// Reads the output and writes the events beside it. What goes wrong with the events changes
@@ -293,6 +309,11 @@ impl Ended {
         parser.finish(now, take);
         Ok(())
     }
+}
+
+/// Whether anything was done in the session.
+const fn has_begun(summary: &Summary) -> bool {
+    summary.tool_calls > 0 || !summary.text.is_empty()
 }
 
 /// The file with the events of an attempt. It is there as a whole, or as it was.

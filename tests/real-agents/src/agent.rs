@@ -117,7 +117,8 @@ pub fn agents(install: &Install, url: &str) -> Vec<Real> {
     vec![
         Real {
             args: codex_provider(url),
-            model: Some("gpt-5.5"),
+            // Of newer models, codex has the service search for the tools of servers.
+            model: Some("gpt-5"),
             ..real("codex", "codex", "codex", &codex, &of_codex)
         },
         Real {
@@ -151,12 +152,16 @@ pub fn agents(install: &Install, url: &str) -> Vec<Real> {
             ..real("opencode-acp", "acp", "opencode", &opencode, &of_opencode)
         },
         Real {
-            args: codex_provider(url),
+            // Its sandbox needs a program that is not everywhere. So it asks for everything instead.
+            args: [codex_provider(url), ACP_SETTINGS.map(str::to_owned).into()].concat(),
             tells: Tells::Nothing,
             ..real("codex-acp", "acp", "codex-acp", &codex_acp, &of_codex)
         },
     ]
 }
+
+const ACP_SETTINGS: [&str; 4] =
+    ["-c", "sandbox_mode=\"danger-full-access\"", "-c", "approval_policy=\"untrusted\""];
 
 /// A provider for codex, whose requests are not repeated.
 fn codex_provider(url: &str) -> Vec<String> {

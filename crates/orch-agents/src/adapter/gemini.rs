@@ -53,7 +53,9 @@ impl Adapter for Gemini {
             Session::Continued(id) => words(["--resume", id]),
         });
         // Relaunched, it needs 140 MB more.
-        let env = pairs([("GEMINI_CLI_NO_RELAUNCH", "true")]);
+        // By the Agent Client Protocol there is no option for trust; without it there are no servers of tools.
+        let env =
+            pairs([("GEMINI_CLI_NO_RELAUNCH", "true"), ("GEMINI_CLI_TRUST_WORKSPACE", "true")]);
         let servers: Value = ask.mcp.iter().map(|(name, it)| (name.clone(), server(it))).collect();
         let settings = json!({
             "security": { "auth": { "selectedType": way_in(ask.user) } },
