@@ -106,7 +106,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "tool_failure",
         prompt: "RUN echo broken; exit 3\nWRITE a.txt=hello\nSAY went on",
         acp: true,
-        expected: Expected { told: Told::This("broken"), ..MERGED },
+        expected: Expected { told: Told::This("went on"), ..MERGED },
         ..PLAIN
     },
     Case {
