@@ -117,8 +117,7 @@ pub fn agents(install: &Install, url: &str) -> Vec<Real> {
     vec![
         Real {
             args: codex_provider(url),
-            // Of newer models, codex has the service search for the tools of servers.
-            model: Some("gpt-5"),
+            model: Some("gpt-5.5"),
             ..real("codex", "codex", "codex", &codex, &of_codex)
         },
         Real {

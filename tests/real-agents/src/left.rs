@@ -26,8 +26,9 @@ impl Left {
     /// The processes that belong to the folder: id and command line.
     #[must_use]
     pub fn processes(&self) -> Vec<(i32, String)> {
-        let folder = self.folder.as_os_str().as_encoded_bytes();
-        let has = |bytes: &[u8]| bytes.windows(folder.len()).any(|part| part == folder);
+        // Those that only name the folder are not of it.
+        let inside = [self.folder.as_os_str().as_encoded_bytes(), b"/"].concat();
+        let has = |bytes: &[u8]| bytes.windows(inside.len()).any(|part| part == inside);
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         entries
             .filter_map(|entry| {

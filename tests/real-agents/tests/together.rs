@@ -28,7 +28,9 @@ fn four(test: &str) -> Option<(Model, Vec<Real>, Option<std::fs::File>)> {
     let model = Model::start();
     let url = model.as_ref().map(Model::url).unwrap_or_default();
     let is_one = |agent: &Real| FOUR.iter().any(|(name, ..)| *name == agent.name);
-    let found: Vec<_> = agents(&install, &url).into_iter().filter(is_one).collect();
+    let mut found: Vec<_> = agents(&install, &url).into_iter().filter(is_one).collect();
+    // One that has a price.
+    found.iter_mut().filter(|agent| agent.name == "codex").for_each(|it| it.model = Some("gpt-5"));
     let missing: Vec<_> = found
         .iter()
         .filter_map(|agent| Some(format!("{} ({})", agent.name, install.missing(agent)?)))
