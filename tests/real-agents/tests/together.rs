@@ -120,7 +120,7 @@ fn eight_tasks_of_four_agents_are_merged_and_add_up() {
     outcome.assert_code(0);
     for Real { name, .. } in &agents {
         assert_eq!(repo.show("main", &format!("{name}-0.txt")).trim(), "one", "{name}");
-        assert_eq!(repo.show("main", &format!("{name}-1.txt")), "two", "{name}");
+        assert_eq!(repo.show("main", &format!("{name}-1.txt")).trim(), "two", "{name}");
     }
     assert_used(&outcome, &model);
     assert_nothing_left(&repo);
