@@ -177,7 +177,7 @@ fn the_ends_of_recorded_streams() {
         ("gemini 429", &*gemini_limit, 173, Some("rate_limit")),
         ("gemini 401", &*gemini("[API Error: {}]"), 145, Some("authentication")),
         ("gemini 500", &*gemini("[API Error: {}]"), 244, Some("infrastructure")),
-        ("gemini cut", &*gemini_cut, 1, None),
+        ("gemini cut", &*gemini_cut, 1, Some("infrastructure")),
         ("opencode 429", &*opencode(429, "rate_limit_exceeded", ""), 1, Some("rate_limit")),
         ("opencode 401", &*opencode(401, "invalid_api_key", ""), 1, Some("authentication")),
         ("opencode quota", &*opencode(429, "insufficient_quota", ""), 1, Some("quota")),
