@@ -10,9 +10,12 @@
 //! orch_agents::acp::run_if_requested();
 //! ```
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use orch_model::plan::spec::Permissions;
+use orch_model::plan::spec::{McpServer, Permissions};
 use serde::{Deserialize, Serialize};
 
 mod client;
@@ -25,10 +28,13 @@ const ARGUMENT: &str = "__orch-acp";
 static READY: AtomicBool = AtomicBool::new(false);
 
 /// What the client is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// Whether the agent is allowed what it asks for.
     pub(crate) permissions: Permissions,
+    /// The servers of tools that it is given, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) mcp: BTreeMap<String, McpServer>,
 }
 
 /// Becomes the client of an agent where this process was started for that, and then does not return.

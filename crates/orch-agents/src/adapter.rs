@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
 
-use orch_model::plan::spec::{AgentKind, Permissions};
+use orch_model::plan::spec::{AgentKind, McpServer, Permissions};
 
 use crate::{home::UserHome, stream::Dialect};
 
@@ -94,6 +94,8 @@ pub struct Ask<'a> {
     pub permissions: Permissions,
     /// The session that it works in.
     pub session: Session<'a>,
+    /// The servers of tools that it is given, by name.
+    pub mcp: &'a BTreeMap<String, McpServer>,
     /// The user.
     pub user: &'a UserHome,
 }
@@ -118,6 +120,8 @@ pub struct Call {
     pub last: Vec<String>,
     /// Variables, besides those of the private home.
     pub env: BTreeMap<String, String>,
+    /// Variables that have taken in what the plan says of them, and so win over it.
+    pub settled: BTreeMap<String, String>,
     /// Variables that hold a folder, relative to the private home; it is made.
     pub folders: BTreeMap<&'static str, &'static str>,
     /// Files, relative to the private home, with what is in them.
@@ -178,6 +182,11 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).into()
 }
 
+/// Program and arguments of a server of tools.
+fn split(server: &McpServer) -> (&str, &[String]) {
+    server.command.split_first().map_or(("", &[]), |(program, args)| (program, args))
+}
+
 fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
@@ -215,7 +224,8 @@ mod tests {
 
     fn called(kind: AgentKind, session: Session<'_>, permissions: Permissions) -> String {
         let user = UserHome::new("/home/dev", [("GEMINI_API_KEY", "key")]);
-        let ask = Ask { model: Some("m1"), permissions, session, user: &user };
+        let mcp = BTreeMap::new();
+        let ask = Ask { model: Some("m1"), permissions, session, mcp: &mcp, user: &user };
         let Call { args, last, .. } = of(kind).unwrap().call(&ask);
         [args, vec!["<args>".into()], last].concat().join(" ")
     }
@@ -282,6 +292,54 @@ mod tests {
         ] {
             assert_eq!(called(kind, session, permissions), expected);
         }
+    }
+
+    /// As they were measured.
+    #[test]
+    fn servers_of_tools() {
+        let local = McpServer {
+            command: ["run", "a b"].map(str::to_owned).into(),
+            env: [("KEY".to_owned(), "\"v\"".to_owned())].into(),
+            url: None,
+        };
+        let remote = McpServer { url: Some("http://h/mcp".into()), ..McpServer::default() };
+        let mcp = [("far".to_owned(), remote), ("near".to_owned(), local)].into();
+        let config = r#"{"mcp":{"own":{"type":"local"}},"share":"manual"}"#;
+        let user = UserHome::new("/home/dev", [("OPENCODE_CONFIG_CONTENT", config)]);
+        let session = Session::New("s");
+        let ask =
+            Ask { model: None, permissions: Permissions::Allow, session, mcp: &mcp, user: &user };
+        let call = |kind| of(kind).unwrap().call(&ask);
+        let codex = call(AgentKind::Codex).args.join(" ");
+        assert!(
+            codex.ends_with(
+                r#"-c mcp_servers.far.url="http://h/mcp" -c mcp_servers.near.command="run" -c mcp_servers.near.args=["a b"] -c mcp_servers.near.env={"KEY"="\"v\""}"#
+            ),
+            "{codex}"
+        );
+        let claude = call(AgentKind::Claude).args.join(" ");
+        assert!(
+            claude.contains(
+                r#"--mcp-config {"mcpServers":{"far":{"type":"http","url":"http://h/mcp"},"near":{"command":"run","args":["a b"],"env":{"KEY":"\"v\""}}}} --permission-mode"#
+            ) && claude.ends_with("Bash,Write,Edit,Read,mcp__far,mcp__near"),
+            "{claude}"
+        );
+        let gemini = &call(AgentKind::Gemini).files[".gemini/settings.json"];
+        assert!(
+            gemini.contains(
+                r#""mcpServers":{"far":{"httpUrl":"http://h/mcp"},"near":{"command":"run","args":["a b"],"env":{"KEY":"\"v\""}}}"#
+            ),
+            "{gemini}"
+        );
+        let opencode = call(AgentKind::Opencode).settled["OPENCODE_CONFIG_CONTENT"].clone();
+        let opencode: serde_json::Value = serde_json::from_str(&opencode).unwrap();
+        assert_eq!(opencode["mcp"]["near"]["command"], serde_json::json!(["run", "a b"]));
+        assert_eq!(opencode["mcp"]["far"]["url"], "http://h/mcp");
+        assert_eq!(opencode["mcp"]["own"]["type"], "local", "the plan's own is kept");
+        assert_eq!((&opencode["share"], &opencode["snapshot"]), (&"manual".into(), &false.into()));
+        let acp = call(AgentKind::Acp);
+        assert!(acp.through[2].contains(r#""near":{"command":["run","a b"]"#), "{:?}", acp.through);
+        assert!(!acp.files[".gemini/settings.json"].contains("near"), "it is told by the protocol");
     }
 
     #[test]

@@ -89,6 +89,11 @@ impl UserHome {
         user
     }
 
+    /// The folder.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// Whether a variable is there and not empty.
     #[must_use]
     pub fn has(&self, variable: &str) -> bool {

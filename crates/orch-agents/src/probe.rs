@@ -18,6 +18,8 @@ use crate::{
     home::UserHome,
 };
 
+mod kept;
+
 /// How long a program may take to tell its version. The slowest took 4 s on a busy machine.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -104,6 +106,19 @@ impl Probed {
 /// # Cancel safety
 /// A dropped future leaves no process behind.
 pub async fn probe(adapter: &dyn Adapter, program: &[String], user: &UserHome) -> Probed {
+    look(adapter, program, user, true).await
+}
+
+/// As [`probe`] does, but a program that told its version before, and that was not changed since, is not started for it.
+/// What was told is kept in the user's folder for caches.
+///
+/// # Cancel safety
+/// As that of [`probe`].
+pub async fn probe_known(adapter: &dyn Adapter, program: &[String], user: &UserHome) -> Probed {
+    look(adapter, program, user, false).await
+}
+
+async fn look(adapter: &dyn Adapter, program: &[String], user: &UserHome, is_anew: bool) -> Probed {
     let program = match program {
         [] => vec![adapter.program().to_owned()],
         program => program.to_vec(),
@@ -111,17 +126,15 @@ pub async fn probe(adapter: &dyn Adapter, program: &[String], user: &UserHome) -
     let found = match &*program {
         // It is looked for in the worktree.
         [name, ..] if is_within(name) => Found::Unversioned,
-        [name, rest @ ..] if find(name, user.variable("PATH")).is_some() => {
-            if !adapter.tells_version() {
-                let login = adapter.login(user);
-                return Probed { program, found: Found::Unversioned, login };
-            }
-            match version(name, rest, user).await {
+        [name, rest @ ..] => match find(name, user.variable("PATH")) {
+            None => Found::Missing,
+            Some(_) if !adapter.tells_version() => Found::Unversioned,
+            Some(path) => match told(&path, name, rest, user, is_anew).await {
                 Ok(version) => Found::of(version, adapter),
                 Err(why) => Found::Silent { why },
-            }
-        }
-        _ => Found::Missing,
+            },
+        },
+        [] => Found::Missing,
     };
     Probed { program, found, login: adapter.login(user) }
 }
@@ -150,7 +163,9 @@ pub async fn missing(
             continue;
         };
         let (name, program) = (name.clone(), agent.command.clone());
-        looks.spawn(async move { (name, probe(adapter, &program, &user).await.problem(adapter)) });
+        looks.spawn(
+            async move { (name, probe_known(adapter, &program, &user).await.problem(adapter)) },
+        );
     }
     let found = looks.join_all().await;
     missing.extend(found.into_iter().filter_map(|(name, problem)| Some((name, problem?))));
@@ -171,6 +186,31 @@ fn find(name: &str, path: Option<&str>) -> Option<PathBuf> {
         return Some(PathBuf::from(name)).filter(|path| is_program(path));
     }
     env::split_paths(path?).map(|folder| folder.join(name)).find(|path| is_program(path))
+}
+
+/// The version that a program tells, or has told.
+async fn told(
+    path: &Path,
+    name: &str,
+    args: &[String],
+    user: &UserHome,
+    is_anew: bool,
+) -> Result<Version, String> {
+    let file = kept::file(user.home(), user.variable("XDG_CACHE_HOME"));
+    // As it is before it is asked: what it is afterwards may be something else.
+    let program = kept::Program::of(path, args).zip(file);
+    if let Some((program, file)) = program.as_ref().filter(|_| !is_anew)
+        && let Some(version) = program.version(file)
+    {
+        return Ok(version);
+    }
+    let version = version(name, args, user).await?;
+    if let Some((program, file)) = program
+        && let Err(error) = program.keep(version, &file)
+    {
+        tracing::debug!(file = %file.display(), %error, "the version of {name} can't be kept");
+    }
+    Ok(version)
 }
 
 async fn version(name: &str, args: &[String], user: &UserHome) -> Result<Version, String> {
@@ -258,6 +298,28 @@ mod tests {
         assert_eq!(within.found, Found::Unversioned, "nobody knows before there is a worktree");
         let folder = probe(adapter, &["/tmp".into()], &user).await;
         assert_eq!(folder.found, Found::Missing, "a folder is no program");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_known_is_not_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let adapter = adapter::of(AgentKind::Codex).unwrap();
+        let path = env::var("PATH").unwrap();
+        let user = UserHome::new(folder.path(), [("PATH", path.as_str())]);
+        let calls = folder.path().join("calls");
+        let script = format!("echo call >> {}; echo codex-cli 0.169.0", calls.display());
+        let program = program(folder.path(), &script);
+        let count = || std::fs::read_to_string(&calls).unwrap().lines().count();
+        for expected in [1, 1] {
+            let probed = probe_known(adapter, &program, &user).await;
+            assert_eq!(probed.found, Found::Known(Version(0, 169, 0)));
+            assert_eq!(count(), expected);
+        }
+        probe(adapter, &program, &user).await;
+        assert_eq!(count(), 2, "it is asked anew");
+        std::fs::write(&program[0], "#!/bin/sh\necho codex-cli 0.200.0\n").unwrap();
+        let probed = probe_known(adapter, &program, &user).await;
+        assert_eq!(probed.found, Found::Newer(Version(0, 200, 0)), "it is another program now");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use orch_exec::logs;
 use orch_model::{
     AgentName, RunId, TaskId,
     event::AgentIdentity,
-    outcome::AgentExit,
+    outcome::{AgentExit, ExitStatus, Failure},
     plan::{Agent, Work, spec::AgentKind},
     ports::{
         AdoptRequest, Adopted, AgentNotice, AgentRequest, AgentRunner, ModelPrice, Purpose,
@@ -24,6 +24,7 @@ use crate::{
     probe,
     prompt::Knowledge,
     session::{RunFolder, SessionRecord, name},
+    summary::Summary,
     verdict::judge,
     watcher::{Watch, Watchers},
 };
@@ -283,12 +284,20 @@ impl Ended {
         let (summary, ended) = reading.finish(&self.task);
         let verdict = judge(&dialect, &summary, &exit, &self.record.earlier, ended);
         let model = summary.model.as_deref().or(self.record.model.as_deref());
+        let is_lost = self.is_lost(&summary, verdict.failure.as_ref());
         exit.usage = prices::usage(verdict.tokens, verdict.cost, model, &self.runner.prices);
         exit.is_done = verdict.failure.is_none() && dialect.tells_its_end();
-        exit.failure = verdict.failure;
+        exit.failure = match verdict.failure {
+            Some(Failure::Agent { output_tail, .. }) if is_lost => Some(Failure::Infrastructure {
+                message: format!("its session can't be continued: {}", output_tail.trim()),
+            }),
+            failure => failure,
+        };
         exit.no_change = verdict.no_change;
 
-        self.record.is_begun |= summary.tool_calls > 0 || !summary.text.is_empty();
+        self.record.is_begun |= has_begun(&summary);
+        // The next attempt begins another one.
+        self.record.is_begun &= !is_lost;
         self.record.session = summary.session.or(self.record.session);
         self.record.totals = verdict.totals;
         let written = folder.write_of(&name, &self.record);
@@ -314,4 +323,17 @@ impl Ended {
         }
         exit
     }
+
+    /// Whether it was to go on in a session that its agent does not know any more: it ended at once, by itself, with
+    /// nothing done. Gemini keeps no session of a turn that was cut off, for one.
+    fn is_lost(&self, summary: &Summary, failure: Option<&Failure>) -> bool {
+        let has_given_up =
+            matches!(failure, Some(Failure::Agent { exit: ExitStatus::Code(1..), .. }));
+        self.record.is_begun && has_given_up && !has_begun(summary)
+    }
+}
+
+/// Whether anything was done in the session.
+const fn has_begun(summary: &Summary) -> bool {
+    summary.tool_calls > 0 || !summary.text.is_empty()
 }

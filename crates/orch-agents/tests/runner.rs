@@ -254,6 +254,30 @@ async fn a_session_that_is_bound_to_another_folder_is_not_continued() {
     assert!(bench.path("state/runs/r/homes/a.2").exists());
 }
 
+/// As gemini does after a turn that was cut off.
+#[tokio::test]
+async fn a_session_that_the_agent_does_not_know_any_more_is_given_up() {
+    let bench = Bench::new();
+    let lost = "Error resuming session: No previous sessions found for this project.";
+    let script = format!(
+        "echo \"$@\" > args; case \"$*\" in *--resume*) echo '{lost}' >&2; exit 42;; esac; {}",
+        replay("gemini", "cut", 1)
+    );
+    let run = async |attempt| {
+        let exit = bench.run(bench.request(bench.agent(AgentKind::Gemini, &script), attempt)).await;
+        (exit.failure.unwrap(), bench.said("args"))
+    };
+    let (cut, _) = run(1).await;
+    assert_eq!(cut.class(), "infrastructure");
+    let (failure, args) = run(2).await;
+    assert!(args.contains("--resume "), "{args}");
+    let Failure::Infrastructure { message } = failure else { panic!("{failure:?}") };
+    assert!(message.contains("can't be continued") && message.contains(lost), "{message}");
+    let (_, args) = run(3).await;
+    assert!(args.contains("--session-id "), "{args}");
+    assert_eq!(bench.said("prompt"), "do {it}");
+}
+
 #[tokio::test]
 async fn an_agent_that_never_began_is_not_continued() {
     let bench = Bench::new();

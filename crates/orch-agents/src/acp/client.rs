@@ -8,15 +8,15 @@ use agent_client_protocol::{
     v1::{
         ConnectionTo,
         schema::{
-            CancelNotification, ContentBlock, InitializeRequest, NewSessionRequest,
-            PermissionOption, PermissionOptionKind, PromptRequest, RequestPermissionOutcome,
-            RequestPermissionRequest, RequestPermissionResponse, SelectedPermissionOutcome,
-            StopReason, TextContent,
+            self, CancelNotification, ContentBlock, EnvVariable, InitializeRequest, McpServerHttp,
+            McpServerStdio, NewSessionRequest, PermissionOption, PermissionOptionKind,
+            PromptRequest, RequestPermissionOutcome, RequestPermissionRequest,
+            RequestPermissionResponse, SelectedPermissionOutcome, StopReason, TextContent,
         },
     },
 };
 use futures_util::{sink, stream};
-use orch_model::plan::spec::Permissions;
+use orch_model::plan::spec::{McpServer, Permissions};
 use serde_json::json;
 use tokio::{
     io::AsyncWriteExt,
@@ -70,6 +70,7 @@ async fn converse(order: Order, argv: &[String], prompt: String) -> Result<bool,
         said.next().await.transpose().map(|line| (line, said))
     });
     let permissions = order.permissions;
+    let servers = order.mcp.iter().map(|(name, it)| server(name, it)).collect();
     let ended = Client
         .v1()
         .on_receive_request(
@@ -84,7 +85,7 @@ async fn converse(order: Order, argv: &[String], prompt: String) -> Result<bool,
             agent_client_protocol::on_receive_request!(),
         )
         .connect_with(Lines::new(Box::pin(outgoing), Box::pin(incoming)), async |agent| {
-            carry_out(agent, prompt).await
+            carry_out(agent, prompt, servers).await
         })
         .await;
     // The connection is gone, and the agent's input with it.
@@ -95,11 +96,13 @@ async fn converse(order: Order, argv: &[String], prompt: String) -> Result<bool,
 async fn carry_out(
     agent: ConnectionTo<Agent>,
     prompt: String,
+    servers: Vec<schema::McpServer>,
 ) -> Result<StopReason, agent_client_protocol::Error> {
     let folder =
         std::env::current_dir().map_err(agent_client_protocol::Error::into_internal_error)?;
     agent.send_request(InitializeRequest::new(ProtocolVersion::V1)).block_task().await?;
-    let session = agent.send_request(NewSessionRequest::new(folder)).block_task().await?.session_id;
+    let session = NewSessionRequest::new(folder).mcp_servers(servers);
+    let session = agent.send_request(session).block_task().await?.session_id;
     let prompt = vec![ContentBlock::Text(TextContent::new(prompt))];
     let request = PromptRequest::new(session.clone(), prompt);
     let mut turn = pin!(agent.send_request(request).block_task());
@@ -114,6 +117,16 @@ async fn carry_out(
         Ok(ended) => Ok(ended?.stop_reason),
         Err(_) => Ok(StopReason::Cancelled),
     }
+}
+
+/// A server of tools, as the protocol has it.
+fn server(name: &str, server: &McpServer) -> schema::McpServer {
+    if let Some(url) = &server.url {
+        return schema::McpServer::Http(McpServerHttp::new(name, url));
+    }
+    let (program, args) = server.command.split_first().map_or(("", &[][..]), |(p, a)| (p, a));
+    let env = server.env.iter().map(|(name, value)| EnvVariable::new(name, value)).collect();
+    schema::McpServer::Stdio(McpServerStdio::new(name, program).args(args.to_vec()).env(env))
 }
 
 /// The answer to what an agent asks permission for: for this once, where that can be said.

@@ -1,5 +1,7 @@
 //! Any program that speaks the Agent Client Protocol, by way of [`crate::acp`].
 
+use std::collections::BTreeMap;
+
 use orch_model::plan::spec::AgentKind;
 
 use super::{Adapter, Ask, Call, Link, Login, Version};
@@ -57,13 +59,16 @@ impl Adapter for Acp {
     fn call(&self, ask: &Ask<'_>) -> Call {
         // Which agent it is, only its program knows: it finds what each of them needs.
         let mut call = Call::default();
+        // Servers of tools are told by the protocol.
+        let none = BTreeMap::new();
         for adapter in super::all() {
-            let of_kind = adapter.call(ask);
+            let of_kind = adapter.call(&Ask { mcp: &none, ..*ask });
             call.env.extend(of_kind.env);
+            call.settled.extend(of_kind.settled);
             call.folders.extend(of_kind.folders);
             call.files.extend(of_kind.files);
         }
-        call.through = acp::through(&Order { permissions: ask.permissions });
+        call.through = acp::through(&Order { permissions: ask.permissions, mcp: ask.mcp.clone() });
         call
     }
 

@@ -1,8 +1,9 @@
 //! `claude -p`, measured with 2.1.329.
 
-use orch_model::plan::spec::{AgentKind, Permissions};
+use orch_model::plan::spec::{AgentKind, McpServer, Permissions};
+use serde_json::{Value, json};
 
-use super::{Adapter, Ask, Call, Link, Login, Session, Version, login, pairs, words};
+use super::{Adapter, Ask, Call, Link, Login, Session, Version, login, pairs, split, words};
 use crate::{home::UserHome, stream::Dialect};
 
 #[derive(Debug)]
@@ -48,12 +49,18 @@ impl Adapter for Claude {
             Session::New(id) => words(["--session-id", id]),
             Session::Continued(id) => words(["--resume", id]),
         });
+        if !ask.mcp.is_empty() {
+            let servers: Value =
+                ask.mcp.iter().map(|(name, it)| (name.clone(), server(it))).collect();
+            args.extend(["--mcp-config".to_owned(), json!({ "mcpServers": servers }).to_string()]);
+        }
         // `--dangerously-skip-permissions` is refused to root. The list of tools takes everything that
         // follows it and is no option.
         args.extend(match ask.permissions {
             Permissions::Allow => {
-                let tools = "Bash,Write,Edit,Read";
-                words(["--permission-mode", "acceptEdits", "--allowedTools", tools])
+                let names = ask.mcp.keys().map(|name| format!(",mcp__{name}"));
+                let tools = format!("Bash,Write,Edit,Read{}", names.collect::<String>());
+                words(["--permission-mode", "acceptEdits", "--allowedTools", &tools])
             }
             _ => words(["--permission-mode", "default"]),
         });
@@ -83,5 +90,13 @@ impl Adapter for Claude {
 
     fn attach(&self, session: &str) -> Option<Vec<String>> {
         Some(words(["--resume", session]))
+    }
+}
+
+fn server(server: &McpServer) -> Value {
+    let (program, args) = split(server);
+    match &server.url {
+        Some(url) => json!({ "type": "http", "url": url }),
+        None => json!({ "command": program, "args": args, "env": server.env }),
     }
 }

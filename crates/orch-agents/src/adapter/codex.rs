@@ -1,8 +1,9 @@
 //! `codex exec`, measured with 0.169.0.
 
-use orch_model::plan::spec::{AgentKind, Permissions};
+use orch_model::plan::spec::{AgentKind, McpServer, Permissions};
+use serde_json::json;
 
-use super::{Adapter, Ask, Call, Link, Login, Session, Version, login, words};
+use super::{Adapter, Ask, Call, Link, Login, Session, Version, login, split, words};
 use crate::{home::UserHome, stream::Dialect};
 
 #[derive(Debug)]
@@ -65,6 +66,7 @@ impl Adapter for Codex {
             _ => words(["-s", "read-only"]),
         });
         args.extend(ask.model.into_iter().flat_map(|model| words(["-m", model])));
+        args.extend(ask.mcp.iter().flat_map(|(name, server)| settings(name, server)));
         let last = match ask.session {
             Session::New(_) => words(["-"]),
             Session::Continued(id) => words(["resume", id, "-"]),
@@ -89,4 +91,25 @@ impl Adapter for Codex {
     fn attach(&self, session: &str) -> Option<Vec<String>> {
         Some(words(["resume", session]))
     }
+}
+
+/// A server of tools, as settings on the command line. Strings and lists of JSON are such of TOML too.
+fn settings(name: &str, server: &McpServer) -> Vec<String> {
+    let mut settings = Vec::new();
+    let mut set = |what: &str, value: String| {
+        settings.extend(["-c".to_owned(), format!("mcp_servers.{name}.{what}={value}")]);
+    };
+    if let Some(url) = &server.url {
+        set("url", json!(url).to_string());
+        return settings;
+    }
+    let (program, args) = split(server);
+    set("command", json!(program).to_string());
+    set("args", json!(args).to_string());
+    if !server.env.is_empty() {
+        let pairs =
+            server.env.iter().map(|(name, value)| format!("{}={}", json!(name), json!(value)));
+        set("env", format!("{{{}}}", pairs.collect::<Vec<_>>().join(",")));
+    }
+    settings
 }

@@ -1,9 +1,9 @@
 //! `gemini`, measured with 0.61.0.
 
-use orch_model::plan::spec::{AgentKind, Permissions};
+use orch_model::plan::spec::{AgentKind, McpServer, Permissions};
 use serde_json::{Value, json};
 
-use super::{Adapter, Ask, Call, Link, Login, Session, Version, login, pairs, words};
+use super::{Adapter, Ask, Call, Link, Login, Session, Version, login, pairs, split, words};
 use crate::{home::UserHome, stream::Dialect};
 
 #[derive(Debug)]
@@ -53,11 +53,15 @@ impl Adapter for Gemini {
             Session::Continued(id) => words(["--resume", id]),
         });
         // Relaunched, it needs 140 MB more.
-        let env = pairs([("GEMINI_CLI_NO_RELAUNCH", "true")]);
+        // By the Agent Client Protocol there is no option for trust; without it there are no servers of tools.
+        let env =
+            pairs([("GEMINI_CLI_NO_RELAUNCH", "true"), ("GEMINI_CLI_TRUST_WORKSPACE", "true")]);
+        let servers: Value = ask.mcp.iter().map(|(name, it)| (name.clone(), server(it))).collect();
         let settings = json!({
             "security": { "auth": { "selectedType": way_in(ask.user) } },
             "general": { "enableAutoUpdate": false },
             "privacy": { "usageStatisticsEnabled": false },
+            "mcpServers": servers,
         });
         let files = [(".gemini/settings.json", settings.to_string())].into();
         // The variable names the folder that has `.gemini` in it.
@@ -82,6 +86,14 @@ impl Adapter for Gemini {
 
     fn attach(&self, session: &str) -> Option<Vec<String>> {
         Some(words(["--resume", session]))
+    }
+}
+
+fn server(server: &McpServer) -> Value {
+    let (program, args) = split(server);
+    match &server.url {
+        Some(url) => json!({ "httpUrl": url }),
+        None => json!({ "command": program, "args": args, "env": server.env }),
     }
 }
 

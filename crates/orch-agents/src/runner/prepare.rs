@@ -63,6 +63,7 @@ impl AgentAdapters {
             model: model.as_deref(),
             permissions: agent.permissions,
             session,
+            mcp: &agent.mcp,
             user: &user,
         });
         let name = name(&request.task, request.attempt, request.purpose);
@@ -74,7 +75,7 @@ impl AgentAdapters {
             .map_err(io("making the agent's home"))?;
 
         let own_env: BTreeMap<String, String> =
-            home.env(&call).into_iter().chain(call.env.clone()).collect();
+            home.env(&call).into_iter().chain(call.env).chain(call.settled.clone()).collect();
         let program = if agent.command.is_empty() {
             vec![adapter.program().to_owned()]
         } else {
@@ -115,6 +116,7 @@ impl AgentAdapters {
         let mut env = own_env;
         env.extend(request.env.clone());
         let work = self.told(&request, before.is_some())?;
+        env.extend(call.settled);
         let agent = Agent { model: agent.model, ..Agent::of_command(command) };
         Ok((AgentRequest { work, agent: Some(agent), env, ..request }, record))
     }

@@ -24,6 +24,7 @@ pub(super) struct Acp {
     session: SessionSeen,
     version: Option<String>,
     pending: VecDeque<Call>,
+    is_refused: bool,
 }
 
 /// A call of a tool, of which several lines tell.
@@ -37,6 +38,7 @@ struct Call {
 impl Read for Acp {
     fn read(&mut self, line: &Value, to: &mut Sink<'_>) -> bool {
         if let Some(message) = opt_str_at(line, "/orch/denied") {
+            self.is_refused = true;
             to.waiting(message);
             return true;
         }
@@ -68,7 +70,8 @@ impl Acp {
         self.session.see(opt_str_at(result, "/sessionId"), model, self.version.as_deref(), to);
         if let Some(reason) = opt_str_at(result, "/stopReason") {
             usage(result, to);
-            to.end(reason == "end_turn", reason);
+            // It goes on without, and may well say that it is done.
+            to.end(reason == "end_turn" && !self.is_refused, reason);
         }
     }
 

@@ -14,7 +14,12 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Codex {
     session: SessionSeen,
+    is_refused: bool,
 }
+
+/// What it says of a patch that it may not apply, as a remark between the lines of its stream, which have
+/// nothing of it.
+const REFUSED: &str = "rejected by user approval settings";
 
 impl Read for Codex {
     fn read(&mut self, line: &Value, to: &mut Sink<'_>) -> bool {
@@ -31,7 +36,8 @@ impl Read for Codex {
             }
             "turn.completed" => {
                 usage(&line["usage"], to);
-                to.end(true, "turn.completed");
+                let reason = if self.is_refused { "permission_denied" } else { "turn.completed" };
+                to.end(!self.is_refused, reason);
             }
             "turn.failed" => {
                 to.failed(line, str_at(line, "/error/message"), None);
@@ -40,6 +46,15 @@ impl Read for Codex {
             _ => return false,
         }
         true
+    }
+
+    fn text(&mut self, text: &str, to: &mut Sink<'_>) -> bool {
+        let is_refusal = text.contains(" ERROR codex_core") && text.ends_with(REFUSED);
+        if is_refusal {
+            self.is_refused = true;
+            to.waiting(text.rsplit_once("error=").map_or(text, |(_, why)| why));
+        }
+        is_refusal
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use orch_agents::{
     adapter::{self, Adapter, Login},
-    probe::{Found, Probed, probe},
+    probe::{Found, Probed, probe, probe_known},
     session::RunFolder,
 };
 use orch_model::ValidPlan;
@@ -40,14 +40,18 @@ fn of_plan(plan: &ValidPlan) -> Vec<Asked> {
     known.collect()
 }
 
-/// Looks at all of them at the same time.
-async fn look(asked: Vec<Asked>) -> Vec<(Asked, Probed)> {
+/// Looks at all of them at the same time, where `is_anew` also at those that are known already.
+async fn look(asked: Vec<Asked>, is_anew: bool) -> Vec<(Asked, Probed)> {
     let user = compose::user();
     let mut looks = tokio::task::JoinSet::new();
     for (at, asked) in asked.into_iter().enumerate() {
         let user = user.with(&asked.env);
         looks.spawn(async move {
-            let probed = probe(asked.adapter, &asked.program, &user).await;
+            let probed = if is_anew {
+                probe(asked.adapter, &asked.program, &user).await
+            } else {
+                probe_known(asked.adapter, &asked.program, &user).await
+            };
             (at, asked, probed)
         });
     }
@@ -68,7 +72,7 @@ pub(super) async fn agents(repo: Option<&Path>, args: AgentsArgs) -> Result<Exit
             })
             .collect(),
     };
-    let found = look(asked).await;
+    let found = look(asked, true).await;
     if args.json {
         let agents: Vec<_> = found.iter().map(|(asked, probed)| document(asked, probed)).collect();
         render::print(&format!("{:#}", json!({ "version": 1, "agents": agents })))?;

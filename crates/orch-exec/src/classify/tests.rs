@@ -72,6 +72,8 @@ fn well_known_messages_are_understood_of_agents_only() {
         ("Invalid API key · Please run /login", "authentication"),
         ("Failed to authenticate. API Error: 401 scripted error 401", "authentication"),
         ("unexpected status 401 Unauthorized: scripted error 401", "authentication"),
+        ("API Error: Connection to the API was lost (ECONNRESET). Try again.", "infrastructure"),
+        ("[API Error: terminated]", "infrastructure"),
     ] {
         assert_eq!(class(line, true), Some(expected), "{line}");
         assert_eq!(class(&format!("{line}\n\nbye\n"), true), Some(expected), "{line}");
@@ -175,7 +177,7 @@ fn the_ends_of_recorded_streams() {
         ("gemini 429", &*gemini_limit, 173, Some("rate_limit")),
         ("gemini 401", &*gemini("[API Error: {}]"), 145, Some("authentication")),
         ("gemini 500", &*gemini("[API Error: {}]"), 244, Some("infrastructure")),
-        ("gemini cut", &*gemini_cut, 1, None),
+        ("gemini cut", &*gemini_cut, 1, Some("infrastructure")),
         ("opencode 429", &*opencode(429, "rate_limit_exceeded", ""), 1, Some("rate_limit")),
         ("opencode 401", &*opencode(401, "invalid_api_key", ""), 1, Some("authentication")),
         ("opencode quota", &*opencode(429, "insufficient_quota", ""), 1, Some("quota")),

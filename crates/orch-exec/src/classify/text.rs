@@ -62,6 +62,12 @@ const KNOWN: &[(&str, Class)] = &[
     ("we're currently experiencing high demand", Class::Infrastructure),
     ("stream disconnected before completion", Class::Infrastructure),
     ("cannot connect to api", Class::Infrastructure),
+    ("unable to connect to api", Class::Infrastructure),
+    ("connection to the api was lost", Class::Infrastructure),
+    ("api error: connection error", Class::Infrastructure),
+    // What undici says of a connection that was cut, or never made.
+    ("api error: terminated", Class::Infrastructure),
+    ("api error: fetch failed", Class::Infrastructure),
 ];
 
 /// What the last of these lines that is understood says; the last one comes first.
@@ -73,11 +79,13 @@ pub(super) fn last(lines: &[&str], now: Timestamp) -> Option<Said> {
 pub(super) fn understand(message: &str, now: Timestamp) -> Option<Said> {
     let lower = message.to_lowercase().replace('\u{2019}', "'");
     let mut rest = begin(&lower);
-    while let Some(after) = BEFORE.iter().find_map(|words| after_words(rest, words)) {
-        rest = begin(after);
-    }
-    let is_known = |words: &&(&str, Class)| after_words(rest, words.0).is_some();
-    let (_, class) = KNOWN.iter().find(is_known)?;
+    let (_, class) = loop {
+        let is_known = |words: &&(&str, Class)| after_words(rest, words.0).is_some();
+        if let Some(known) = KNOWN.iter().find(is_known) {
+            break known;
+        }
+        rest = begin(BEFORE.iter().find_map(|words| after_words(rest, words))?);
+    };
     Some(Said { class: *class, reset: reset(rest, now), message: message.trim().to_owned() })
 }
 

@@ -16,11 +16,13 @@ use crate::{
 };
 
 mod agent;
+mod mcp;
 mod models;
 
 pub use agent::{
     AgentKind, AgentOutput, AgentSpec, AgentStdin, EventKind, EventRule, Permissions, Scalar,
 };
+pub use mcp::McpServer;
 pub use models::{Models, Tier};
 
 /// A plan of dependent tasks, version 1.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::spec::{
-    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, Models, OnBudget,
+    AgentKind, AgentStdin, CommandLine, EventRule, Expects, Isolation, McpServer, Models, OnBudget,
     OnConflict, OnFailure, Permissions, PlanSpec, Schedule, Strategy,
 };
 use super::{Assignment, Briefing, MessageTemplate, Pool};
@@ -189,6 +189,8 @@ pub struct Agent {
     pub permissions: Permissions,
     /// What it sees of the user's home besides the usual: paths relative to that.
     pub link: Vec<String>,
+    /// Servers of tools that it is given, by name.
+    pub mcp: BTreeMap<String, McpServer>,
     /// What the lines of its output say; empty where it is text, or of a kind that orch knows.
     pub events: Vec<EventRule>,
     /// What it reads on its standard input.
@@ -213,6 +215,7 @@ impl Agent {
             args: Vec::new(),
             permissions: Permissions::Allow,
             link: Vec::new(),
+            mcp: BTreeMap::new(),
             events: Vec::new(),
             stdin: AgentStdin::Prompt,
             model: None,

@@ -7,6 +7,7 @@ mod budgets;
 mod conflicts;
 mod cycle;
 mod locks;
+mod mcp;
 mod merging;
 mod names;
 mod task;

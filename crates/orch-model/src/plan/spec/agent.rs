@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Models, is_default};
+use super::{McpServer, Models, is_default};
 use crate::budget::Budget;
 
 /// `[agents.NAME]`: how an agent is called.
@@ -30,6 +30,9 @@ pub struct AgentSpec {
     /// it and common tools need.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub link: Vec<String>,
+    /// Servers of tools that it is given, by name, besides those that it is set up with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mcp: BTreeMap<String, McpServer>,
     /// What its output is. Default: `plain`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub output: AgentOutput,
@@ -111,6 +114,7 @@ impl AgentSpec {
             args: Vec::new(),
             permissions: Permissions::Allow,
             link: Vec::new(),
+            mcp: BTreeMap::new(),
             output: AgentOutput::Plain,
             events: Vec::new(),
             stdin: None,

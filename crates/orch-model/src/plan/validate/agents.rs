@@ -75,6 +75,7 @@ impl Checker<'_> {
                 self.report(Finding::new(path.then("link").then(at), message).help(help));
             }
         }
+        self.mcp(spec, &path);
         self.events(spec, &path);
         if spec.stdin == Some(AgentStdin::Null) && !takes_prompt {
             let finding =
@@ -96,6 +97,7 @@ impl Checker<'_> {
             args: spec.args.clone(),
             permissions: spec.permissions,
             link: spec.link.clone(),
+            mcp: spec.mcp.clone(),
             events: spec.events.clone(),
             stdin: spec.stdin.unwrap_or(implied),
             model: spec.model.clone(),

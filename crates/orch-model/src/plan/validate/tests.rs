@@ -7,7 +7,7 @@ use crate::{
     id::{AgentName, LockName},
     plan::{
         Agent, LockClaim, LockMode, Pool, PoolValues, Prompt, Work,
-        spec::{AgentKind, AgentSpec, AgentStdin, EpicSpec, LockSpec, PoolSpec},
+        spec::{AgentKind, AgentSpec, AgentStdin, EpicSpec, LockSpec, McpServer, PoolSpec},
     },
 };
 
@@ -347,5 +347,56 @@ fn what_merging_is_told_must_have_an_effect() {
     assert_eq!(
         (merging.batch, merging.timeout, merging.verify.len()),
         (3, Duration::from_secs(1), 1)
+    );
+}
+
+#[test]
+fn servers_of_tools_are_programs_or_at_urls() {
+    let server = |command: &[&str], url: Option<&str>, env: &[&str]| McpServer {
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        url: url.map(str::to_owned),
+        env: env.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect(),
+    };
+    let with = |kind, name: &str, server: McpServer| {
+        let mut spec = plan("a");
+        let mut agent = AgentSpec::new(kind);
+        agent.command = vec!["x".into()];
+        agent.mcp.insert(name.into(), server);
+        spec.agents.insert(AgentName::new("coder").unwrap(), agent);
+        spec
+    };
+    for kind in [AgentKind::Claude, AgentKind::Acp] {
+        for good in [server(&["tools", "-x"], None, &["A"]), server(&[], Some("http://h/mcp"), &[])]
+        {
+            let valid = ValidPlan::new(with(kind, "tools-1", good.clone())).unwrap();
+            assert_eq!(valid.agents().values().next().unwrap().mcp["tools-1"], good);
+        }
+    }
+    let problem = |kind, name, server| {
+        let problems = ValidPlan::new(with(kind, name, server)).expect_err("a mistake").0;
+        problems.iter().map(|it| format!("{}: {}", it.path, it.message)).collect::<Vec<_>>()
+    };
+    let codex = AgentKind::Codex;
+    let at = |rest: &str| vec![format!("agents.coder.mcp{rest}")];
+    assert_eq!(problem(codex, "a", server(&[], None, &[])), at(".a: server `a` is nowhere"));
+    assert_eq!(
+        problem(codex, "a", server(&["x"], Some("http://h"), &[])),
+        at(".a: server `a` is a program and at a URL")
+    );
+    assert_eq!(
+        problem(codex, "a", server(&[], Some("h:80"), &[])),
+        at(".a.url: `h:80` is no URL of a server")
+    );
+    assert_eq!(
+        problem(codex, "a", server(&[], Some("https://h"), &["A"])),
+        at(".a.env: nothing is started that could have this")
+    );
+    assert_eq!(
+        problem(codex, "a b", server(&["x"], None, &[])),
+        at(".\"a b\": `a b` is no name of a server")
+    );
+    assert_eq!(
+        problem(AgentKind::Command, "a", server(&["x"], None, &[])),
+        at(": an agent of kind `command` can't be told of servers")
     );
 }
