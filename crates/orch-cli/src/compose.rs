@@ -6,7 +6,12 @@ use std::{
 };
 
 use orch_agents::{AgentAdapters, Prices, UserHome, prompt};
-use orch_exec::{ParallelOrchestrator, model::ports::AgentRunner, review::Review, workspace};
+use orch_exec::{
+    ParallelOrchestrator,
+    model::ports::{AgentRunner, ModelRecords},
+    review::Review,
+    workspace,
+};
 use orch_model::{
     ValidPlan,
     plan::{Format, parse_with},
@@ -70,11 +75,14 @@ impl Workspace {
 
     /// Coding agents, whose processes another runner runs.
     pub(crate) fn agents(
-        &self,
+        config: &Config,
         processes: Arc<dyn AgentRunner>,
         state_dir: &Path,
     ) -> AgentAdapters {
-        AgentAdapters::new(processes, state_dir, user())
+        let agents = AgentAdapters::new(processes, state_dir, user());
+        #[cfg(feature = "history")]
+        let agents = agents.knowledge(Arc::new(crate::history::Expertise::of(config)));
+        agents
     }
 
     pub(crate) async fn engine(
@@ -82,17 +90,29 @@ impl Workspace {
         config: &Config,
         overrides: &Overrides,
     ) -> Result<ParallelOrchestrator, CliError> {
+        self.engine_that_knows(config, overrides, ModelRecords::default()).await
+    }
+
+    /// An engine that knows what came of models in earlier runs.
+    pub(crate) async fn engine_that_knows(
+        &self,
+        config: &Config,
+        overrides: &Overrides,
+        records: ModelRecords,
+    ) -> Result<ParallelOrchestrator, CliError> {
         #[cfg(feature = "history")]
         let learner = crate::history::learner(self, config, overrides)?;
         let prices = self.prices(config)?;
-        let mut config = config.engine(overrides);
+        let settings = config;
+        let mut config = settings.engine(overrides);
         // Wherever in the repository `orch` was called from, it means the same folder.
         config.worktree_root = config.worktree_root.map(|root| self.top.join(root));
         config.lock_dir = config.lock_dir.map(|dir| self.top.join(dir));
         let state_dir = config.state_dir.clone().unwrap_or_else(|| self.state_dir.clone());
         let processes = orch_exec::defaults::runner(&config, &state_dir)?;
-        let agents = self.agents(processes, &state_dir).prices(prices);
-        let builder = ParallelOrchestrator::builder(&self.top).config(config);
+        let agents = Self::agents(settings, processes, &state_dir).prices(prices);
+        let builder =
+            ParallelOrchestrator::builder(&self.top).config(config).model_records(records);
         #[cfg(feature = "history")]
         let builder = match learner {
             Some(learner) => builder.before_delivery(Arc::new(learner)),

@@ -1,11 +1,18 @@
 //! The history of the repository's runs: opened, and brought up to date.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
 
+use orch_agents::prompt::Knowledge;
+use orch_exec::ParallelOrchestrator;
 use orch_history::{
-    HistoryError, Ingested, Keep, Learner, SqliteHistory, Statistics, expertise::EXPERTISE_DIR,
+    HistoryError, Ingested, Keep, Learner, SqliteHistory, Statistics,
+    expertise::{self, EXPERTISE_DIR},
 };
-use orch_model::{PlanSpec, TaskId};
+use orch_model::{
+    DomainName, PlanSpec,
+    ports::{ModelRecord, ModelRecords},
+    prompt::PromptContext,
+};
 use orch_state::FileStore;
 use orch_worktree::GitWorktreesConfig;
 
@@ -83,12 +90,64 @@ pub(crate) async fn statistics(workspace: &Workspace) -> Option<Statistics> {
         .ok()
 }
 
-/// How long the tasks of a plan are expected to take.
-pub(crate) async fn durations(
+/// An engine that knows what earlier runs tell: of models, and of the tasks of a plan that is to begin.
+pub(crate) async fn engine(
     workspace: &Workspace,
-    plan: &PlanSpec,
-) -> Option<BTreeMap<TaskId, Duration>> {
-    Some(statistics(workspace).await?.durations(plan))
+    config: &Config,
+    overrides: &Overrides,
+    plan: Option<&PlanSpec>,
+) -> Result<ParallelOrchestrator, CliError> {
+    let statistics = statistics(workspace).await;
+    let records = statistics.as_ref().map(records).unwrap_or_default();
+    let engine = workspace.engine_that_knows(config, overrides, records).await?;
+    Ok(match (statistics, plan) {
+        (Some(statistics), Some(plan)) => engine.expecting(statistics.durations(plan)),
+        _ => engine,
+    })
+}
+
+/// What came of models: of each with all agents and tasks together.
+fn records(statistics: &Statistics) -> ModelRecords {
+    let mut sums: BTreeMap<&String, (ModelRecord, u64, u64)> = BTreeMap::new();
+    for (key, figures) in &statistics.figures {
+        let (Some(model), None) = (&key.model, &key.domain) else { continue };
+        let (record, cost, priced) = sums.entry(model).or_default();
+        let few = |many: u64| u32::try_from(many).unwrap_or(u32::MAX);
+        record.succeeded = record.succeeded.saturating_add(few(figures.succeeded));
+        record.failed = record.failed.saturating_add(few(figures.failed));
+        let known = figures.cost_micro_usd;
+        *cost = cost.saturating_add(known.mean.saturating_mul(known.count));
+        *priced = priced.saturating_add(known.count);
+    }
+    let mut records = ModelRecords::default();
+    for (model, (record, cost, priced)) in sums {
+        records
+            .insert_any(model, ModelRecord { mean_micro_usd: cost.checked_div(priced), ..record });
+    }
+    records
+}
+
+/// What the project has written down, for the prompts of tasks.
+#[derive(Debug)]
+pub(crate) struct Expertise {
+    folder: PathBuf,
+}
+
+impl Expertise {
+    /// Where the configuration says, also where nothing is to be added to it.
+    pub(crate) fn of(config: &Config) -> Self {
+        let (_, folder) = config.expertise();
+        Self { folder: if folder.is_empty() { EXPERTISE_DIR } else { folder }.into() }
+    }
+}
+
+impl Knowledge for Expertise {
+    fn of(&self, context: &PromptContext) -> Option<String> {
+        let domain = context.domain.as_ref().map(DomainName::as_str);
+        let title = context.title.as_deref().unwrap_or_default();
+        let words = format!("{title}\n{}", context.prompt);
+        expertise::knowledge(&context.directory, &self.folder, domain, &words)
+    }
 }
 
 /// What keeps what runs teach, where that is wanted.

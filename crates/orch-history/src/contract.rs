@@ -6,7 +6,9 @@
 
 use orch_model::{RunId, RunStatus, Span, TaskId, Timestamp, usage::Usage};
 
-use crate::{Domain, History, Part, RunEntry, Session, SessionQuery, SessionStatus};
+use orch_model::DomainName;
+
+use crate::{History, Part, RunEntry, Session, SessionQuery, SessionStatus, detect_domain};
 
 /// Runs the suite; `make` makes a history that is empty.
 ///
@@ -56,7 +58,7 @@ pub fn session(run: &str, task: &str, attempt: u32) -> Session {
         agent: Some("fast".into()),
         kind: "codex".into(),
         model: None,
-        domain: Domain::default(),
+        domain: detect_domain(""),
         status: SessionStatus::Succeeded,
         class: None,
         charged: false,
@@ -147,7 +149,7 @@ fn every_field_is_kept(history: &impl History) {
     let full = Session {
         part: Part::Resolve(2),
         model: Some("m".into()),
-        domain: Domain::new("api").expect("a domain"),
+        domain: DomainName::new("api").expect("a domain"),
         status: SessionStatus::Failed,
         class: Some("verification".into()),
         charged: true,

@@ -1,74 +1,9 @@
 //! What a task is about, so that like is compared with like.
 
-use std::fmt;
+use orch_model::{DomainName, plan::spec::TaskSpec};
 
-use orch_model::plan::spec::TaskSpec;
-use serde::{Deserialize, Serialize};
-
-/// What a task is about: `database`, `api`, `frontend`, `testing`, `security`, `deployment`, `general`,
-/// or one of the project's own.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Domain(String);
-
-/// Why a text names no domain.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` names no domain: 1 to 64 of a-z, 0-9, `.`, `_` and `-`, without a leading dash or dot"
-)]
-pub struct DomainError(String);
-
-impl Domain {
-    /// The domain of what belongs to no other.
-    pub const GENERAL: &str = "general";
-
-    /// Takes a name.
-    ///
-    /// # Errors
-    /// Where it is not `[a-z0-9._-]{1,64}` without a leading dash or dot: it is part of the name of a file.
-    pub fn new(name: impl Into<String>) -> Result<Self, DomainError> {
-        let name = name.into();
-        let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        let is_plain = |b: u8| is_word(b) || b"-.".contains(&b);
-        let begins = name.bytes().next().is_some_and(is_word);
-        if begins && name.len() <= 64 && name.bytes().all(is_plain) {
-            Ok(Self(name))
-        } else {
-            Err(DomainError(name))
-        }
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for Domain {
-    fn default() -> Self {
-        Self(Self::GENERAL.into())
-    }
-}
-
-impl fmt::Display for Domain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl TryFrom<String> for Domain {
-    type Error = DomainError;
-    fn try_from(name: String) -> Result<Self, DomainError> {
-        Self::new(name)
-    }
-}
-
-impl From<Domain> for String {
-    fn from(domain: Domain) -> Self {
-        domain.0
-    }
-}
+/// The name of the domain of what belongs to no other.
+const GENERAL: &str = "general";
 
 /// Words that speak for a domain, whole and in lower case. Those that are used for anything (`test`,
 /// `key`, `build`) are not among them, or only in forms that tell.
@@ -241,7 +176,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The domain that most different words of a text speak for; [`Domain::GENERAL`] where fewer than two do,
+/// The domain that most different words of a text speak for; `general` where fewer than two do,
 /// or two domains are even. A guess: a plan that says `domain` knows better.
 ///
 /// ```
@@ -251,7 +186,7 @@ const WORDS: &[(&str, &[&str])] = &[
 /// assert_eq!(detect_domain("Tidy up").as_str(), "general");
 /// ```
 #[must_use]
-pub fn detect_domain(text: &str) -> Domain {
+pub fn detect_domain(text: &str) -> DomainName {
     let words: std::collections::BTreeSet<String> = text
         .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty() && word.len() <= 24)
@@ -260,15 +195,19 @@ pub fn detect_domain(text: &str) -> Domain {
     let count = |known: &[&str]| known.iter().filter(|word| words.contains(**word)).count();
     let mut scores: Vec<_> = WORDS.iter().map(|(name, known)| (count(known), *name)).collect();
     scores.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-    match scores[..] {
-        [(best, name), (second, _), ..] if best >= 2 && best > second => Domain(name.into()),
-        _ => Domain::default(),
-    }
+    let name = match scores[..] {
+        [(best, name), (second, _), ..] if best >= 2 && best > second => name,
+        _ => GENERAL,
+    };
+    DomainName::new(name).expect("a name that stands above")
 }
 
-/// The domain of a task, by its title, its prompt or command, and the files that it claims.
+/// The domain of a task: as its plan says, else by its title, its prompt or command, and the files that it claims.
 #[must_use]
-pub fn domain_of(task: &TaskSpec) -> Domain {
+pub fn domain_of(task: &TaskSpec) -> DomainName {
+    if let Some(domain) = &task.domain {
+        return domain.clone();
+    }
     let command = task.run.as_ref().map(ToString::to_string);
     let parts = [task.title.as_deref(), task.prompt.as_deref(), command.as_deref()];
     let mut text = parts.into_iter().flatten().collect::<Vec<_>>().join("\n");
@@ -284,15 +223,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_parts_of_file_names() {
-        for good in ["database", "my-own_2", "2.x"] {
-            assert_eq!(Domain::new(good).unwrap().as_str(), good);
-        }
-        for bad in ["", "../up", "Api", "-x", "a b", &"a".repeat(65), "a/b", ".a"] {
-            let error = Domain::new(bad).unwrap_err().to_string();
-            assert!(error.contains("1 to 64"), "{error}");
-        }
-        assert!(serde_json::from_str::<Domain>("\"../x\"").is_err());
+    fn a_plan_knows_better() {
+        let mut task = TaskSpec::new("a".parse().unwrap());
+        task.title = Some("Write a SQL migration".into());
+        assert_eq!(domain_of(&task).as_str(), "database");
+        task.domain = Some("payments".parse().unwrap());
+        assert_eq!(domain_of(&task).as_str(), "payments");
     }
 
     #[test]
@@ -311,7 +247,7 @@ mod tests {
             assert_eq!(detect_domain(text).as_str(), domain, "{text}");
         }
         for (name, words) in WORDS {
-            Domain::new(*name).unwrap();
+            DomainName::new(*name).unwrap();
             assert!(words.iter().all(|word| word.to_ascii_lowercase() == **word));
         }
     }

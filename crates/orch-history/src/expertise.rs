@@ -23,7 +23,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::{Domain, detect_domain};
+use orch_model::DomainName;
+
+use crate::domain::detect_domain;
 
 pub use clean::clean;
 pub use learn::LINES;
@@ -219,7 +221,7 @@ pub enum ExpertiseError {
 
 /// The file of a domain in a folder.
 #[must_use]
-pub fn file_of(folder: &Path, domain: &Domain) -> PathBuf {
+pub fn file_of(folder: &Path, domain: &DomainName) -> PathBuf {
     folder.join(format!("{domain}.yaml"))
 }
 
@@ -234,7 +236,7 @@ pub fn knowledge(
     words: &str,
 ) -> Option<String> {
     let domain = match domain {
-        Some(name) => Domain::new(name).ok()?,
+        Some(name) => DomainName::new(name).ok()?,
         None => detect_domain(words),
     };
     let place = directory.join(folder).canonicalize().ok()?;
@@ -257,7 +259,7 @@ impl Expertise {
     ///
     /// # Errors
     /// Where it can't be read: it is no YAML, of a newer version, no plain file, or larger than 1 MiB.
-    pub fn load(folder: &Path, domain: &Domain) -> Result<Option<Self>, ExpertiseError> {
+    pub fn load(folder: &Path, domain: &DomainName) -> Result<Option<Self>, ExpertiseError> {
         let path = file_of(folder, domain);
         let shown = path.display().to_string();
         let io = |source| ExpertiseError::Io { path: shown.clone(), source };
@@ -405,7 +407,7 @@ contacts:
     #[test]
     fn what_is_no_such_file_is_refused_and_told() {
         let dir = tempfile::tempdir().unwrap();
-        let domain = Domain::new("api").unwrap();
+        let domain = DomainName::new("api").unwrap();
         assert_eq!(Expertise::load(dir.path(), &domain).unwrap(), None);
         let path = file_of(dir.path(), &domain);
         for (text, told) in

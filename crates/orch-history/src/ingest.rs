@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use orch_agents::session::RunFolder;
 use orch_model::{
-    Event, EventKind, PlanSpec, RunId, RunState, Span, TaskChange, TaskId, Timestamp,
+    DomainName, Event, EventKind, PlanSpec, RunId, RunState, Span, TaskChange, TaskId, Timestamp,
     attempts::{AttemptRecord, Attempts},
     plan::{
         AgentChoice,
@@ -17,7 +17,7 @@ use orch_model::{
 use orch_state::FileStore;
 
 use crate::{
-    domain::{Domain, domain_of},
+    domain::domain_of,
     error::HistoryError,
     history::{History, RunEntry},
     session::{Part, Session, SessionStatus},
@@ -219,7 +219,7 @@ struct About<'a> {
     run: &'a RunId,
     plan: &'a PlanSpec,
     task: &'a TaskSpec,
-    domain: Domain,
+    domain: DomainName,
     folder: &'a RunFolder,
 }
 

@@ -9,14 +9,11 @@ use std::{
 
 use async_trait::async_trait;
 use orch_exec::BeforeDelivery;
-use orch_model::{RunId, ports::BoxError};
+use orch_model::{DomainName, RunId, ports::BoxError};
 use orch_state::FileStore;
 use orch_worktree::{ChangeResults, GitWorktrees, GitWorktreesConfig, ResultFiles};
 
-use crate::{
-    domain::Domain,
-    expertise::{Expertise, ExpertiseError, Lessons, lessons},
-};
+use crate::expertise::{Expertise, ExpertiseError, Lessons, lessons};
 
 /// How often a commit is tried where somebody moves the target meanwhile.
 const TRIES: usize = 5;
@@ -117,7 +114,7 @@ impl BeforeDelivery for Learner {
 fn update(
     folder: &Path,
     paths: Option<&BTreeSet<String>>,
-    lessons: &BTreeMap<Domain, Lessons>,
+    lessons: &BTreeMap<DomainName, Lessons>,
 ) -> io::Result<Outcome> {
     fs::create_dir_all(folder)?;
     let mut gate = fd_lock::RwLock::new(File::create(folder.join(".lock"))?);
@@ -146,20 +143,20 @@ fn read(folder: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-fn domain_of_file(name: &str) -> Option<Domain> {
-    Domain::new(name.strip_suffix(".yaml")?).ok()
+fn domain_of_file(name: &str) -> Option<DomainName> {
+    DomainName::new(name.strip_suffix(".yaml")?).ok()
 }
 
 /// What the files become with these lessons; those that stay as they are are not among them.
 fn outcome(
     found: &BTreeMap<String, Vec<u8>>,
     paths: Option<&BTreeSet<String>>,
-    lessons: &BTreeMap<Domain, Lessons>,
+    lessons: &BTreeMap<DomainName, Lessons>,
 ) -> Outcome {
     let mut outcome = Outcome::default();
     let none = Lessons::default();
     let known = found.keys().filter_map(|name| domain_of_file(name));
-    let domains: BTreeSet<Domain> = known.chain(lessons.keys().cloned()).collect();
+    let domains: BTreeSet<DomainName> = known.chain(lessons.keys().cloned()).collect();
     for domain in domains {
         let name = format!("{domain}.yaml");
         let lessons = lessons.get(&domain).unwrap_or(&none);
@@ -197,7 +194,7 @@ mod tests {
     use super::*;
     use crate::expertise::Lesson;
 
-    fn lessons(domain: &str, issue: &str) -> BTreeMap<Domain, Lessons> {
+    fn lessons(domain: &str, issue: &str) -> BTreeMap<DomainName, Lessons> {
         let lesson = Lesson {
             issue: issue.into(),
             error: "e".into(),
@@ -205,7 +202,7 @@ mod tests {
             session: "20261121-r/a.1".into(),
         };
         let lessons = Lessons { learned: vec![lesson], effective: Vec::new() };
-        BTreeMap::from([(Domain::new(domain).unwrap(), lessons)])
+        BTreeMap::from([(DomainName::new(domain).unwrap(), lessons)])
     }
 
     fn found(files: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {

@@ -32,7 +32,7 @@ mod sqlite;
 mod statistics;
 mod stream;
 
-pub use domain::{Domain, DomainError, detect_domain, domain_of};
+pub use domain::{detect_domain, domain_of};
 pub use error::HistoryError;
 pub use history::{History, RunEntry, SessionQuery};
 pub use ingest::{Ingested, ingest, rebuild};

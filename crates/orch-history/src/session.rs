@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use orch_model::{RunId, Span, TaskId, Timestamp, state::Attempt, usage::Usage};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Domain;
+use orch_model::DomainName;
 
 /// What an attempt of an agent or a command came to. Run, task, attempt and part name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct Session {
     /// The model that answered, else the one that was asked for.
     pub model: Option<String>,
     /// What the task was about.
-    pub domain: Domain,
+    pub domain: DomainName,
     /// What came of it.
     pub status: SessionStatus,
     /// The class of the failure, where it failed; see [`orch_model::outcome::Failure::class`].

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use orch_model::{Span, TaskId, plan::PlanSpec};
+use orch_model::{DomainName, Span, TaskId, plan::PlanSpec};
 use serde::Serialize;
 
 use crate::{
-    domain::{Domain, domain_of},
+    domain::domain_of,
     session::{Part, Session, SessionStatus},
 };
 
@@ -40,7 +40,7 @@ pub struct Key {
     /// The model; `None`: any.
     pub model: Option<String>,
     /// What the tasks were about; `None`: anything.
-    pub domain: Option<Domain>,
+    pub domain: Option<DomainName>,
 }
 
 /// What sessions took and cost, and how they ended.
@@ -207,9 +207,9 @@ impl Statistics {
         &self,
         agent: &str,
         model: Option<&str>,
-        domain: Option<&Domain>,
+        domain: Option<&DomainName>,
     ) -> Option<&Figures> {
-        let key = |model: Option<&str>, domain: Option<&Domain>| Key {
+        let key = |model: Option<&str>, domain: Option<&DomainName>| Key {
             agent: agent.to_owned(),
             model: model.map(str::to_owned),
             domain: domain.cloned(),
@@ -257,7 +257,7 @@ impl Statistics {
 impl Key {
     /// The keys that a session counts under, the widest first.
     fn of(session: &Session) -> Vec<Self> {
-        let key = |model: Option<&String>, domain: Option<&Domain>| Self {
+        let key = |model: Option<&String>, domain: Option<&DomainName>| Self {
             agent: session.who().to_owned(),
             model: model.cloned(),
             domain: domain.cloned(),
@@ -312,7 +312,7 @@ mod tests {
     fn ended(task: &str, model: Option<&str>, domain: &str, ms: u64, ok: bool) -> Session {
         let mut session = session("r", task, 1);
         session.model = model.map(str::to_owned);
-        session.domain = Domain::new(domain).unwrap();
+        session.domain = DomainName::new(domain).unwrap();
         session.agent_time = Some(Span(Duration::from_millis(ms)));
         session.ended_at = session.started_at.map(|at| at + Duration::from_millis(ms));
         session.status = if ok { SessionStatus::Succeeded } else { SessionStatus::Failed };
@@ -327,7 +327,7 @@ mod tests {
         sessions.push(ended("c", Some("m2"), "api", 1000, false));
         let statistics = Statistics::of(&sessions);
         let expect = |model, domain: &str| {
-            let found = statistics.expect("codex", model, Domain::new(domain).ok().as_ref());
+            let found = statistics.expect("codex", model, DomainName::new(domain).ok().as_ref());
             found.map(|figures| (figures.sessions, figures.agent_ms.median))
         };
         assert_eq!(expect(Some("m1"), "database"), Some((3, 30)));

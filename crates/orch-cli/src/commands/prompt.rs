@@ -48,7 +48,8 @@ fn composed(
 ) -> Result<String, CliError> {
     let state_dir = review.store().dir();
     // Nothing is started.
-    let agents = workspace.agents(Arc::new(CommandRunner::new(state_dir)), state_dir);
+    let config = workspace.config()?;
+    let agents = Workspace::agents(&config, Arc::new(CommandRunner::new(state_dir)), state_dir);
     agents.prompt(request).map_err(|error| CliError::input(error.to_string()))
 }
 

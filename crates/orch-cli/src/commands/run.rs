@@ -50,12 +50,11 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
     }
     // Before anything runs, so that no signal finds the run unguarded.
     let signals = Signals::new()?;
-    let engine = workspace.engine(&config, &args.overrides).await?;
     #[cfg(feature = "history")]
-    let engine = match crate::history::durations(workspace, valid.spec()).await {
-        Some(durations) => engine.expecting(durations),
-        None => engine,
-    };
+    let engine =
+        crate::history::engine(workspace, &config, &args.overrides, Some(valid.spec())).await?;
+    #[cfg(not(feature = "history"))]
+    let engine = workspace.engine(&config, &args.overrides).await?;
     let run = engine.start(valid).await?;
     watch(workspace, &config, run, signals, &args.output).await
 }

@@ -16,7 +16,9 @@ use super::{
     clean::normal,
     steps::{Steps, quoted, telling},
 };
-use crate::domain::{Domain, domain_of};
+use orch_model::DomainName;
+
+use crate::domain::domain_of;
 
 /// What a run teaches of one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -50,7 +52,7 @@ pub struct Lesson {
 pub async fn lessons(
     store: &FileStore,
     run: &RunId,
-) -> Result<BTreeMap<Domain, Lessons>, StoreError> {
+) -> Result<BTreeMap<DomainName, Lessons>, StoreError> {
     let mut reader = store.read(run, 1).await?;
     let mut state = None;
     let mut attempts: HashMap<TaskId, Attempts> = HashMap::new();
@@ -69,7 +71,7 @@ pub async fn lessons(
             }
         }
     }
-    let mut by_domain: BTreeMap<Domain, Lessons> = BTreeMap::new();
+    let mut by_domain: BTreeMap<DomainName, Lessons> = BTreeMap::new();
     let Some(state) = state else { return Ok(by_domain) };
     let folder = RunFolder::new(store.dir(), run);
     for task in &state.header.plan.tasks {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
-use orch_model::{RunStatus, Span, Timestamp, usage::Usage};
+use orch_model::{DomainName, RunStatus, Span, Timestamp, usage::Usage};
 use rusqlite::{Connection, Row, named_params, types::Type};
 
 use crate::{history::RunEntry, session::Session};
@@ -88,7 +88,7 @@ pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<(u64, Session)> {
         agent: row.get("agent")?,
         kind: row.get("kind")?,
         model: row.get("model")?,
-        domain: crate::Domain::new(row.get::<_, String>("domain")?).map_err(wrong)?,
+        domain: DomainName::new(row.get::<_, String>("domain")?).map_err(wrong)?,
         status: parsed(row, "status")?,
         class: row.get("class")?,
         charged: row.get("charged")?,

@@ -189,6 +189,14 @@ impl ModelRecord {
 }
 
 impl ModelRecords {
+    /// What stands for any kind of task.
+    const ANY: &str = "*";
+
+    /// Sets what came of a model for tasks of any kind: it counts where nothing is known of one.
+    pub fn insert_any(&mut self, model: impl Into<String>, record: ModelRecord) {
+        self.insert(model, Self::ANY, record);
+    }
+
     /// Sets what came of a model for a kind of task: the name of an agent of `[detect]`, or `other`.
     pub fn insert(
         &mut self,
@@ -199,9 +207,10 @@ impl ModelRecords {
         self.0.entry(model.into()).or_default().insert(kind.into(), record);
     }
 
-    /// What came of a model for a kind of task.
+    /// What came of a model for a kind of task, or where that is not known, for any.
     #[must_use]
     pub fn of(&self, model: &str, kind: &str) -> ModelRecord {
-        self.0.get(model).and_then(|kinds| kinds.get(kind)).copied().unwrap_or_default()
+        let kinds = self.0.get(model);
+        kinds.and_then(|of| of.get(kind).or_else(|| of.get(Self::ANY))).copied().unwrap_or_default()
     }
 }
