@@ -10,6 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use orch_exec::logs;
+use orch_faults::point;
 use orch_model::{
     RunId, TaskId, Timestamp,
     event::AgentIdentity,
@@ -323,8 +324,10 @@ impl Events {
     }
 
     fn finish(self) -> io::Result<()> {
-        self.file?.into_inner().map_err(io::IntoInnerError::into_error)?;
-        fs::rename(new(&self.path), &self.path)
+        let file = self.file?;
+        let flush = || file.into_inner().map_err(io::IntoInnerError::into_error);
+        point!("agent_events::write", flush())?;
+        point!("agent_events::rename", fs::rename(new(&self.path), &self.path))
     }
 }
 

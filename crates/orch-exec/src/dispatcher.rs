@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use orch_faults::planted;
 use orch_model::{
     CommitId, Event, Progress, Report, RunId, RunState, Timestamp,
     event::Delivery,
@@ -410,11 +411,19 @@ impl Dispatcher {
         }
     }
 
-    async fn end_turn(&mut self, turn: Turn) -> Result<(), EngineError> {
+    async fn end_turn(&mut self, mut turn: Turn) -> Result<(), EngineError> {
+        if planted("act-before-intent") {
+            std::mem::take(&mut turn.commands)
+                .into_iter()
+                .for_each(|command| self.carry_out(command));
+        }
         if let Some(last) = self.decided.last() {
             self.journal.append(&self.decided).await?;
             self.appended_seq = last.seq;
             self.keep_undurable();
+            if planted("told-before-sync") {
+                self.durable(self.appended_seq);
+            }
             self.commit.notify_one();
             self.unpublished = true;
             self.progress_due.get_or_insert(Instant::now() + self.progress_every);
@@ -443,7 +452,9 @@ impl Dispatcher {
     /// intent was forgotten would be run and merged again.
     fn let_merge(&mut self) {
         let durable = *self.outlets.durable.borrow();
-        let may_go = |merging: &Merging| !merging.waits || merging.intent <= durable;
+        let may_go = |merging: &Merging| {
+            !merging.waits || merging.intent <= durable || planted("merge-before-sync")
+        };
         let (go, wait): (Vec<_>, _) = self.merging.drain(..).partition(may_go);
         self.merging = wait;
         for Merging { task, reply, .. } in go {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use orch_faults::planted;
 use orch_model::{
     Event, EventKind, RunState, TaskState, Timestamp, ValidPlan,
     event::TaskChange,
@@ -242,6 +243,9 @@ async fn ask(
     purpose: Purpose,
     ports: &Ports,
 ) -> Result<Adopted, EngineError> {
+    if planted("no-adoption") {
+        return Ok(Adopted::Gone);
+    }
     let task = state.task(index);
     let request = AdoptRequest {
         run: state.run().clone(),

@@ -2,12 +2,13 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
+use orch_faults::{planted, point};
 use orch_model::{
     event::Event,
     ports::{RunJournal, StoreError},
@@ -138,6 +139,9 @@ impl Shared {
     /// Makes sure that this is still the only writer: nobody has taken the run over, and the file
     /// ends where this one left it.
     fn check_alone(&self, tail: &mut Tail) -> Result<(), StoreError> {
+        if planted("second-writer-unnoticed") {
+            return Ok(());
+        }
         let mut checked = self.owner.check();
         if let Some(length) = tail.length {
             let found = self.file.metadata().map_err(io_error(&self.path, "looking at it"))?.len();
@@ -149,7 +153,7 @@ impl Shared {
     }
 
     fn write(&self, tail: &mut Tail) -> Result<(), StoreError> {
-        let written = (&self.file).write_all(&tail.buffer);
+        let written = orch_faults::write_all("journal::append", &mut &self.file, &tail.buffer);
         let length = tail.buffer.len() as u64;
         tail.length = tail.length.map(|before| before + length);
         tail.buffer.clear();
@@ -166,13 +170,16 @@ impl Shared {
             tail.seq
         };
         // Without the mutex: further events are appended meanwhile.
-        let outcome = self.file.sync_data();
+        let outcome = point!("journal::sync", self.file.sync_data());
         let mut tail = lock(&self.tail);
         match outcome {
             Ok(()) => {
                 tail.check()?;
                 tail.synced = tail.synced.max(seq);
                 Ok(seq)
+            }
+            Err(source) if planted("goes-on-after-failed-sync") => {
+                Err(io_error(&self.path, "syncing")(source))
             }
             Err(source) => Err(self.stop(&mut tail, "syncing", source)),
         }
@@ -184,7 +191,9 @@ impl Shared {
         if *published <= state.seq {
             // So that the state never tells more than the journal, also after a power cut: where it
             // does, the journal was damaged.
-            self.sync()?;
+            if !planted("state-before-journal") {
+                self.sync()?;
+            }
             self.outlet.write(state)?;
             *published = state.seq;
         }
@@ -224,8 +233,8 @@ pub(crate) fn cut_torn_tail(path: &Path, torn: &[u8], end: u64) -> Result<(), St
     );
     let cut = || {
         let file = OpenOptions::new().write(true).open(path)?;
-        file.set_len(end)?;
-        file.sync_all()
+        point!("journal::cut", file.set_len(end))?;
+        point!("journal::cut.sync", file.sync_all())
     };
     cut().map_err(io_error(path, "cutting off a torn tail"))
 }
@@ -296,6 +305,17 @@ mod tests {
         assert!(matches!(error, StoreError::Io { doing: "syncing", .. }), "{error}");
         assert!(matches!(journal.append(&[warning(2)]).await, Err(StoreError::Stopped(_))));
         assert!(matches!(journal.sync().await, Err(StoreError::Stopped(_))));
+    }
+
+    #[tokio::test]
+    async fn the_state_is_not_published_before_the_journal_is_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        // Writes succeed there, and fdatasync is refused.
+        let journal = journal_on("/dev/null", dir.path());
+        journal.append(&[warning(1)]).await.unwrap();
+        let state = RunState::begin(&crate::sample::events_at("r1", 1)[0]).unwrap();
+        assert!(journal.publish(Arc::new(state)).await.is_err());
+        assert!(!dir.path().join("state.json").exists());
     }
 
     #[tokio::test]
