@@ -11,7 +11,6 @@
 //! - [`fail_points`] are the places in `orch` where a test can have things go wrong.
 //! - [`KillPoints`] kill an orchestrator at one of its calls of git.
 //! - [`planted`] are known mistakes, and what catches them.
-//! - [`planted`] are known mistakes, and what catches them.
 //! - [`EndState`] is what a run has come to, for the comparison of two.
 //! - [`TestRepo::doctor`] and [`Witness`] are the oracle: what has to hold after every fault.
 //! - [`agent`] is the inside of the `fake-agent` binary.
@@ -48,7 +47,6 @@ mod oracle;
 mod orch;
 mod outcome;
 mod plan;
-pub mod planted;
 pub mod planted;
 mod repo;
 mod running;

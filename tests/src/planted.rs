@@ -161,6 +161,11 @@ pub const BUGS: &[Bug] = &[
         layers: &[Layer::Simulation],
     },
     Bug {
+        name: "lease-left-behind",
+        mistake: "an attempt that was cut off keeps its locks as long as its supervisor lives",
+        layers: &[Layer::Simulation, Layer::FailPoints("entry::head.write.before=1*return(kill)")],
+    },
+    Bug {
         name: "lease-of-orchestrator",
         mistake: "locks of agents are freed when their orchestrator dies",
         layers: &[Layer::EndToEnd("leases")],

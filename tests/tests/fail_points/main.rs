@@ -26,7 +26,10 @@ use std::{
     time::Instant,
 };
 
-use orch_tests::fail_points::{Deed, Fault, is_of, registered};
+use orch_tests::{
+    Plan, TestRepo,
+    fail_points::{Deed, Fault, is_of, registered},
+};
 use scenario::{SCENARIOS, Scenario};
 use world::{By, World};
 
@@ -109,6 +112,30 @@ fn what_fails_at_a_point_is_mended() {
             panic!("{fault}, {}:\n{why}", reach.scenario.name);
         }
     }
+}
+
+/// The supervisor, which attempts leave their locks to, outlives the orchestrator here because of another agent.
+#[test]
+fn an_attempt_that_was_cut_off_holds_no_lock() {
+    let repo = TestRepo::new();
+    let (begun, go) = (repo.signal("begun"), repo.signal("go"));
+    let plan = Plan::new()
+        .task("long", |t| {
+            t.script(format!("touch {begun}; wait-for {go}")).set("isolation", "none")
+        })
+        .task("first", |t| t.script(format!("wait-for {begun}; write first.txt 1")))
+        .task("locked", |t| t.script("write locked.txt 1").lock("narrow").needs(["first"]));
+    // When the tree of `locked` is made.
+    let killed = repo.orch_run(&plan).faulty();
+    let killed = killed.env("FAILPOINTS", "entry::head.write.before=1*off->1*return(kill)").run();
+    assert_eq!(killed.signal, Some(9), "{killed}");
+    let mut resumed = repo.orch(["resume", "--json"]).with_report().spawn();
+    resumed.wait_for_change("locked", "merged");
+    go.raise();
+    let outcome = resumed.wait();
+    outcome.assert_code(0);
+    repo.wait_until_quiet();
+    repo.assert_in_order(&outcome);
 }
 
 /// That this test can fail: known mistakes are noticed. `planted-bugs` tries all that can be planted.
