@@ -16,6 +16,7 @@
 
 mod order;
 mod scenario;
+mod sweep;
 mod world;
 
 use std::{

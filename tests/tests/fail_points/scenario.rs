@@ -14,6 +14,8 @@ pub(crate) struct Scenario {
     pub(crate) is_checked_out: bool,
     /// What is there before the life that is of interest.
     pub(crate) before: Before,
+    /// The tasks that its plan has, in the order of their names.
+    pub(crate) tasks: &'static [&'static str],
 }
 
 /// What is there before the life that is of interest.
@@ -23,6 +25,8 @@ pub(crate) enum Before {
     Nothing,
     /// A run that is broken off in every way: it is taken up again.
     BrokenRun,
+    /// A run whose last record is half written.
+    TornRun,
     /// A run that has ended, whose records are removed afterwards.
     EarlierRun,
 }
@@ -35,6 +39,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         is_queued: true,
         is_checked_out: false,
         before: Before::Nothing,
+        tasks: ALL,
     },
     Scenario {
         name: "pool",
@@ -42,6 +47,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         is_queued: false,
         is_checked_out: true,
         before: Before::Nothing,
+        tasks: ALL,
     },
     Scenario {
         name: "overlay",
@@ -49,6 +55,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         is_queued: false,
         is_checked_out: false,
         before: Before::Nothing,
+        tasks: ALL,
     },
     Scenario {
         name: "recovery",
@@ -56,6 +63,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         is_queued: true,
         is_checked_out: true,
         before: Before::BrokenRun,
+        tasks: ALL,
     },
     Scenario {
         name: "records",
@@ -63,11 +71,33 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         is_queued: false,
         is_checked_out: false,
         before: Before::EarlierRun,
+        tasks: ALL,
     },
 ];
 
-/// The tasks, and the file that each one writes.
-pub(crate) const TASKS: [&str; 7] = ["again", "alone", "coded", "hangs", "late", "left", "right"];
+/// A small run, and its recovery: for sweeps over all that they do.
+pub(crate) const SMALL: [Scenario; 2] = [
+    Scenario {
+        name: "small run",
+        kind: "worktree",
+        is_queued: false,
+        is_checked_out: true,
+        before: Before::Nothing,
+        tasks: FEW,
+    },
+    Scenario {
+        name: "small recovery",
+        kind: "worktree",
+        is_queued: false,
+        is_checked_out: true,
+        before: Before::TornRun,
+        tasks: FEW,
+    },
+];
+
+/// All tasks but `bare`, which leaves nothing. Each one writes a file of its name.
+const ALL: &[&str] = &["again", "alone", "coded", "hangs", "late", "left", "right"];
+const FEW: &[&str] = &["alone", "late"];
 
 impl Scenario {
     /// Whether it can be lived through here.
@@ -106,34 +136,42 @@ impl Scenario {
                 "'{fake}' '{begin}' && if [ \"$ORCH_ATTEMPT\" = 1 ]; then sleep 3; fi && '{fake}' '{then}'"
             )
         };
-        let plan = Plan::new()
-            .set("max_concurrency", 4)
-            .set("target", "main")
-            .default_value("retries", 6)
-            // It has no folder and no control group of its own, and leaves somebody behind.
-            .task("bare", |t| {
-                let leaves = hangs("setsid-grandchild 100");
-                t.shell(&leaves).set("timeout", "1s").set("isolation", "none")
-            })
-            // These two conflict where they work at the same time.
-            .task("left", |t| conflicting(t, &begin, "left"))
-            .task("right", |t| conflicting(t, &begin, "right"))
+        let plan =
+            Plan::new().set("max_concurrency", 4).set("target", "main").default_value("retries", 6);
+        let plan = if self.tasks == FEW {
+            plan
+        } else {
+            plan
+                // It has no folder and no control group of its own, and leaves somebody behind.
+                .task("bare", |t| {
+                    let leaves = hangs("setsid-grandchild 100");
+                    t.shell(&leaves).set("timeout", "1s").set("isolation", "none")
+                })
+                // These two conflict where they work at the same time.
+                .task("left", |t| conflicting(t, &begin, "left"))
+                .task("right", |t| conflicting(t, &begin, "right"))
+        };
+        let plan = plan
             .task("alone", |t| {
                 t.script(format!("{begin}; write work/alone.txt alone; commit alone"))
                     .verify(["true"])
                     .lock("narrow")
             })
-            // What its first attempt did is kept.
-            .task("again", |t| {
-                let half = "write work/again.txt half; commit half; write rest.txt 1";
-                t.script(format!("{begin}; {half}; fail-times 1; write work/again.txt again"))
-            })
-            .task("hangs", |t| t.shell(&hangs("write work/hangs.txt hangs")).set("timeout", "1s"))
             // This one leaves somebody behind too, and works.
             .task("late", |t| {
                 let work = "cat work/alone.txt; setsid-grandchild 100; write work/late.txt late";
                 t.script(format!("{begin}; {work}")).needs(["alone"]).lock("narrow")
             });
+        if self.tasks == FEW {
+            return plan;
+        }
+        let plan = plan
+            // What its first attempt did is kept.
+            .task("again", |t| {
+                let half = "write work/again.txt half; commit half; write rest.txt 1";
+                t.script(format!("{begin}; {half}; fail-times 1; write work/again.txt again"))
+            })
+            .task("hangs", |t| t.shell(&hangs("write work/hangs.txt hangs")).set("timeout", "1s"));
         let plan = coded(plan, repo, &format!("'{fake}' '{begin}'"));
         if self.is_queued { plan.verify_merged("true").merge_value("batch", 2) } else { plan }
     }

@@ -1,6 +1,6 @@
 //! A repository with a run in which something goes wrong.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use orch_tests::{
     Chaos, Checkout, Orch, Outcome, Plan, TestRepo, Witness,
@@ -8,10 +8,13 @@ use orch_tests::{
 };
 
 use crate::order;
-use crate::scenario::{Before, Scenario, TASKS};
+use crate::scenario::{Before, Scenario};
 
 /// More orchestrators than any fault needs.
 const MOST_LIVES: usize = 6;
+
+/// How long an orchestrator may live for which nothing works.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Removes the records of earlier runs.
 const REMOVAL: [&str; 4] = ["gc", "--runs", "--keep", "0"];
@@ -78,7 +81,9 @@ impl World {
         self.check_the_end();
         let by = |by| if by == pid { By::Orchestrator } else { By::Supervisor };
         let passed = log.passed();
-        order::assert_durable(&passed);
+        // A recovery meets work that was synced before.
+        let is_whole = matches!(self.scenario.before, Before::Nothing | Before::EarlierRun);
+        order::assert_durable(&passed, if is_whole { self.scenario.tasks.len() } else { 0 });
         let mut passed: Vec<_> =
             passed.into_iter().map(|passed| (by(passed.pid), passed.point)).collect();
         if self.scenario.before == Before::EarlierRun {
@@ -94,7 +99,6 @@ impl World {
         if by == By::Afterwards {
             return self.live_on(faults);
         }
-        self.prepare();
         if deed != Deed::Error
             && by == By::Orchestrator
             && self.scenario.before != Before::BrokenRun
@@ -105,16 +109,22 @@ impl World {
             let conflicting = sides.flat_map(|side| (1..=6).map(move |n| (side.to_owned(), n)));
             self.disturbed = Some(failing.into_iter().chain(conflicting).collect());
         }
+        self.live_through(faults, 1, false);
+    }
+
+    /// Lives through a run with faults in the first `lives`, until it has ended. Where nothing works for long it
+    /// `may_fail`.
+    pub(crate) fn live_through(mut self, faults: &str, lives: usize, may_fail: bool) {
+        self.prepare();
         // Half of the runs are taken up while their agents, and their git, are at work.
         let waits = faults.len().is_multiple_of(2);
-        let mut faults = Some(faults);
-        for _ in 0..MOST_LIVES {
+        for life in 0..lives + MOST_LIVES {
             let orch = self.next();
-            let orch = match faults.take() {
-                Some(faults) => self.with(faults, orch),
-                None => orch,
+            let outcome = match life < lives {
+                // Whoever sees that nothing works ends it.
+                true => self.with(faults, orch).spawn().wait_or_kill(PATIENCE),
+                false => orch.run(),
             };
-            let outcome = orch.run();
             // Its supervisor outlives it, and is to do its work.
             let _ = std::fs::remove_file(self.repo.signal("faults").path());
             self.begun = self.has_begun();
@@ -129,6 +139,7 @@ impl World {
                     self.check_the_end();
                     return assert_eq!(self.repo.doctor(), Vec::<serde_json::Value>::new());
                 }
+                Some("failed") if may_fail => return self.repo.wait_until_quiet(),
                 Some("failed" | "conflicted") => panic!("the run failed for one fault\n{outcome}"),
                 _ => assert_ne!(outcome.code, Some(0), "it ended well and did not end\n{outcome}"),
             }
@@ -160,17 +171,31 @@ impl World {
                 self.repo.wait_until_quiet();
             }
             Before::BrokenRun => self.break_off(),
+            Before::TornRun => {
+                let torn = "journal::append.before=8*off->1*return(torn)";
+                let outcome = self.with(torn, self.next()).run();
+                assert!(outcome.signal.is_some(), "it was to be killed\n{outcome}");
+                self.begun = true;
+                self.repo.wait_until_quiet();
+            }
         }
     }
 
     /// Its orchestrator dies in the middle of a write, its supervisor dies, a writer and a git die.
     fn break_off(&mut self) {
         let torn = "journal::append.before=12*off->1*return(torn)";
-        let outcome = self.with(torn, self.next()).run();
-        assert!(outcome.signal.is_some(), "it was to be killed\n{outcome}");
-        self.begun = true;
-        self.check(&outcome);
-        assert!(Chaos::new(1).kill_supervisor(&self.repo, &self.witness), "{outcome}");
+        let mut chaos = Chaos::new(1);
+        loop {
+            let outcome = self.with(torn, self.next()).run();
+            assert!(outcome.signal.is_some(), "it was to be killed\n{outcome}");
+            self.begun = true;
+            self.check(&outcome);
+            // An agent is at work that is in no control group.
+            let has_begun = self.witness.starts().contains_key("bare");
+            if has_begun && chaos.kill_supervisor(&self.repo, &self.witness) {
+                break;
+            }
+        }
         let run = self.repo.read(".orch/current");
         self.repo.write(&format!(".orch/runs/{run}/.orch-tmp-left"), "half");
         self.repo.write(&format!(".git/refs/heads/orch/{run}/alone.lock"), "");
@@ -232,20 +257,23 @@ impl World {
         let branches: &[&str] =
             if self.scenario.is_checked_out { &["main"] } else { &["main", "mine"] };
         assert_eq!(repo.branches(), branches);
-        for task in TASKS {
+        for task in self.scenario.tasks {
             assert_eq!(repo.show("main", &format!("work/{task}.txt")), format!("{task}\n"));
         }
-        let both = repo.show("main", "work/both.txt");
-        let mut both: Vec<&str> = both.lines().collect();
-        both.sort_unstable();
-        assert_eq!(both, ["left", "right"]);
+        if self.scenario.tasks.contains(&"left") {
+            let both = repo.show("main", "work/both.txt");
+            let mut both: Vec<&str> = both.lines().collect();
+            both.sort_unstable();
+            assert_eq!(both, ["left", "right"]);
+        }
         if self.scenario.is_checked_out {
             assert_eq!(repo.git(["status", "--porcelain"]), "");
         }
         let kept = repo.git(["for-each-ref", "--format=%(refname)", "refs/orch/preserved"]);
         let is_kept = |name: &str| repo.files_of(name).iter().any(|file| file == "rest.txt");
         // Where the first attempt was cut off before it had done that, there is nothing to keep.
-        let has_failed = self.witness.starts()["again"] > 1 && self.disturbed.is_some();
+        let has_failed =
+            self.witness.starts().get("again").is_some_and(|n| *n > 1) && self.disturbed.is_some();
         assert!(!has_failed || kept.lines().any(is_kept), "a failed attempt is lost: {kept:?}");
         let merges = repo.git([
             "log",
@@ -255,7 +283,7 @@ impl World {
         ]);
         let mut merged: Vec<&str> = merges.lines().collect();
         merged.sort_unstable();
-        assert_eq!(merged, TASKS, "each task was merged once");
+        assert_eq!(merged, self.scenario.tasks, "each task was merged once");
         repo.orch(["gc"]).run().assert_code(0);
     }
 }

@@ -234,9 +234,17 @@ impl AgentRunner for SupervisedRunner {
         let launch = Box::new(Launch::of(&request, &self.state_dir)?);
         let gone = || RunnerError::Lost("its supervisor is gone".into());
         let connection = self.connection(&request.run, true).await?.ok_or_else(gone)?;
-        let agent =
-            SupervisedAgent::take(&connection, self.of(&request), Order::Start(launch)).await?;
-        agent.map(|agent| Box::new(agent) as _).ok_or_else(gone)
+        let attempt = self.of(&request);
+        let order = Order::Start(launch);
+        if let Some(agent) = SupervisedAgent::take(&connection, attempt.clone(), order).await? {
+            return Ok(Box::new(agent));
+        }
+        // It may have been started all the same, and would work beside the next attempt.
+        match attempt.without_supervisor().await? {
+            Left::Ended(exit) => Ok(Box::new(Finished(exit))),
+            Left::Unknown(known) => Err(RunnerError::Lost(known)),
+            Left::Gone => Err(gone()),
+        }
     }
 
     async fn adopt(&self, request: AdoptRequest) -> Result<Adopted, RunnerError> {
