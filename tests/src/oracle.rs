@@ -70,6 +70,21 @@ impl TestRepo {
         assert!(findings.is_empty(), "{findings:#?}\n{outcome}");
     }
 
+    /// What holds where something failed that tidies up: `orch doctor` finds nothing but what it can repair.
+    ///
+    /// # Panics
+    /// Where that is not so.
+    #[track_caller]
+    pub fn assert_mendable(&self, outcome: &Outcome) {
+        let findings = if self.has_run() { self.doctor() } else { Vec::new() };
+        if !findings.is_empty() {
+            let may_mend = findings.iter().all(|finding| finding["is_repairable"] == true);
+            assert!(may_mend, "{findings:#?}\n{outcome}");
+            let _ = self.orch(["doctor", "--repair"]).run();
+        }
+        self.assert_in_order(outcome);
+    }
+
     /// The control group that those of agents are made in; says so where there can be none.
     ///
     /// # Panics

@@ -55,6 +55,10 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// How long [`Progress`] may lag behind the run, unless computing it takes more than a fiftieth of that.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 
+/// How long after a delivery that could not be made it is tried again, each time.
+const DELIVERY_PAUSES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(4)];
+
 /// A message to the dispatcher.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -557,11 +561,20 @@ impl Dispatcher {
         let run = self.run.clone();
         let messages = self.messages.clone();
         self.helpers.spawn(async move {
-            let delivery = worktrees.finish(&run).await.unwrap_or_else(|error| Delivery::Failed {
-                target: base.target,
-                branch: format!("orch/{run}/target"),
-                reason: error.to_string(),
-            });
+            let mut pauses = DELIVERY_PAUSES.into_iter();
+            let delivery = loop {
+                let error = match worktrees.finish(&run).await {
+                    Ok(delivery) => break delivery,
+                    Err(error) => error,
+                };
+                // What a full disk or a lock kept from being done is done later, and all tasks are merged.
+                let Some(pause) = pauses.next() else {
+                    let (target, branch) = (base.target, format!("orch/{run}/target"));
+                    break Delivery::Failed { target, branch, reason: error.to_string() };
+                };
+                tracing::warn!(%error, "the results can't be delivered yet");
+                tokio::time::sleep(pause).await;
+            };
             let _ = messages.send(Message::Input(Input::Delivered(delivery), None));
         });
     }

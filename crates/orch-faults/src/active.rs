@@ -180,3 +180,56 @@ fn die() -> ! {
     let killed = kill_process(getpid(), Signal::KILL);
     unreachable!("a process can kill itself: {killed:?}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::point;
+
+    /// The file system full, or the disk broken, at a point.
+    fn at(point: &str, action: &str) {
+        // `FAILPOINTS` is read when the first point is passed, and replaces what was said before.
+        before("of no interest").unwrap();
+        fail::cfg(point, action).unwrap();
+    }
+
+    #[test]
+    fn an_operation_fails_before_it_is_done_or_after() {
+        let mut done = 0;
+        let mut operate = |name: &str| -> io::Result<()> {
+            point!(name, {
+                done += 1;
+                Ok::<(), io::Error>(())
+            })
+        };
+        operate("plain").unwrap();
+        at("early.before", "1*return(EIO)");
+        assert_eq!(operate("early").unwrap_err().raw_os_error(), Some(5));
+        operate("early").unwrap();
+        at("late.after", "return(ENOSPC)");
+        assert_eq!(operate("late").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(done, 3);
+    }
+
+    #[test]
+    fn a_write_is_done_by_half() {
+        let mut out = Vec::new();
+        at("write.before", "1*return(short)");
+        let error = write_all("write", &mut out, b"0123456789").unwrap_err();
+        assert_eq!((error.kind(), &*out), (io::ErrorKind::StorageFull, &b"01234"[..]));
+        write_all("write", &mut out, b"!").unwrap();
+        assert_eq!(out, b"01234!");
+    }
+
+    #[test]
+    fn names_say_what_is_done_to_what() {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(git_point(&words(&["worktree", "add", "-b"])), "git::worktree-add");
+        assert_eq!(git_point(&words(&["--literal-pathspecs", "add", "x"])), "git::add");
+        assert_eq!(
+            file_point("small::write", Path::new("/a/slot-12.clean")),
+            "small::write(slot-#.clean)"
+        );
+        assert!(!planted("none that there is"));
+    }
+}

@@ -138,16 +138,19 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(errors))
 }
 
-/// Of the tests of a suite.
+/// Of the tests of a suite, as far as the first program that fails.
 fn sum(outputs: impl Iterator<Item = Output>) -> Verdict {
     let (mut failed, mut all, mut is_caught) = (0, 0, false);
     for output in outputs {
-        is_caught |= !output.status.success();
+        is_caught = !output.status.success();
         let text = text(&output);
         let tests = text.lines().filter(|line| line.starts_with("test ") && line.contains(" ... "));
         for line in tests {
             all += u32::from(!line.ends_with("ignored"));
             failed += u32::from(line.ends_with("FAILED"));
+        }
+        if is_caught {
+            break;
         }
     }
     Verdict { is_caught, how_often: format!("{failed} of {all} tests") }
