@@ -51,6 +51,8 @@ struct Process {
     /// The power failed since: that it was started may be known no more.
     was_cut: bool,
     frozen: Option<Timestamp>,
+    /// Whether somebody asked for its end.
+    is_asked: bool,
     directory: PathBuf,
 }
 
@@ -119,8 +121,13 @@ impl Inner {
     /// The supervisor dies, and its children with it.
     pub(crate) fn kill_supervisor(&mut self) {
         self.processes.supervisor = None;
-        for process in self.processes.all.values_mut().filter(|process| process.runs()) {
+        let Processes { all, failed, .. } = &mut self.processes;
+        for (name, process) in all.iter_mut().filter(|(_, process)| process.runs()) {
             process.is_lost = true;
+            // One that hangs and was being ended for it: that may count as a failure, and is one.
+            if process.is_asked && process.ends.is_none() && name.3 == Purpose::Work {
+                failed.entry(name.1.clone()).or_default().0 += 1;
+            }
         }
     }
 
@@ -267,6 +274,7 @@ impl AgentRunner for Part {
                         is_lost: false,
                         was_cut: false,
                         frozen: None,
+                        is_asked: false,
                         directory: request.directory.clone(),
                     },
                 );
@@ -375,6 +383,7 @@ impl RunningAgent for Agent {
             .part
             .act(&format!("stop {:?}", self.name), |world| {
                 let process = self.process(world);
+                process.is_asked = true;
                 process.heeds_term && process.frozen.is_none()
             })
             .await;

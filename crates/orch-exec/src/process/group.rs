@@ -97,7 +97,10 @@ impl Group {
     /// After the leader's exit: kills what it left of the group, reaps it, and returns when
     /// nothing of the group is left.
     pub(super) async fn reap(&self) -> io::Result<ExitStatus> {
-        self.kill()?;
+        if let Err(error) = self.kill() {
+            // How the leader ended is known all the same, and the rest is killed again below.
+            tracing::warn!(%error, "what a process left of its group can't be killed");
+        }
         let status = {
             let mut child = self.child.lock().unwrap_or_else(|poison| poison.into_inner());
             let Some(mut child) = child.take() else {
