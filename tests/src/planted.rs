@@ -136,8 +136,18 @@ pub const BUGS: &[Bug] = &[
         layers: &[Layer::Simulation],
     },
     Bug {
+        name: "resumes-on-unsynced",
+        mistake: "a run is taken up on events that a power cut can take",
+        layers: &[Layer::Simulation],
+    },
+    Bug {
         name: "no-adoption",
         mistake: "after a crash nobody asks for the agents that still run",
+        layers: &[Layer::Simulation],
+    },
+    Bug {
+        name: "frozen-for-ever",
+        mistake: "agents that were stopped are not let go on after a crash",
         layers: &[Layer::Simulation],
     },
     Bug {

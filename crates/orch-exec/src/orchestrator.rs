@@ -268,6 +268,10 @@ impl ParallelOrchestrator {
         self.check_repository(&plan)?;
         let target = state.header.base.as_ref().map(|base| base.target.clone());
         self.begin(run, &plan, target).await?;
+        if !orch_faults::planted("resumes-on-unsynced") {
+            // What was appended and not synced when its orchestrator died is acted upon now: merges are repeated.
+            journal.sync().await?;
+        }
         let found = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
         Ok(self.launch(plan, state, journal, found, &durations))
     }

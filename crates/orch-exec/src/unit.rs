@@ -279,6 +279,10 @@ impl Unit {
                 Some(self.watch(agent.as_ref(), Duration::ZERO).await?)
             }
             Entry::Agent { agent, since } => {
+                // The orchestrator before this one may have stopped it, and nobody else lets it go on.
+                if !self.control.borrow().frozen && !orch_faults::planted("frozen-for-ever") {
+                    agent.thaw().await?;
+                }
                 let elapsed = self.ports.clock.now().since(since);
                 Some(self.watch(agent.as_ref(), elapsed).await?)
             }

@@ -253,6 +253,11 @@ impl AgentRunner for Part {
                     let source = std::io::ErrorKind::OutOfMemory.into();
                     return Err(RunnerError::Io { doing: "forking".into(), source });
                 }
+                // A supervisor hands out what it has already.
+                let before = world.processes.all.get(&name);
+                if let Some(process) = before.filter(|p| p.runs() && name.3 != Purpose::Work) {
+                    return Ok(process.pid);
+                }
                 world.check_start(&name, &request);
                 world.supervisor();
                 let Fate { lasts, heeds_term, exit } = world.fate(&request);
