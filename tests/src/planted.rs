@@ -148,7 +148,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "frozen-for-ever",
         mistake: "agents that were stopped are not let go on after a crash",
-        layers: &[Layer::Simulation],
+        layers: &[Layer::EndToEnd("survival"), Layer::Simulation],
     },
     Bug {
         name: "timer-forgotten",

@@ -137,6 +137,23 @@ fn a_time_limit_goes_on_from_its_beginning() {
 }
 
 #[test]
+fn agents_that_were_frozen_go_on_when_they_are_taken_up() {
+    let repo = TestRepo::new();
+    let (begun, go) = (repo.signal("begun"), repo.signal("go"));
+    let plan = Plan::new()
+        .task("a", |t| t.script(format!("touch {begun}; wait-for {go}; write a.txt 1; commit a")));
+    let mut run = repo.start(&plan);
+    run.wait_for(&begun);
+    repo.orch(["pause", "--freeze"]).run().assert_code(0);
+    run.kill();
+    let outcome = run.wait();
+    assert_eq!(outcome.signal, Some(9), "{outcome}");
+    go.raise();
+    repo.orch(["resume"]).run().assert_code(0);
+    assert_eq!(repo.show("main", "a.txt"), "1\n");
+}
+
+#[test]
 fn the_attempts_of_a_killed_supervisor_are_repeated_and_not_charged() {
     let repo = TestRepo::new();
     let (record, go) = (repo.signal("record"), repo.signal("go"));

@@ -27,6 +27,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "append is torn",
     "disk is full",
     "git fails",
+    "kill -9 before a sync",
     "kill -9 of the orchestrator",
     "kill -9 while it recovers",
     "locks can't be read",
