@@ -7,7 +7,8 @@
 //! does nothing where the binary is current. Other test processes of the same run (`cargo test`
 //! starts one per file, nextest one per test) wait for it at a lock file and take the result over.
 //!
-//! `ORCH_BIN` names another binary to test: an installed one, for example.
+//! `ORCH_BIN` names another binary to test: an installed one, for example. The one with fail points, `orch-faulty`,
+//! is built in the same way, unless `ORCH_FAULTY_BIN` names it.
 
 use std::{
     env, fs,
@@ -57,7 +58,20 @@ pub fn orch() -> &'static Path {
     static ORCH: OnceLock<PathBuf> = OnceLock::new();
     ORCH.get_or_init(|| match env::var_os("ORCH_BIN") {
         Some(path) => path.into(),
-        None => built_once_per_test_run(),
+        None => built_once_per_test_run("orch", &[]),
+    })
+}
+
+/// The `orch` with fail points and planted bugs, built if necessary.
+///
+/// # Panics
+/// Where it can't be built.
+#[must_use]
+pub fn orch_faulty() -> &'static Path {
+    static ORCH: OnceLock<PathBuf> = OnceLock::new();
+    ORCH.get_or_init(|| match env::var_os("ORCH_FAULTY_BIN") {
+        Some(path) => path.into(),
+        None => built_once_per_test_run("orch-faulty", &["--features", "faults"]),
     })
 }
 
@@ -71,8 +85,8 @@ fn profile_folder() -> PathBuf {
     folder
 }
 
-fn built_once_per_test_run() -> PathBuf {
-    let path = profile_folder().join("orch-tests.built");
+fn built_once_per_test_run(name: &str, features: &[&str]) -> PathBuf {
+    let path = profile_folder().join(format!("{name}-for-tests.built"));
     let mut note = File::options()
         .create(true)
         .truncate(false)
@@ -90,7 +104,7 @@ fn built_once_per_test_run() -> PathBuf {
     {
         return binary.into();
     }
-    let binary = build();
+    let binary = build(name, features);
     let new = format!("{run}\n{}", binary.display());
     note.rewind()
         .and_then(|()| note.set_len(0))
@@ -109,7 +123,7 @@ fn test_run() -> String {
     format!("{parent} started at {started}")
 }
 
-fn build() -> PathBuf {
+fn build(name: &str, features: &[&str]) -> PathBuf {
     let folder = profile_folder();
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
@@ -119,7 +133,8 @@ fn build() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--quiet", "--package", "orch-cli", "--bin", "orch", "--profile", profile])
+        .args(["build", "--quiet", "--package", "orch-cli", "--bin", name, "--profile", profile])
+        .args(features)
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace)
         .stdin(Stdio::null());
@@ -129,13 +144,13 @@ fn build() -> PathBuf {
     let output = command.output().expect("cargo can be started");
     assert!(
         output.status.success(),
-        "orch can't be built:\n{}",
+        "{name} can't be built:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "orch")
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .expect("cargo names the binary that it has built")
 }

@@ -8,7 +8,9 @@
 //! - [`Signal`] is a file on which an agent and a test wait for one another, so that no test needs
 //!   to guess how long something takes.
 //! - [`Chaos`] kills and stops supervisors, agents and orchestrators at random moments.
+//! - [`fail_points`] are the places in `orch` where a test can have things go wrong.
 //! - [`KillPoints`] kill an orchestrator at one of its calls of git.
+//! - [`planted`] are known mistakes, and what catches them.
 //! - [`EndState`] is what a run has come to, for the comparison of two.
 //! - [`TestRepo::doctor`] and [`Witness`] are the oracle: what has to hold after every fault.
 //! - [`agent`] is the inside of the `fake-agent` binary.
@@ -39,11 +41,13 @@ mod chaos;
 mod checkout;
 mod end_state;
 mod events;
+pub mod fail_points;
 mod kill_points;
 mod oracle;
 mod orch;
 mod outcome;
 mod plan;
+pub mod planted;
 mod repo;
 mod running;
 mod signal;

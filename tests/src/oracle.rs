@@ -25,6 +25,66 @@ impl TestRepo {
         findings
     }
 
+    /// Whether anything is recorded of a run.
+    ///
+    /// # Panics
+    /// Where `orch runs` fails.
+    #[track_caller]
+    #[must_use]
+    pub fn has_run(&self) -> bool {
+        let runs = self.orch(["runs", "--json"]).run().json();
+        runs["runs"].as_array().is_some_and(|runs| !runs.is_empty())
+    }
+
+    /// The status of the last run, where nobody is at work on it.
+    ///
+    /// # Panics
+    /// Where `orch runs` fails.
+    #[track_caller]
+    #[must_use]
+    pub fn run_status(&self) -> Option<String> {
+        let runs = self.orch(["runs", "--json"]).run().json();
+        let run = &runs["runs"][0];
+        run["owner"].is_null().then(|| run["status"].as_str().map(str::to_owned)).flatten()
+    }
+
+    /// What holds whenever an orchestrator has ended, however that was: `orch doctor` finds nothing.
+    ///
+    /// # Panics
+    /// Where that is not so.
+    #[track_caller]
+    pub fn assert_in_order(&self, outcome: &Outcome) {
+        let was_cut_off = outcome.code != Some(0);
+        let has_begun = self.has_run();
+        if was_cut_off && !has_begun {
+            // It was killed between the making of its branch, which its git finishes all the same,
+            // and the first record.
+            self.wait_until_quiet();
+            self.orch(["gc"]).run().assert_code(0);
+        }
+        if was_cut_off && (!has_begun || self.run_status().is_some_and(|s| s == "succeeded")) {
+            // It was killed before the first record, or before the last file for people.
+            let _ = self.orch(["doctor", "--repair"]).run();
+        }
+        let findings = self.doctor();
+        assert!(findings.is_empty(), "{findings:#?}\n{outcome}");
+    }
+
+    /// What holds where something failed that tidies up: `orch doctor` finds nothing but what it can repair.
+    ///
+    /// # Panics
+    /// Where that is not so.
+    #[track_caller]
+    pub fn assert_mendable(&self, outcome: &Outcome) {
+        let findings = if self.has_run() { self.doctor() } else { Vec::new() };
+        if !findings.is_empty() {
+            let may_mend = findings.iter().all(|finding| finding["is_repairable"] == true);
+            assert!(may_mend, "{findings:#?}\n{outcome}");
+            let _ = self.orch(["doctor", "--repair"]).run();
+        }
+        self.assert_in_order(outcome);
+    }
+
     /// The control group that those of agents are made in; says so where there can be none.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -18,6 +18,7 @@ pub struct Orch<'r> {
     folder: PathBuf,
     report: Option<PathBuf>,
     typed: Option<PathBuf>,
+    program: &'static Path,
 }
 
 impl<'r> Orch<'r> {
@@ -32,6 +33,7 @@ impl<'r> Orch<'r> {
             folder: repo.path().to_owned(),
             report: None,
             typed: None,
+            program: binary::orch(),
         }
     }
 
@@ -71,6 +73,13 @@ impl<'r> Orch<'r> {
         self.arg("--report").arg(report)
     }
 
+    /// Calls the one with fail points.
+    #[must_use]
+    pub fn faulty(mut self) -> Self {
+        self.program = binary::orch_faulty();
+        self
+    }
+
     /// Calls it on a terminal (that of `script`, script(1)), on which this is typed. What it prints on either
     /// stream comes on the standard output.
     ///
@@ -87,11 +96,11 @@ impl<'r> Orch<'r> {
     /// Without what it inherits.
     fn bare(&self) -> Command {
         let Some(typed) = &self.typed else {
-            let mut command = Command::new(binary::orch());
+            let mut command = Command::new(self.program);
             command.args(&self.arguments).stdin(Stdio::null());
             return command;
         };
-        let mut line = binary::orch().to_string_lossy().into_owned();
+        let mut line = self.program.to_string_lossy().into_owned();
         for argument in &self.arguments {
             line.push_str(&format!(" '{}'", argument.to_string_lossy()));
         }

@@ -75,6 +75,16 @@ impl Plan {
         self
     }
 
+    /// Adds `[agents.NAME]`: a coding agent of a kind, that is at this path.
+    #[must_use]
+    pub fn coding_agent(mut self, name: &str, kind: &str, program: &str) -> Self {
+        let mut table = Table::new();
+        table.insert("kind".into(), kind.into());
+        table.insert("command".into(), list(&[program]));
+        self.agents.insert(name.into(), table.into());
+        self
+    }
+
     /// Adds an epic.
     #[must_use]
     pub fn epic(mut self, id: &str, needs: &[&str]) -> Self {

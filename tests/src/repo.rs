@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     ffi::OsStr,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -154,10 +155,23 @@ impl TestRepo {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("LC_ALL", "C");
         for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"ORCH_") {
+            if name.as_encoded_bytes().starts_with(b"ORCH_") && name != "ORCH_PLANTED_BUG" {
                 command.env_remove(name);
             }
         }
+    }
+
+    /// Makes a script for `/bin/sh` beside the repository, and gives its path.
+    ///
+    /// # Panics
+    /// Where it can't be written.
+    #[must_use]
+    pub fn program(&self, name: &str, script: &str) -> String {
+        let path = self.beside(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script can be written");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&path, mode).expect("a script can be made executable");
+        path.into_os_string().into_string().expect("a path of text")
     }
 
     /// The output of a git command in the repository, without the white space at its end.

@@ -243,6 +243,28 @@ impl<'r> RunningOrch<'r> {
         self.collect()
     }
 
+    /// Waits for its end, and kills it after a time.
+    ///
+    /// # Panics
+    /// As [`Self::wait`] does.
+    #[track_caller]
+    #[must_use]
+    pub fn wait_or_kill(mut self, patience: Duration) -> Outcome {
+        let end = Instant::now() + patience;
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.take(&line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    // It may have ended in this moment.
+                    let _ = self.child.kill();
+                    break;
+                }
+            }
+        }
+        self.wait()
+    }
+
     /// Takes up the rest of its output and its exit. Its output has ended or it was killed.
     fn collect(&mut self) -> Outcome {
         let status = self.child.wait().expect("a child can be waited for");

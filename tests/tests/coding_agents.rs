@@ -1,18 +1,10 @@
 //! Coding agents by their kind, through the whole of orch. The agents are scripts that behave as the real
 //! ones were seen to.
 
-use std::{ffi::OsStr, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{ffi::OsStr, fs, path::PathBuf};
 
 use orch_tests::{Orch, Report, TestRepo, is_task};
 use serde_json::Value;
-
-/// A script beside the repository.
-fn program(repo: &TestRepo, name: &str, script: &str) -> String {
-    let path = repo.beside(name);
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("it can be written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it can be changed");
-    path.to_str().expect("text").to_owned()
-}
 
 /// What is like codex: its version, its session, and `work` in it, with the prompt in `$prompt`.
 fn codex(repo: &TestRepo, work: &str) -> String {
@@ -28,7 +20,7 @@ echo '{{"type":"thread.started","thread_id":"th-1"}}'
         calls = repo.signal("calls"),
         prompts = repo.signal("prompts"),
     );
-    program(repo, "codex", &script)
+    repo.program("codex", &script)
 }
 
 fn plan(kind: &str, command: &str, agent: &str, task: &str) -> String {
@@ -99,7 +91,7 @@ fn a_run_begins_only_with_agents_that_are_there() {
     let repo = TestRepo::new();
     let missing = run(&repo, &plan("gemini", "/no/such/gemini", "", "")).run();
     missing.assert_code(2).assert_stderr(&["agent `coder`", "npm install -g @google/gemini-cli"]);
-    let old = program(&repo, "old", "echo codex-cli 0.2.0");
+    let old = repo.program("old", "echo codex-cli 0.2.0");
     let old = run(&repo, &plan("codex", &old, "", "")).run();
     old.assert_code(2).assert_stderr(&["is version 0.2.0 of codex", "0.150.0 is the oldest"]);
     assert!(!repo.path().join(".orch/current").exists(), "nothing was begun");
@@ -264,7 +256,7 @@ wait
 
 fn acp(repo: &TestRepo) -> String {
     let (begun, cancelled) = (repo.signal("begun"), repo.signal("cancelled"));
-    program(repo, "acp", &format!("BEGUN={begun}\nCANCELLED={cancelled}\n{ACP}"))
+    repo.program("acp", &format!("BEGUN={begun}\nCANCELLED={cancelled}\n{ACP}"))
 }
 
 #[test]
@@ -310,7 +302,7 @@ echo '{"t":"end"}'"#;
     let agent = r#"output = "jsonl"
 events = [{ event = "usage", when = { "/t" = "cost" }, take = { input = "/in", output = "/out", cost = "/usd" } },
           { event = "done", when = { "/t" = "end" } }]"#;
-    let plan = plan("command", &program(&repo, "mine", script), agent, "");
+    let plan = plan("command", &repo.program("mine", script), agent, "");
     let outcome = run(&repo, &plan).run();
     outcome.assert_code(0);
     assert_eq!(repo.show("main", "a.txt"), "do it\n");

@@ -126,7 +126,7 @@ impl World {
 
     /// Begins the run or takes it up again, and kills the orchestrator at the end of its life.
     fn go_on(&mut self, life: Option<Duration>, random: &mut fastrand::Rng) -> Outcome {
-        let mut orch = if has_begun(&self.repo) {
+        let mut orch = if self.repo.has_run() {
             self.repo.orch(["resume", "--json"]).spawn()
         } else {
             // Also where it was killed before anything was recorded of the run.
@@ -139,32 +139,22 @@ impl World {
     }
 
     fn has_ended(&self) -> bool {
-        let runs = self.repo.orch(["runs", "--json"]).run().json();
-        runs["runs"][0]["status"] == "succeeded" && runs["runs"][0]["owner"].is_null()
+        self.repo.run_status().is_some_and(|status| status == "succeeded")
     }
 
     #[track_caller]
     fn check(&mut self, outcome: &Outcome, killed: u32) {
         self.witness.see(outcome);
         self.witness.assert_started_once(self.chaos.disturbed());
-        if outcome.signal.is_some() && !has_begun(&self.repo) {
+        if outcome.signal.is_some() && !self.repo.has_run() {
             self.chaos.thaw_all();
-            // It was killed between the making of its branch, which its git finishes all the same,
-            // and the first record.
-            self.repo.wait_until_quiet();
-            self.repo.orch(["gc"]).run().assert_code(0);
         }
-        if outcome.signal.is_some() && (self.has_ended() || !has_begun(&self.repo)) {
-            // It was killed before the first record, or before the last file for people.
-            let _ = self.repo.orch(["doctor", "--repair"]).run();
-        }
-        let findings = self.repo.doctor();
-        assert!(findings.is_empty(), "after kill {killed}: {findings:#?}\n{outcome}");
+        self.repo.assert_in_order(outcome);
         assert!(!self.has_lost_sight(), "a task needs attention after kill {killed}\n{outcome}");
     }
 
     fn has_lost_sight(&self) -> bool {
-        has_begun(&self.repo)
+        self.repo.has_run()
             && self
                 .repo
                 .orch(["status", "--json", "--all"])
@@ -206,9 +196,4 @@ impl World {
 
 fn name(number: usize) -> String {
     format!("t{number:02}")
-}
-
-fn has_begun(repo: &TestRepo) -> bool {
-    let runs = repo.orch(["runs", "--json"]).run().json();
-    runs["runs"].as_array().is_some_and(|runs| !runs.is_empty())
 }

@@ -101,7 +101,7 @@ impl World {
             let moment = left.next().copied();
             let outcome = self.go_on(moment);
             // After each other one the run is taken up while its agents, and its git, are at work.
-            if moment.is_none_or(|moment| moment.number() % 2 == 0) || !has_begun(&self.repo) {
+            if moment.is_none_or(|moment| moment.number() % 2 == 0) || !self.repo.has_run() {
                 self.repo.wait_until_quiet();
             }
             self.check(&outcome);
@@ -116,7 +116,7 @@ impl World {
 
     fn go_on(&self, moment: Option<Moment>) -> Outcome {
         self.points.arm(moment);
-        let orch = if has_begun(&self.repo) {
+        let orch = if self.repo.has_run() {
             self.repo.orch(["resume", "--json"])
         } else {
             let plan = self.repo.plan_file(&self.plan.to_string());
@@ -132,8 +132,7 @@ impl World {
     }
 
     fn has_ended(&self) -> bool {
-        let runs = self.repo.orch(["runs", "--json"]).run().json();
-        runs["runs"][0]["status"] == "succeeded" && runs["runs"][0]["owner"].is_null()
+        self.repo.run_status().is_some_and(|status| status == "succeeded")
     }
 
     /// What holds after each death of an orchestrator.
@@ -142,16 +141,7 @@ impl World {
         self.witness.see(outcome);
         let disturbed = BTreeSet::from([("again".to_owned(), 1)]);
         self.witness.assert_started_once(&disturbed);
-        if outcome.signal.is_some() && !has_begun(repo) {
-            // It was killed between the making of its branch and the first record.
-            repo.orch(["gc"]).run().assert_code(0);
-        }
-        if outcome.signal.is_some() && (self.has_ended() || !has_begun(repo)) {
-            // It was killed before the first record, or before the last file for people.
-            let _ = repo.orch(["doctor", "--repair"]).run();
-        }
-        let findings = repo.doctor();
-        assert!(findings.is_empty(), "{findings:#?}\n{outcome}");
+        repo.assert_in_order(outcome);
         if !self.case.is_checked_out || repo.tip("main") == self.began {
             assert_eq!(repo.checkout(), self.checkout, "{outcome}");
         }
@@ -197,11 +187,6 @@ impl World {
         repo.orch(["gc"]).run().assert_code(0);
         assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new());
     }
-}
-
-fn has_begun(repo: &TestRepo) -> bool {
-    let runs = repo.orch(["runs", "--json"]).run().json();
-    runs["runs"].as_array().is_some_and(|runs| !runs.is_empty())
 }
 
 /// How many moments a run has that is left alone.

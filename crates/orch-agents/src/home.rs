@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use orch_faults::point;
+
 use crate::adapter::{Call, Link};
 
 /// What common tools need of the user's home: who commits, and what was installed and fetched before.
@@ -170,7 +172,7 @@ impl PrivateHome {
             }
             let link = self.home.join(name);
             link.parent().map_or(Ok(()), private_folder)?;
-            match symlink(target, link) {
+            match point!("home::link.make", symlink(target, link)) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
@@ -183,7 +185,7 @@ impl PrivateHome {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            fs::write(&path, text)?;
+            point!("home::file.write", fs::write(&path, text))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         }
         Ok(())

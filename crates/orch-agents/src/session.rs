@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use orch_faults::point;
 use orch_model::{
     RunId, TaskId,
     plan::spec::{AgentKind, EventRule},
@@ -144,8 +145,9 @@ impl RunFolder {
         let path = self.0.join("sessions").join(format!("{name}.json"));
         path.parent().map_or(Ok(()), fs::create_dir_all)?;
         let new = path.with_extension("json~");
-        fs::write(&new, serde_json::to_vec_pretty(record)?)?;
-        fs::rename(new, path)
+        let text = serde_json::to_vec_pretty(record)?;
+        point!("session::write", fs::write(&new, text))?;
+        point!("session::rename", fs::rename(new, path))
     }
 
     /// The last attempt of a task that has a session.

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use orch_faults::point;
 use orch_model::{BudgetChange, Progress, RunId, TaskId};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -112,7 +113,7 @@ impl Server {
             _ => {}
         }
         let (_folder, short) = socket::address(&path).map_err(failed)?;
-        let listener = UnixListener::bind(short).map_err(failed)?;
+        let listener = point!("control::bind", UnixListener::bind(short)).map_err(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         let accepting = tokio::spawn(accept(listener, run)).abort_handle();
         Ok(Self { path, accepting })

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use orch_faults::planted;
 use orch_model::{
     CommitId, Event, Progress, Report, RunId, RunState, Span, Timestamp,
     event::Delivery,
@@ -54,6 +55,10 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// How long [`Progress`] may lag behind the run, unless computing it takes more than a fiftieth of that.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+
+/// How long after a delivery that could not be made it is tried again, each time.
+const DELIVERY_PAUSES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(4)];
 
 /// A message to the dispatcher.
 #[derive(Debug)]
@@ -411,11 +416,19 @@ impl Dispatcher {
         }
     }
 
-    async fn end_turn(&mut self, turn: Turn) -> Result<(), EngineError> {
+    async fn end_turn(&mut self, mut turn: Turn) -> Result<(), EngineError> {
+        if planted("act-before-intent") {
+            std::mem::take(&mut turn.commands)
+                .into_iter()
+                .for_each(|command| self.carry_out(command));
+        }
         if let Some(last) = self.decided.last() {
             self.journal.append(&self.decided).await?;
             self.appended_seq = last.seq;
             self.keep_undurable();
+            if planted("told-before-sync") {
+                self.durable(self.appended_seq);
+            }
             self.commit.notify_one();
             self.unpublished = true;
             self.progress_due.get_or_insert(Instant::now() + self.progress_every);
@@ -444,7 +457,9 @@ impl Dispatcher {
     /// intent was forgotten would be run and merged again.
     fn let_merge(&mut self) {
         let durable = *self.outlets.durable.borrow();
-        let may_go = |merging: &Merging| !merging.waits || merging.intent <= durable;
+        let may_go = |merging: &Merging| {
+            !merging.waits || merging.intent <= durable || planted("merge-before-sync")
+        };
         let (go, wait): (Vec<_>, _) = self.merging.drain(..).partition(may_go);
         self.merging = wait;
         for Merging { task, reply, .. } in go {
@@ -561,11 +576,20 @@ impl Dispatcher {
                 let warning = format!("before the delivery: {error}");
                 let _ = messages.send(Message::Input(Input::Warning(warning), None));
             }
-            let delivery = worktrees.finish(&run).await.unwrap_or_else(|error| Delivery::Failed {
-                target: base.target,
-                branch: format!("orch/{run}/target"),
-                reason: error.to_string(),
-            });
+            let mut pauses = DELIVERY_PAUSES.into_iter();
+            let delivery = loop {
+                let error = match worktrees.finish(&run).await {
+                    Ok(delivery) => break delivery,
+                    Err(error) => error,
+                };
+                // What a full disk or a lock kept from being done is done later, and all tasks are merged.
+                let Some(pause) = pauses.next() else {
+                    let (target, branch) = (base.target, format!("orch/{run}/target"));
+                    break Delivery::Failed { target, branch, reason: error.to_string() };
+                };
+                tracing::warn!(%error, "the results can't be delivered yet");
+                tokio::time::sleep(pause).await;
+            };
             let _ = messages.send(Message::Input(Input::Delivered(delivery), None));
         });
     }

@@ -338,6 +338,10 @@ impl ParallelOrchestrator {
         self.check_repository(&plan)?;
         let target = state.header.base.as_ref().map(|base| base.target.clone());
         self.begin(run, &plan, target).await?;
+        if !orch_faults::planted("resumes-on-unsynced") {
+            // What was appended and not synced when its orchestrator died is acted upon now: merges are repeated.
+            journal.sync().await?;
+        }
         let choosing = choosing::look(&plan, &self.ports).await;
         let mut found = reconcile::reconcile(&mut state, &plan, &self.ports).await?;
         for change in budgets {

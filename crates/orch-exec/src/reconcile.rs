@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use orch_faults::planted;
 use orch_model::{
     Event, EventKind, RunState, TaskState, Timestamp, ValidPlan,
     event::TaskChange,
@@ -11,8 +12,8 @@ use orch_model::{
         spec::{Isolation, OnConflict, Strategy},
     },
     ports::{
-        AdoptRequest, Adopted, MergeOutcome, Purpose, RunningAgent, Stacked, WorktreeError,
-        WorktreeRequest,
+        Acquired, AdoptRequest, Adopted, MergeOutcome, Purpose, RunningAgent, Stacked,
+        WorktreeError, WorktreeRequest,
     },
     run::Candidate,
     state::Merged,
@@ -23,7 +24,7 @@ use crate::{
     error::EngineError,
     message::{self, Attempted},
     orchestrator::Ports,
-    unit::{Adoption, Entry, Workplace, release_of, resolve::ROUNDS, shared_by},
+    unit::{Adoption, Entry, Workplace, lock_request, release_of, resolve::ROUNDS, shared_by},
 };
 
 /// What was found.
@@ -47,6 +48,8 @@ pub(crate) struct Found {
 ///   is run again, uncharged, unless it was being cancelled.
 /// - It can't be known: the task needs attention.
 ///
+/// Where an attempt does not go on, its locks are freed.
+///
 /// # Errors
 /// Where the world can't be asked.
 pub(crate) async fn reconcile(
@@ -66,6 +69,10 @@ pub(crate) async fn reconcile(
             Fate::Becomes(change) => (vec![change], None),
             Fate::GoesOn(adoption) => (begun(state, index, &adoption), Some(adoption)),
         };
+        let is_lost = matches!(&changes[..], [TaskChange::Lost { .. }]);
+        if adoption.is_none() && !is_lost {
+            free_locks(state, plan, index, ports).await?;
+        }
         let task = state.task(index).id.clone();
         for change in changes {
             let kind = EventKind::Task { task: task.clone(), change };
@@ -146,6 +153,27 @@ fn begun(state: &RunState, index: TaskIndex, adoption: &Adoption) -> Vec<TaskCha
         TaskState::Preparing { .. } => vec![TaskChange::Started { agent }],
         _ => Vec::new(),
     }
+}
+
+/// Frees the locks of an attempt that does not go on. They depend on its supervisor too, which may live on for
+/// others, so that its next attempt, or another task, would wait for them until the end of the run.
+async fn free_locks(
+    state: &RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+) -> Result<(), EngineError> {
+    let task = plan.task(index);
+    if task.locks.is_empty() || planted("lease-left-behind") {
+        return Ok(());
+    }
+    let request = lock_request(task, state.run(), state.task(index).attempts);
+    ports.locks.release_kept(&request.holder, None).await?;
+    // To free a lease is to have it. Where others have the locks, the attempt has none.
+    if let Acquired::Granted(lease) = ports.locks.try_acquire(request).await? {
+        lease.release().await?;
+    }
+    Ok(())
 }
 
 /// Takes away the worktree of a task whose merge outlived its orchestrator.
@@ -242,6 +270,9 @@ async fn ask(
     purpose: Purpose,
     ports: &Ports,
 ) -> Result<Adopted, EngineError> {
+    if planted("no-adoption") {
+        return Ok(Adopted::Gone);
+    }
     let task = state.task(index);
     let request = AdoptRequest {
         run: state.run().clone(),

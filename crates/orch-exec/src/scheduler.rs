@@ -9,6 +9,7 @@ use std::{
 };
 
 use orch_deps::{Ended, Frontier, Graph, Rank, Ranks, Waves};
+use orch_faults::planted;
 use orch_model::{
     CommitId, Event, EventKind, RunState, RunStatus, TaskChange, TaskState, Timestamp, ValidPlan,
     event::{Delivery, RunSettings},
@@ -234,7 +235,8 @@ impl Scheduler {
         let run = self.state.task(task);
         let failed = run.failures.get(failure.class()).map_or(0, |count| *count) + 1;
         let charged = run.charged + u32::from(failure.is_charged());
-        failed < failure.policy().bound && charged <= self.plan.task(task).retries
+        let may_pay = charged <= self.plan.task(task).retries || planted("retries-without-end");
+        failed < failure.policy().bound && may_pay
     }
 
     /// Whether a unit is being ended because it was told to for this reason: that it may have failed of
@@ -311,6 +313,7 @@ impl Scheduler {
                 TaskState::Queued => {
                     self.queue.insert(self.ranks.rank(task));
                 }
+                TaskState::Backoff { .. } if planted("timer-forgotten") => {}
                 TaskState::Backoff { until, .. } => self.pause_until(task, until),
                 _ => self.adopt(task),
             }
@@ -386,7 +389,8 @@ impl Scheduler {
     // --- starting ---
 
     fn fill_slots(&mut self, now: Timestamp) {
-        let max = self.state.concurrency.unwrap_or(self.settings().max_concurrency) as usize;
+        let max = self.state.concurrency.unwrap_or(self.settings().max_concurrency) as usize
+            + usize::from(planted("one-too-many"));
         if self.state.status != RunStatus::Running
             || self.stopped_by.is_some()
             || self.machine.shortage().is_some()
@@ -645,6 +649,7 @@ impl Scheduler {
                 result: Merged::Nothing | Merged::Commit { .. } | Merged::Kept { .. },
                 ..
             } => Ended::Succeeded,
+            _ if planted("ended-is-merged") => Ended::Succeeded,
             _ => Ended::Failed,
         };
         let resolved = self.frontier.resolve(task, how);

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use orch_faults::planted;
 use orch_model::{
     BudgetScope, ByteSize, CommitId, EpicId, RunId, Timestamp,
     event::Place,
@@ -180,7 +181,8 @@ impl Unit {
         match self.ports.locks.try_acquire(request).await {
             Ok(Acquired::Granted(lease)) => {
                 // Before anything is started: this process may die the moment after.
-                if let Some(guardian) = self.ports.runner.guardian(&self.run).await? {
+                let guardian = self.ports.runner.guardian(&self.run).await?;
+                if let Some(guardian) = guardian.filter(|_| !planted("lease-of-orchestrator")) {
                     self.bind(lease.as_ref(), &guardian).await;
                 }
                 if self.adoption.is_none() {
@@ -338,7 +340,9 @@ impl Unit {
             Entry::Agent { agent, since } => {
                 // The run may have been frozen when its orchestrator died, and it is not any more. Where that
                 // can't be done, the agent has ended, or waiting for it tells what is the matter.
-                let _ = agent.thaw().await;
+                if !orch_faults::planted("frozen-for-ever") {
+                    let _ = agent.thaw().await;
+                }
                 let elapsed = self.ports.clock.now().since(since);
                 Some(self.watch_work(agent.as_ref(), elapsed).await?)
             }

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use orch_faults::{planted, point};
 use orch_model::ports::StoreError;
 use tempfile::NamedTempFile;
 
@@ -25,12 +26,16 @@ pub(crate) fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Erro
 
 /// Makes the names in a folder durable.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(io_error(path, "syncing the folder"))
+    if planted("no-folder-sync") {
+        return Ok(());
+    }
+    let synced = point!("disk::folder.sync", File::open(path).and_then(|dir| dir.sync_all()));
+    synced.map_err(io_error(path, "syncing the folder"))
 }
 
 /// Makes a folder, if it is not there, and its name durable. Its parent must be there.
 pub(crate) fn create_dir(path: &Path) -> Result<(), StoreError> {
-    match fs::create_dir(path) {
+    match point!("disk::folder.make", fs::create_dir(path)) {
         Ok(()) => sync_dir(parent(path)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(io_error(path, "making the folder")(error)),
@@ -52,7 +57,9 @@ pub(crate) fn replace(
     if !is_wanted() {
         return Ok(());
     }
-    file.persist(path).map_err(|error| io_error(path, "putting the file in place")(error.error))?;
+    let persist = || file.persist(path).map_err(|error| error.error);
+    point!(orch_faults::file_point("disk::replace", path), persist())
+        .map_err(io_error(path, "putting the file in place"))?;
     sync_dir(parent(path))
 }
 
@@ -60,10 +67,11 @@ pub(crate) fn replace(
 /// `temporaries` as for [`replace`].
 pub(crate) fn create(path: &Path, temporaries: &Path, content: &[u8]) -> Result<bool, StoreError> {
     let file = write_temporary(path, temporaries, |file| file.write_all(content))?;
-    match file.persist_noclobber(path) {
+    let persist = || file.persist_noclobber(path).map_err(|error| error.error);
+    match point!(orch_faults::file_point("disk::create", path), persist()) {
         Ok(_) => sync_dir(parent(path)).map(|()| true),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(io_error(path, "putting the file in place")(error.error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(io_error(path, "putting the file in place")(error)),
     }
 }
 
@@ -84,7 +92,7 @@ pub(crate) fn temporaries(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
 /// Removes what writers that died left half-written. Nobody may be writing in the folder.
 pub(crate) fn remove_temporaries(dir: &Path) {
     for path in temporaries(dir).unwrap_or_default() {
-        if let Err(error) = fs::remove_file(&path) {
+        if let Err(error) = point!("disk::temporary.remove", fs::remove_file(&path)) {
             tracing::debug!(path = %path.display(), %error, "a temporary file stays");
         }
     }
@@ -101,9 +109,11 @@ fn write_temporary(
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(folder)?;
         let mut buffered = BufWriter::new(file);
-        write(&mut buffered)?;
+        point!(orch_faults::file_point("disk::write", path), write(&mut buffered))?;
         let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.as_file().sync_all()?;
+        if !planted("no-file-sync") {
+            point!(orch_faults::file_point("disk::sync", path), file.as_file().sync_all())?;
+        }
         Ok(file)
     };
     make().map_err(io_error(path, "writing a temporary file for it"))

@@ -24,6 +24,7 @@
 use std::num::NonZeroU64;
 
 use crc32fast::Hasher;
+use orch_faults::planted;
 use orch_model::{
     event::{EVENT_VERSION, Event},
     id::RunId,
@@ -161,7 +162,9 @@ impl Position {
     /// Steps over the record at the beginning of `bytes`, the file from here on. `None` where it
     /// is not complete or not right.
     pub(crate) fn step<'a>(&mut self, bytes: &'a [u8]) -> Option<Record<'a>> {
-        let frame = frame(bytes).filter(|frame| frame.continues(self.chain))?;
+        let is_right =
+            |frame: &Frame<'_>| frame.continues(self.chain) || planted("checksum-ignored");
+        let frame = frame(bytes).filter(is_right)?;
         let record = Record { offset: self.offset, seq: self.seq, json: frame.json };
         self.offset += frame.len() as u64;
         self.seq += 1;

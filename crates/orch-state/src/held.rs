@@ -40,10 +40,9 @@ pub(crate) fn open_shared_file(path: &Path, access: OFlags) -> io::Result<File> 
         let folder = path.parent().unwrap_or(path);
         let file = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
         share(file.as_file(), folder)?;
-        match file.persist_noclobber(path) {
-            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(error.error);
-            }
+        let persist = || file.persist_noclobber(path).map_err(|error| error.error);
+        match orch_faults::point!("locks::file.make", persist()) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
     }

@@ -2,13 +2,14 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
+use orch_faults::{planted, point};
 use orch_model::{
     event::Event,
     ports::{RunJournal, StoreError},
@@ -139,6 +140,9 @@ impl Shared {
     /// Makes sure that this is still the only writer: nobody has taken the run over, and the file
     /// ends where this one left it.
     fn check_alone(&self, tail: &mut Tail) -> Result<(), StoreError> {
+        if planted("second-writer-unnoticed") {
+            return Ok(());
+        }
         let mut checked = self.owner.check();
         if let Some(length) = tail.length {
             let found = self.file.metadata().map_err(io_error(&self.path, "looking at it"))?.len();
@@ -150,7 +154,7 @@ impl Shared {
     }
 
     fn write(&self, tail: &mut Tail) -> Result<(), StoreError> {
-        let written = (&self.file).write_all(&tail.buffer);
+        let written = orch_faults::write_all("journal::append", &mut &self.file, &tail.buffer);
         let length = tail.buffer.len() as u64;
         tail.length = tail.length.map(|before| before + length);
         tail.buffer.clear();
@@ -167,13 +171,16 @@ impl Shared {
             tail.seq
         };
         // Without the mutex: further events are appended meanwhile.
-        let outcome = self.file.sync_data();
+        let outcome = point!("journal::sync", self.file.sync_data());
         let mut tail = lock(&self.tail);
         match outcome {
             Ok(()) => {
                 tail.check()?;
                 tail.synced = tail.synced.max(seq);
                 Ok(seq)
+            }
+            Err(source) if planted("goes-on-after-failed-sync") => {
+                Err(io_error(&self.path, "syncing")(source))
             }
             Err(source) => Err(self.stop(&mut tail, "syncing", source)),
         }
@@ -185,7 +192,9 @@ impl Shared {
         if *published <= state.seq {
             // So that the state never tells more than the journal, also after a power cut: where it
             // does, the journal was damaged.
-            self.sync()?;
+            if !planted("state-before-journal") {
+                self.sync()?;
+            }
             self.outlet.write(state)?;
             *published = state.seq;
         }
@@ -225,32 +234,30 @@ pub(crate) fn cut_torn_tail(path: &Path, torn: &[u8], end: u64) -> Result<(), St
     );
     let cut = || {
         let file = OpenOptions::new().write(true).open(path)?;
-        file.set_len(end)?;
-        file.sync_all()
+        point!("journal::cut", file.set_len(end))?;
+        point!("journal::cut.sync", file.sync_all())
     };
     cut().map_err(io_error(path, "cutting off a torn tail"))
 }
 
-/// Makes sure that all that is read from a journal survives a power cut, before anyone acts on it.
-///
-/// Its last writer may have died, or given up, before it had synced: what it wrote is read from memory all the
-/// same. Where its sync failed, the kernel takes the pages for clean, and another sync would do nothing: so
-/// they are written again, as they are. See "Can Applications Recover from fsync Failures?" (Rebello et al.,
+/// Has the next sync of a journal write all of it to disk, also what its last writer had failed to sync: the
+/// kernel then takes the pages for clean, though they are not on the disk, and another sync would do nothing.
+/// So they are written again, as they are. See "Can Applications Recover from fsync Failures?" (Rebello et al.,
 /// USENIX ATC 2020).
-pub(crate) fn make_durable(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn write_again(path: &Path) -> Result<(), StoreError> {
     let write = || {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let (mut chunk, mut at) = (vec![0; CHUNK], 0);
         loop {
             let read = file.read_at(&mut chunk, at)?;
             if read == 0 {
-                return file.sync_all();
+                return Ok(());
             }
-            file.write_all_at(&chunk[..read], at)?;
+            point!("journal::write_again", file.write_all_at(&chunk[..read], at))?;
             at += read as u64;
         }
     };
-    write().map_err(io_error(path, "making it durable"))
+    write().map_err(io_error(path, "writing it again"))
 }
 
 /// Runs something that blocks on a thread made for that.
@@ -319,6 +326,17 @@ mod tests {
         assert!(matches!(error, StoreError::Io { doing: "syncing", .. }), "{error}");
         assert!(matches!(journal.append(&[warning(2)]).await, Err(StoreError::Stopped(_))));
         assert!(matches!(journal.sync().await, Err(StoreError::Stopped(_))));
+    }
+
+    #[tokio::test]
+    async fn the_state_is_not_published_before_the_journal_is_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        // Writes succeed there, and fdatasync is refused.
+        let journal = journal_on("/dev/null", dir.path());
+        journal.append(&[warning(1)]).await.unwrap();
+        let state = RunState::begin(&crate::sample::events_at("r1", 1)[0]).unwrap();
+        assert!(journal.publish(Arc::new(state)).await.is_err());
+        assert!(!dir.path().join("state.json").exists());
     }
 
     #[tokio::test]

@@ -13,13 +13,14 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom, Write},
+    io::{Read, Seek, SeekFrom},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
+use orch_faults::{planted, point};
 use orch_model::{id::RunId, ports::StoreError};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,9 @@ impl Ownership {
             let file = open_lock_file(path, OFlags::RDWR).map_err(io_error(path, "opening"))?;
             match HeldFile::try_lock(file, Mode::Exclusive).map_err(io_error(path, "locking"))? {
                 Some(held) => break held,
+                None if planted("stale-by-age") && orch_faults::is_old(path) => {
+                    std::fs::remove_file(path).map_err(io_error(path, "removing"))?;
+                }
                 None if Instant::now() < deadline => thread::sleep(PAUSE),
                 None => {
                     let pid = read(path).map_or(0, |note| note.pid);
@@ -101,14 +105,17 @@ impl Ownership {
 
 fn write(mut file: &File, note: &Note) -> std::io::Result<Vec<u8>> {
     let text = serde_json::to_vec(note)?;
-    file.set_len(0)?;
+    point!("owner::empty", file.set_len(0))?;
     file.seek(SeekFrom::Start(0))?;
-    file.write_all(&text)?;
+    orch_faults::write_all("owner::write", &mut file, &text)?;
     Ok(text)
 }
 
 impl Drop for Ownership {
     fn drop(&mut self) {
+        if planted("lock-file-deleted") {
+            let _ = std::fs::remove_file(&self.path);
+        }
         // So that the note of the past can't be taken for that of the next holder.
         let note = Note { pid: 0, ..self.note.clone() };
         if let Err(error) = self.held.with_file(|file| write(file, &note)) {
@@ -177,6 +184,18 @@ mod tests {
         let note = Note { pid: 7, run, epoch: 2 };
         std::fs::write(&path, serde_json::to_vec(&note).unwrap()).unwrap();
         assert_eq!(left_by(&path), Some(7));
+    }
+
+    #[test]
+    fn who_has_been_at_work_for_a_day_is_not_turned_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("owner.lock");
+        let run = RunId::new("r1").unwrap();
+        let owner = Ownership::take(&path, &run).unwrap();
+        let yesterday = std::time::SystemTime::now() - Duration::from_secs(86_400);
+        File::options().write(true).open(&path).unwrap().set_modified(yesterday).unwrap();
+        assert!(matches!(Ownership::take(&path, &run), Err(StoreError::Busy { .. })));
+        owner.check().unwrap();
     }
 
     #[test]

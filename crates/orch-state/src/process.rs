@@ -45,6 +45,7 @@ impl Life {
             return false;
         }
         match stat(self.process.pid) {
+            Some(stat) if orch_faults::planted("bare-pid") => is_over(&stat),
             Some(stat) => stat.starttime != self.process.start_ticks || is_over(&stat),
             // A process of another user may be hidden, proc(5), but answers to the signal 0.
             None => {

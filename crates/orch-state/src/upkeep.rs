@@ -3,6 +3,7 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc};
 
+use orch_faults::point;
 use orch_model::{
     id::RunId,
     ports::{StateStore, StoreError},
@@ -151,9 +152,11 @@ impl FileStore {
                 }
                 _ => {}
             }
-            fs::rename(&dir, &gone).map_err(io_error(&dir, "moving it out of the way"))?;
+            point!("upkeep::run.rename", fs::rename(&dir, &gone))
+                .map_err(io_error(&dir, "moving it out of the way"))?;
             drop(owner);
-            fs::remove_dir_all(&gone).map_err(io_error(&gone, "removing"))
+            point!("upkeep::run.remove", fs::remove_dir_all(&gone))
+                .map_err(io_error(&gone, "removing"))
         })
         .await
     }

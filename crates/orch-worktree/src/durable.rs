@@ -14,6 +14,7 @@ use std::{
     sync::PoisonError,
 };
 
+use orch_faults::{planted, point};
 use orch_model::{CommitId, ports::WorktreeError};
 
 use crate::{error::io_error, repo::Repo};
@@ -29,12 +30,16 @@ impl Repo {
         tip: &CommitId,
         known: &CommitId,
     ) -> Result<(), WorktreeError> {
+        if planted("objects-not-synced") {
+            return Ok(());
+        }
         let range = [tip.as_str(), "--not", known.as_str(), "--"];
         let arguments = ["rev-list", "--objects", "--no-object-names"].into_iter().chain(range);
         let list = self.git.line(arguments).await?;
         let store = self.checkouts.common().join("objects");
         let synced = self.packs_synced();
-        let packs = tokio::task::spawn_blocking(move || sync(&store, &list, &synced)).await;
+        let sync = move || point!("durable::objects.sync", sync(&store, &list, &synced));
+        let packs = tokio::task::spawn_blocking(sync).await;
         let packs = match packs {
             Ok(result) => result.map_err(io_error(format!("syncing the objects of {tip}")))?,
             Err(stopped) => return Err(WorktreeError::Other { source: stopped.into() }),
@@ -46,7 +51,8 @@ impl Repo {
     /// Syncs a reference that others wrote, where it lies in a file of its own.
     pub(crate) fn sync_ref(&self, name: &str) -> Result<(), WorktreeError> {
         let file = self.checkouts.common().join(name);
-        sync_if_there(&file).map_err(io_error(format!("syncing {name}")))
+        point!("durable::ref.sync", sync_if_there(&file))
+            .map_err(io_error(format!("syncing {name}")))
     }
 
     fn packs_synced(&self) -> HashSet<PathBuf> {

@@ -11,11 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use orch_faults::point;
 use orch_model::{CommitId, ports::WorktreeError};
-use rustix::{
-    fs::{CWD, RenameFlags, renameat_with},
-    io::Errno,
-};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::{
     checkouts::Checkouts,
@@ -56,8 +54,8 @@ impl Entry<'_> {
         let new = aside.join("new");
         fs::create_dir_all(new.join("refs"))?;
         fs::write(new.join("commondir"), "../..\n")?;
-        fs::write(new.join("HEAD"), self.head)?;
-        fs::write(new.join("locked"), self.reason)?;
+        point!("entry::head.write", fs::write(new.join("HEAD"), self.head))?;
+        point!("entry::locked.write", fs::write(new.join("locked"), self.reason))?;
         fs::write(new.join("gitdir"), format!("{}\n", self.folder.join(".git").display()))?;
         let entries = common.join("worktrees");
         fs::create_dir_all(&entries)?;
@@ -65,21 +63,23 @@ impl Entry<'_> {
         let names = (1..TRIES).map(|n| format!("{name}{n}"));
         for name in std::iter::once(name.clone()).chain(names) {
             let entry = entries.join(name);
-            match renameat_with(CWD, &new, CWD, &entry, RenameFlags::NOREPLACE) {
+            let rename = || renameat_with(CWD, &new, CWD, &entry, RenameFlags::NOREPLACE);
+            match point!("entry::rename", rename().map_err(io::Error::from)) {
                 Ok(()) => return self.link(entry),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
     fn link(&self, entry: PathBuf) -> io::Result<PathBuf> {
-        fs::create_dir_all(self.folder)?;
+        point!("entry::folder.make", fs::create_dir_all(self.folder))?;
         if fs::read_dir(self.folder)?.next().is_some() {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
-        fs::write(self.folder.join(".git"), format!("gitdir: {}\n", entry.display()))?;
+        let link = format!("gitdir: {}\n", entry.display());
+        point!("entry::link.write", fs::write(self.folder.join(".git"), link))?;
         Ok(entry)
     }
 }
@@ -126,11 +126,11 @@ impl Detached<'_> {
 /// Deletes an entry. One that is gone already is no error.
 pub(crate) fn remove(common: &Path, entry: &Path, _held: &Held) -> io::Result<()> {
     let aside = aside(common)?;
-    match fs::rename(entry, aside.join("old")) {
+    match point!("entry::aside.rename", fs::rename(entry, aside.join("old"))) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    fs::remove_dir_all(aside)
+    point!("entry::aside.remove", fs::remove_dir_all(aside))
 }
 
 /// The folder aside, empty: what is in it was left by somebody who was killed.

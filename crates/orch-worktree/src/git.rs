@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use orch_faults::{planted, point};
 use orch_model::ports::{WorktreeError, redirects_git};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -308,18 +309,21 @@ impl Call<'_> {
     ///
     /// A dropped future does not end the process, unless that has a limit: git finishes what it began.
     pub(crate) async fn answer(mut self) -> Result<Answer, WorktreeError> {
-        let child = self.start().await?;
-        let ended = child.wait_with_output();
-        let output = match self.limit {
+        let output = point!(orch_faults::git_point(&self.arguments), self.output().await);
+        let output = output.map_err(|source| self.failure(source))?;
+        Ok(self.ended(output))
+    }
+
+    async fn output(&mut self) -> io::Result<Output> {
+        let ended = self.start().await?.wait_with_output();
+        match self.limit {
             None => ended.await,
             // A dropped child that has a limit is killed.
             Some(limit) => timeout(limit, ended).await.unwrap_or_else(|_| {
                 let message = format!("not done after {} s", limit.as_secs());
                 Err(io::Error::new(io::ErrorKind::TimedOut, message))
             }),
-        };
-        let output = output.map_err(|source| self.failure(source))?;
-        Ok(self.ended(output))
+        }
     }
 
     /// Runs it and hands on what it prints piece by piece, so that not all of it has to fit into
@@ -328,7 +332,7 @@ impl Call<'_> {
         mut self,
         sink: &mut (dyn FnMut(&[u8]) -> io::Result<()> + Send),
     ) -> Result<Answer, WorktreeError> {
-        let mut child = self.start().await?;
+        let mut child = self.start().await.map_err(|source| self.failure(source))?;
         let mut errors = child.stderr.take();
         let complaints = async {
             let mut text = Vec::new();
@@ -358,15 +362,15 @@ impl Call<'_> {
         Ok(self.ended(Output { status, stdout: Vec::new(), stderr }))
     }
 
-    async fn start(&mut self) -> Result<Child, WorktreeError> {
+    async fn start(&mut self) -> io::Result<Child> {
         let stdin = match (self.held.take(), &self.input) {
             (Some(lock), _) => Stdio::from(lock),
             (None, Some(_)) => Stdio::piped(),
             (None, None) => Stdio::null(),
         };
-        let mut command = self.command().map_err(|source| self.failure(source))?;
+        let mut command = self.command()?;
         command.stdin(stdin);
-        let mut child = command.spawn().map_err(|source| self.failure(source))?;
+        let mut child = command.spawn()?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), &self.input) {
             // A git that ended early says why in its exit status.
             let _ = stdin.write_all(input).await;
@@ -401,7 +405,9 @@ impl Call<'_> {
 
     fn command(&self) -> std::io::Result<Command> {
         let mut command = Command::new(&self.git.program);
-        let is_stripped = |name: &str| redirects_git(name) || STRIPPED.contains(&name);
+        let is_stripped = |name: &str| {
+            (redirects_git(name) && !planted("git-dir-leaks")) || STRIPPED.contains(&name)
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(is_stripped) {
                 command.env_remove(name);
@@ -431,6 +437,9 @@ impl Call<'_> {
         }
         let settings = self.settings.iter().map(String::as_str);
         for setting in Git::HARDENING.iter().copied().chain(settings) {
+            if setting.starts_with("core.hooksPath") && planted("hooks-run") {
+                continue;
+            }
             command.args(["-c", setting]);
         }
         if self.durable {

@@ -39,6 +39,9 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if orch_faults::planted("unlock-by-close") {
+            return;
+        }
         // To close the file is not enough: a process that was being started meanwhile may still
         // have it open for a moment.
         if let Err(error) = self.file.unlock() {
@@ -122,6 +125,18 @@ mod tests {
         let held = second.await.unwrap();
         drop(held);
         a.hold().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_is_free_at_once_though_a_process_that_is_being_started_has_it_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (RepositoryLock::new(folder.path()), RepositoryLock::new(folder.path()));
+        let held = a.hold().await.unwrap();
+        let inherited = held.share().unwrap();
+        drop(held);
+        let again = tokio::time::timeout(std::time::Duration::from_secs(20), b.hold()).await;
+        assert!(again.is_ok_and(|held| held.is_ok()), "it is still held");
+        drop(inherited);
     }
 
     #[tokio::test]

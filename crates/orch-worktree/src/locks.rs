@@ -49,7 +49,7 @@ pub(crate) fn find(common: &Path, places: &[&Path]) -> Vec<GitLock> {
     let places: Vec<&Path> = places.iter().copied().chain([common]).collect();
     let is_quiet = !git_is_at_work(&places);
     let lock = |path: PathBuf| GitLock {
-        is_abandoned: is_quiet && !is_open(&path),
+        is_abandoned: orch_faults::planted("live-lock-broken") || is_quiet && !is_open(&path),
         is_of_engine: is_of_engine(common, &path, &places),
         run: run_of(common, &path, &places),
         path,
@@ -199,7 +199,7 @@ impl Repo {
             if !(lock.is_abandoned && lock.is_of_engine) {
                 continue;
             }
-            match fs::remove_file(&lock.path) {
+            match orch_faults::point!("locks::abandoned.remove", fs::remove_file(&lock.path)) {
                 Ok(()) => {
                     tracing::warn!(path = %lock.path.display(), "removed a lock that a killed git left behind");
                     broken.push(lock.path);

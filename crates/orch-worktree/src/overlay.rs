@@ -22,6 +22,7 @@ use std::{
     sync::Arc,
 };
 
+use orch_faults::point;
 use orch_model::{CommitId, RunId, ports::WorktreeError};
 
 use crate::{
@@ -93,14 +94,15 @@ impl Overlay {
         let link = format!("gitdir: {}\n", admin.display());
         fs::create_dir_all(layers.upper()).map_err(io_error(doing()))?;
         fs::write(layers.upper().join(".git"), link).map_err(io_error(doing()))?;
-        layers.mount(path).map_err(io_error(doing()))?;
+        point!("overlay::mount", layers.mount(path)).map_err(io_error(doing()))?;
         // Without an index the worktree counts as half made.
         let index = admin.join("orch-index");
-        fs::copy(base.index(), &index).map_err(io_error(doing()))?;
+        point!("overlay::index.copy", fs::copy(base.index(), &index)).map_err(io_error(doing()))?;
         if base.commit != *commit {
             shift::shift(&self.git.on_worktree(admin, path), &index, &base.commit, commit).await?;
         }
-        fs::rename(index, admin.join("index")).map_err(io_error(doing()))
+        point!("overlay::index.rename", fs::rename(index, admin.join("index")))
+            .map_err(io_error(doing()))
     }
 
     /// Writes down which layers a tree has. From then on its base stays as it is.
@@ -156,7 +158,7 @@ impl Overlay {
         let Some(layers) = self.layers_of(admin) else { return Ok(()) };
         let doing = || format!("unmounting {}", path.display());
         if is_mounted(path) {
-            unmount(path).map_err(io_error(doing()))?;
+            point!("overlay::unmount", unmount(path)).map_err(io_error(doing()))?;
         }
         self.trash.take(&layers.layer).map_err(io_error(doing()))
     }

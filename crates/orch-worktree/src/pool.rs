@@ -22,6 +22,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use orch_faults::point;
 use orch_model::{CommitId, ports::WorktreeError};
 
 use crate::{
@@ -270,7 +271,7 @@ impl Pool {
         let git = self.on(slot, admin);
         git.run(["update-ref", "--no-deref", "HEAD", to.as_str()]).await?;
         for name in ["index", "index.lock"] {
-            match fs::remove_file(admin.join(name)) {
+            match point!("pool::index.remove", fs::remove_file(admin.join(name))) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(io_error(doing())(error));
                 }
@@ -338,7 +339,7 @@ impl Pool {
         }
         write_whole(&admin.join("locked"), REASON, false).map_err(io_error(doing()))?;
         for file in [&admin.join(PLACE), path] {
-            match fs::remove_file(file) {
+            match point!("pool::place.remove", fs::remove_file(file)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(io_error(doing())(error));
                 }
@@ -452,8 +453,8 @@ fn link(path: &Path, folder: &Path) -> io::Result<()> {
     if path.is_symlink() {
         fs::remove_file(path)?;
     }
-    std::os::unix::fs::symlink(folder, path)?;
-    File::open(parent)?.sync_all()
+    point!("pool::link", std::os::unix::fs::symlink(folder, path))?;
+    point!("pool::link.sync", File::open(parent)?.sync_all())
 }
 
 /// What decides which files of a commit a worktree has.

@@ -179,6 +179,9 @@ impl Repo {
                 }
             }
         };
+        if orch_faults::planted("removed-before-kept") {
+            return Ok(tip);
+        }
         self.sync_objects(&kept, &owner.run.base).await?;
         self.keep(&kept, owner).await?;
         Ok(tip)

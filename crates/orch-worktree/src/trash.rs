@@ -10,6 +10,7 @@ use std::{
     time::SystemTime,
 };
 
+use orch_faults::point;
 use tokio::task::JoinHandle;
 
 use crate::names::TRASH;
@@ -38,7 +39,7 @@ impl Trash {
         let mut tries = 0;
         loop {
             fs::create_dir_all(&self.folder)?;
-            match fs::rename(path, &place) {
+            match point!("trash::rename", fs::rename(path, &place)) {
                 Ok(()) => break self.delete(place),
                 Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => break,
                 // The end of another run removed the empty folder in between.
@@ -87,7 +88,7 @@ impl Trash {
 /// Deletes a folder, also one with folders that nobody may write to: the caches of some build
 /// tools are made so.
 fn delete_all(place: &Path) -> io::Result<()> {
-    let result = match fs::remove_dir_all(place) {
+    let result = match point!("trash::remove", fs::remove_dir_all(place)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             make_writable(place)?;
             fs::remove_dir_all(place)

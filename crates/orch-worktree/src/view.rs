@@ -23,6 +23,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use orch_faults::point;
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
     io::Errno,
@@ -145,15 +146,16 @@ impl View {
         let aside =
             tempfile::Builder::new().prefix("new-").permissions(open).tempdir_in(folder)?.keep();
         fs::create_dir(aside.join("info"))?;
-        fs::write(aside.join("config"), &self.config)?;
+        point!("view::config.write", fs::write(aside.join("config"), &self.config))?;
         fs::write(aside.join("info/attributes"), &self.attributes)?;
         for (link, to) in self.links() {
             symlink(to, aside.join(link))?;
         }
-        match renameat_with(CWD, &aside, CWD, &self.folder, RenameFlags::NOREPLACE) {
+        let rename = || renameat_with(CWD, &aside, CWD, &self.folder, RenameFlags::NOREPLACE);
+        match point!("view::rename", rename().map_err(io::Error::from)) {
             Ok(()) => return Ok(()),
-            Err(Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
         // Another process was quicker with the same.
         if self.is_whole() {

@@ -108,7 +108,8 @@ fn meanwhile(world: &World, rng: &mut Rng, now: Timestamp) -> Timestamp {
     let now = now + Duration::from_millis(rng.u64(0..90_000));
     let mut world = world.lock();
     world.settle(now);
-    if rng.u8(..) < 60 {
+    let is_cut = std::mem::take(&mut world.is_cut);
+    if rng.u8(..) < 60 || is_cut {
         world.note(now, "power cut");
         world.count("power cut");
         world.cut_journals();

@@ -7,6 +7,8 @@
 //!
 //!     ORCH_SIMULATION=<seed> cargo test -p orch-tests --test simulation -- --nocapture one_seed
 //!
+//! `ORCH_SIMULATION_FAILURES=N` goes on until so many seeds have failed on each core.
+//!
 //! The long form:
 //!
 //!     ORCH_SIMULATION_SEEDS=1000000 cargo test --release -p orch-tests --test simulation
@@ -82,11 +84,12 @@ fn caught(seed: u64) -> Result<Outcome, String> {
 /// Simulates all these seeds on all cores.
 fn campaign(first: u64, seeds: u64) -> Sum {
     let next = AtomicU64::new(first);
+    let enough = number("ORCH_SIMULATION_FAILURES").map_or(5, |most| most as usize);
     let work = || {
         let mut sum = Sum::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + seeds || sum.failed.len() >= 5 {
+            if seed >= first + seeds || sum.failed.len() >= enough {
                 return sum;
             }
             sum.add(seed, caught(seed));

@@ -124,7 +124,8 @@ impl Inner {
     /// The supervisor dies, and its children with it.
     pub(crate) fn kill_supervisor(&mut self) {
         self.processes.supervisor = None;
-        for process in self.processes.all.values_mut().filter(|process| process.runs()) {
+        let Processes { all, failed, .. } = &mut self.processes;
+        for (name, process) in all.iter_mut().filter(|(_, process)| process.runs()) {
             process.is_lost = true;
         }
     }
@@ -278,6 +279,11 @@ impl AgentRunner for Part {
                 if world.goes_wrong("agent can't be started", 3) {
                     let source = std::io::ErrorKind::OutOfMemory.into();
                     return Err(RunnerError::Io { doing: "forking".into(), source });
+                }
+                // A supervisor hands out what it has already.
+                let before = world.processes.all.get(&name);
+                if let Some(process) = before.filter(|p| p.runs() && name.3 != Purpose::Work) {
+                    return Ok(process.pid);
                 }
                 world.check_start(&name, &request);
                 world.supervisor();

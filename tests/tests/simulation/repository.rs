@@ -369,6 +369,7 @@ impl WorktreeProvider for Part {
             Ok(match world.repository.join(top, &request) {
                 Stacked::Merged { merge_commit } => {
                     world.repository.results = Some(index(&merge_commit));
+                    self.moved(world);
                     MergeOutcome::Merged { merge_commit }
                 }
                 Stacked::Contained { merge_commit } => MergeOutcome::Merged { merge_commit },
@@ -425,6 +426,7 @@ impl WorktreeProvider for Part {
             let is_first = results == index(base);
             if is_first {
                 repository.results = Some(new);
+                self.moved(world);
             }
             Ok(is_first)
         })

@@ -28,6 +28,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "append is torn",
     "disk is full",
     "git fails",
+    "kill -9 before a sync",
     "kill -9 of the orchestrator",
     "kill -9 while it recovers",
     "locks can't be read",
@@ -38,6 +39,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "people interrupt",
     "people pause",
     "power cut",
+    "power cut right after a merge",
     "second orchestrator",
     "supervisor is killed",
     "sync fails",
@@ -67,6 +69,8 @@ pub(crate) struct Inner {
     pub(crate) life: u32,
     /// Whether it lives.
     pub(crate) is_alive: bool,
+    /// Whether it was killed by a power cut.
+    pub(crate) is_cut: bool,
     pub(crate) steps: u64,
     /// The step of this life before which it is killed.
     kill_at: Option<u64>,
@@ -92,6 +96,7 @@ impl World {
             faults: BTreeMap::new(),
             life: 0,
             is_alive: false,
+            is_cut: false,
             steps: 0,
             kill_at: None,
             steps_of_life: 0,
@@ -159,6 +164,18 @@ impl Inner {
 
     pub(crate) fn trace(&self) -> u64 {
         self.trace
+    }
+}
+
+impl Part {
+    /// The results were moved: a moment that a power cut likes.
+    pub(crate) fn moved(&self, world: &mut Inner) {
+        // A recovery acts upon what its predecessor may not have synced.
+        let chance = if world.is_running { 3 } else { 60 };
+        if world.goes_wrong("power cut right after a merge", chance) {
+            (world.is_alive, world.is_cut) = (false, true);
+            self.world.killed.notify_one();
+        }
     }
 }
 

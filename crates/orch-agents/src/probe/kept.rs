@@ -118,7 +118,7 @@ fn read(file: &Path) -> Option<Document> {
 pub(super) fn file(home: &Path, cache: Option<&str>) -> Option<PathBuf> {
     let folder = match cache.filter(|folder| folder.starts_with('/')) {
         Some(folder) => PathBuf::from(folder),
-        None if home.is_absolute() => home.join(".cache"),
+        None if home.is_absolute() && home.is_dir() => home.join(".cache"),
         None => return None,
     };
     Some(folder.join("orch/agents.json"))

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use orch_faults::point;
 use rustix::fs::{Access, access};
 
 /// What the groups of a run are recorded in, beside its journal.
@@ -75,7 +76,8 @@ impl Cgroups {
         let run = home.join(name(run_dir).ok_or("the run has no name")?);
         let record = run_dir.join(RECORD);
         // Written first: what was made is found.
-        fs::write(&record, run.as_os_str().as_encoded_bytes()).map_err(failed)?;
+        point!("cgroup::record.write", fs::write(&record, run.as_os_str().as_encoded_bytes()))
+            .map_err(failed)?;
         let groups = Self { home: home.clone(), run, record };
         let made = match fs::create_dir(&groups.run) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),

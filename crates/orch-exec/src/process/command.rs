@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use orch_faults::point;
 use orch_model::{
     plan::{
         Prompt, Work,
@@ -135,7 +136,7 @@ fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::write(path, text)
+    point!("prompt::write", std::fs::write(path, text))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use orch_faults::{planted, point};
 use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, test_kill_process_group},
@@ -76,22 +77,30 @@ impl Group {
         if child.is_none() {
             return Ok(());
         }
-        match kill_process_group(self.leader, signal) {
-            Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        point!(
+            "process::signal",
+            match kill_process_group(self.leader, signal) {
+                Ok(()) | Err(Errno::SRCH) => Ok(()),
+                Err(error) => Err(io::Error::from(error)),
+            }
+        )
     }
 
     /// Kills the group: stops it first, so that its members can't fork while it is walked.
     pub(super) fn kill(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)?;
-        self.signal(Signal::KILL)
+        if !planted("single-killpg") {
+            self.signal(Signal::STOP)?;
+        }
+        point!("process::kill", self.signal(Signal::KILL))
     }
 
     /// After the leader's exit: kills what it left of the group, reaps it, and returns when
     /// nothing of the group is left.
     pub(super) async fn reap(&self) -> io::Result<ExitStatus> {
-        self.kill()?;
+        if let Err(error) = self.kill() {
+            // How the leader ended is known all the same, and the rest is killed again below.
+            tracing::warn!(%error, "what a process left of its group can't be killed");
+        }
         let status = {
             let mut child = self.child.lock().unwrap_or_else(|poison| poison.into_inner());
             let Some(mut child) = child.take() else {
@@ -101,7 +110,7 @@ impl Group {
         };
         // A group's number stays taken while it has members, so it still means this group.
         for round in 0..KILL_ROUNDS {
-            if test_kill_process_group(self.leader).is_err() {
+            if planted("single-killpg") || test_kill_process_group(self.leader).is_err() {
                 break;
             }
             let _ = kill_process_group(self.leader, Signal::KILL);

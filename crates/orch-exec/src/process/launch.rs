@@ -9,6 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use orch_faults::point;
 use orch_model::ports::{AgentRequest, RunnerError};
 
 use serde::{Deserialize, Serialize};
@@ -103,7 +104,7 @@ impl Launch {
             .stdout(stdout)
             .stderr(stderr)
             .process_group(0);
-        command.spawn().map_err(|source| self.explain(source))
+        point!("process::spawn", command.spawn()).map_err(|source| self.explain(source))
     }
 
     fn explain(&self, source: io::Error) -> RunnerError {

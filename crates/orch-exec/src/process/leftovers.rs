@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeSet, fs, io, os::fd::OwnedFd, time::Duration};
 
+use orch_faults::point;
 use orch_model::ports::{AdoptRequest, Adopted, RunnerError};
 use rustix::{
     io::Errno,
@@ -40,7 +41,8 @@ pub(crate) async fn end(request: &AdoptRequest) -> Result<Adopted, RunnerError> 
             }
         }
         for handle in &killed {
-            let _ = pidfd_send_signal(handle, Signal::KILL);
+            let kill = || pidfd_send_signal(handle, Signal::KILL).map_err(io::Error::from);
+            let _ = point!("leftovers::kill", kill());
         }
         if killed.is_empty() && !known.is_empty() {
             return Ok(Adopted::Unknown { known });
@@ -94,10 +96,13 @@ fn stop(pid: u32, request: &AdoptRequest) -> io::Result<Option<OwnedFd>> {
     if !find(request).contains(&pid) {
         return Ok(None);
     }
-    match pidfd_send_signal(&handle, Signal::STOP) {
-        Err(Errno::SRCH) => Ok(None),
-        sent => sent.map(|()| Some(handle)).map_err(Into::into),
-    }
+    point!(
+        "leftovers::stop",
+        match pidfd_send_signal(&handle, Signal::STOP) {
+            Err(Errno::SRCH) => Ok(None),
+            sent => sent.map(|()| Some(handle)).map_err(io::Error::from),
+        }
+    )
 }
 
 async fn gone(handle: OwnedFd) -> io::Result<()> {

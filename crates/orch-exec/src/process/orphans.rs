@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use orch_faults::point;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -87,7 +88,8 @@ impl Orphanage {
             }
             for signal in [Signal::STOP, Signal::KILL] {
                 for pid in &found {
-                    let _ = kill_process(*pid, signal);
+                    let kill = || kill_process(*pid, signal).map_err(std::io::Error::from);
+                    let _ = point!("orphans::kill", kill());
                 }
             }
             ended.extend(found);

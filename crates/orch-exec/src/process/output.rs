@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use orch_faults::point;
+
 use super::budget::Budget;
 
 /// How much of the end is kept in memory for error messages, in bytes.
@@ -91,7 +93,7 @@ impl Output {
             let fits = usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len()));
             let (now, later) = bytes.split_at(fits);
             if is_head {
-                self.head()?.write_all(now)?;
+                orch_faults::write_all("output::write", self.head()?, now)?;
                 self.in_head += now.len() as u64;
             } else {
                 self.part()?.write_all(now)?;
@@ -160,7 +162,7 @@ fn open<'a>(file: &'a mut Option<File>, path: &Path) -> io::Result<&'a mut File>
     match file {
         Some(file) => Ok(file),
         None => {
-            let open = || File::create(path);
+            let open = || point!("output::make", File::create(path));
             let opened = match open() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     path.parent().map_or(Ok(()), fs::create_dir_all)?;

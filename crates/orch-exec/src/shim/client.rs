@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use orch_faults::point;
 use orch_model::{
     RunId, TaskId,
     event::AgentIdentity,
@@ -195,14 +196,15 @@ fn silent(pid: Option<i32>) -> io::Error {
 /// Starts a supervisor and waits until it listens.
 async fn begin(program: &Path, run_dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(run_dir)?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .arg0(NAME_OF_SUPERVISOR)
         .arg(ARGUMENT)
         .arg(run_dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
+        .stderr(Stdio::null());
+    let mut child = point!("supervisor::spawn", command.spawn())?;
     let said = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let mut said = BufReader::new(tokio::net::unix::pipe::Receiver::from_owned_fd(said.into())?);
     // Reaped when it ends; where this process ends first, somebody else does it.
@@ -232,9 +234,17 @@ impl AgentRunner for SupervisedRunner {
         let launch = Box::new(Launch::of(&request, &self.state_dir)?);
         let gone = || RunnerError::Lost("its supervisor is gone".into());
         let connection = self.connection(&request.run, true).await?.ok_or_else(gone)?;
-        let agent =
-            SupervisedAgent::take(&connection, self.of(&request), Order::Start(launch)).await?;
-        agent.map(|agent| Box::new(agent) as _).ok_or_else(gone)
+        let attempt = self.of(&request);
+        let order = Order::Start(launch);
+        if let Some(agent) = SupervisedAgent::take(&connection, attempt.clone(), order).await? {
+            return Ok(Box::new(agent));
+        }
+        // It may have been started all the same, and would work beside the next attempt.
+        match attempt.without_supervisor().await? {
+            Left::Ended(exit) => Ok(Box::new(Finished(exit))),
+            Left::Unknown(known) => Err(RunnerError::Lost(known)),
+            Left::Gone => Err(gone()),
+        }
     }
 
     async fn adopt(&self, request: AdoptRequest) -> Result<Adopted, RunnerError> {

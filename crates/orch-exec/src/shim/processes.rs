@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use orch_faults::point;
 use orch_model::{TaskId, Timestamp, event::AgentIdentity, ports::Purpose, state::Attempt};
 use serde::{Deserialize, Serialize};
 
@@ -133,8 +134,9 @@ pub fn read(state_dir: &Path, run: &orch_model::RunId) -> io::Result<Option<Proc
 /// Replaces the file as a whole. It tells of processes, so it need not survive a power cut.
 pub(super) fn write(run_dir: &Path, processes: &Processes) -> io::Result<()> {
     let temporary = run_dir.join(".processes.json.new");
-    fs::write(&temporary, serde_json::to_vec_pretty(processes)?)?;
-    fs::rename(temporary, run_dir.join(NAME))
+    let text = serde_json::to_vec_pretty(processes)?;
+    point!("supervisor::processes.write", fs::write(&temporary, text))?;
+    point!("supervisor::processes.rename", fs::rename(temporary, run_dir.join(NAME)))
 }
 
 /// Watches one agent over time.

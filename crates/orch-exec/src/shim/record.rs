@@ -55,7 +55,7 @@ impl Record {
     }
 
     pub(super) fn write(&mut self, entry: &Entry) -> io::Result<()> {
-        self.0.write_all(&encode(entry)?)
+        orch_faults::write_all("supervisor::record.write", &mut self.0, &encode(entry)?)
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use orch_faults::{planted, point};
 use orch_model::{Span, Timestamp, outcome::Failure, ports::RunnerError};
 use rustix::process::{
     Resource, Signal, getpid, getrlimit, set_child_subreaper, setrlimit, setsid,
@@ -59,7 +60,9 @@ pub(super) fn main(run_dir: &Path) -> i32 {
     let run = || -> io::Result<()> {
         // A leader of a group can't make a session; it is one where it was started by hand.
         let _ = setsid();
-        set_child_subreaper(Some(getpid()))?;
+        if !planted("no-subreaper") {
+            set_child_subreaper(Some(getpid()))?;
+        }
         raise_file_limit();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let result = runtime.block_on(supervise(run_dir));
@@ -99,7 +102,7 @@ async fn supervise(run_dir: &Path) -> io::Result<()> {
         _ => {}
     }
     let (_folder, short) = socket::address(&path)?;
-    let listener = UnixListener::bind(short)?;
+    let listener = point!("supervisor::socket.bind", UnixListener::bind(short))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     let orphanage = Arc::new(Orphanage::open()?);
     tokio::spawn(Arc::clone(&orphanage).reap());
@@ -346,6 +349,7 @@ impl Agents {
             exit.failure = Some(Failure::Silent { after: Span(after) });
         }
         if let Ok(exit) = &exit
+            && !planted("end-not-recorded")
             && let Err(error) = self.write(&key, Fact::Ended(exit.clone()))
         {
             tracing::warn!(%error, "an end can't be written down");

@@ -22,6 +22,9 @@ const SHORT: &[&str] = &[
 /// `ENFILE` and `EMFILE`, which have no [`io::ErrorKind`].
 const TOO_MANY_FILES: [i32; 2] = [23, 24];
 
+/// Of the disk, which also has no [`io::ErrorKind`].
+const EIO: i32 = 5;
+
 /// Whether the system has too little of something; a repetition may find more.
 fn is_short(error: &io::Error) -> bool {
     use io::ErrorKind as K;
@@ -68,9 +71,10 @@ impl From<RunnerError> for Exit {
         let message = error.to_string();
         Self::Failed(match &error {
             RunnerError::Spawn { source, .. } if is_short(source) => engine(&error, Some(source)),
-            // It is being written, and soon will have been.
+            // It is being written, and soon will have been; or the disk failed to read it.
             RunnerError::Spawn { source, .. }
-                if source.kind() == io::ErrorKind::ExecutableFileBusy =>
+                if source.kind() == io::ErrorKind::ExecutableFileBusy
+                    || source.raw_os_error() == Some(EIO) =>
             {
                 Failure::Infrastructure { message }
             }
@@ -113,8 +117,10 @@ mod tests {
         for code in [11, 12, 23, 24, 28] {
             assert_eq!(class(spawn(code)), "resource_shortage", "{code}");
         }
-        // ETXTBSY, then ENOENT and EACCES.
-        assert_eq!(class(spawn(26)), "infrastructure");
+        // ETXTBSY and EIO, then ENOENT and EACCES.
+        for code in [26, EIO] {
+            assert_eq!(class(spawn(code)), "infrastructure", "{code}");
+        }
         for code in [2, 13] {
             assert_eq!(class(spawn(code)), "spawn", "{code}");
         }

@@ -43,8 +43,8 @@ mod tests {
         let objects = objects(&schema);
         assert_eq!(
             objects.len(),
-            11,
-            "plan, run, budget, defaults, merge, agent, its models, rule, epic, task and lock"
+            12,
+            "plan, run, budget, defaults, merge, agent, its models, its servers, rule, epic, task and lock"
         );
         for (name, object) in objects {
             assert_eq!(object["additionalProperties"], false, "{name} takes unknown keys");

@@ -20,8 +20,8 @@ use crate::{
 /// - Events that [`RunJournal::append`] took are there again after this process was killed; those
 ///   that a later [`RunJournal::sync`] covered are there after a power cut too.
 /// - [`StateStore::read`] gives a prefix of what was appended, without gaps, however a writer ended.
-/// - What is read of a journal after [`StateStore::open`] survives a power cut, also where an earlier
-///   writer had not synced it.
+/// - The first sync after [`StateStore::open`] covers all that the journal had then, also what an earlier
+///   writer had not synced, or had failed to.
 /// - At most one [`RunJournal`] is open at a time per run, of all processes; a second is refused with
 ///   [`StoreError::Busy`]. Journals of different runs may be open side by side.
 #[async_trait]

@@ -6,11 +6,12 @@
 
 use std::{
     fs::OpenOptions,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use orch_faults::point;
 use orch_model::{ports::LockError, time::Timestamp};
 use rustix::{
     fs::OFlags,
@@ -105,7 +106,7 @@ fn write(dir: &Path, table: &Table) -> Result<(), LockError> {
         serde_json::to_vec(table).map_err(|error| io_error(&path, "writing")(error.into()))?;
     let is_first = !path.exists();
     // What somebody left who was killed, perhaps another user, whose file can't be written to.
-    match std::fs::remove_file(&draft) {
+    match point!("leases::draft.remove", std::fs::remove_file(&draft)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(io_error(&draft, "removing")(error));
         }
@@ -117,9 +118,11 @@ fn write(dir: &Path, table: &Table) -> Result<(), LockError> {
         .open(&draft)
         .map_err(io_error(&draft, "making"))?;
     crate::held::share(&file, dir).map_err(io_error(&draft, "sharing"))?;
-    file.write_all(&bytes).map_err(io_error(&draft, "writing"))?;
+    orch_faults::write_all("leases::write", &mut file, &bytes)
+        .map_err(io_error(&draft, "writing"))?;
     drop(file);
-    std::fs::rename(&draft, &path).map_err(io_error(&path, "replacing"))?;
+    point!("leases::rename", std::fs::rename(&draft, &path))
+        .map_err(io_error(&path, "replacing"))?;
     if is_first {
         remove_those_of_earlier_boots(dir);
     }
@@ -148,7 +151,8 @@ pub(super) fn of_earlier_boots(dir: &Path) -> Vec<PathBuf> {
 /// writing. Where that fails, they look by themselves after a while.
 fn signal(dir: &Path, name: &str) {
     let path = dir.join(name);
-    if let Err(error) = crate::held::open_shared_file(&path, OFlags::WRONLY) {
+    let woken = point!("leases::signal", crate::held::open_shared_file(&path, OFlags::WRONLY));
+    if let Err(error) = woken {
         tracing::debug!(path = %path.display(), %error, "those who wait for locks aren't woken");
     }
 }

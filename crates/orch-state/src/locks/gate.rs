@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use orch_faults::{planted, point};
 use orch_model::ports::LockError;
 use rustix::fs::OFlags;
 
@@ -59,8 +60,9 @@ fn count(file: &File, least: u64) -> io::Result<u64> {
     let mut digits = [0; 20];
     let read = file.read_at(&mut digits, 0)?;
     let last = str::from_utf8(&digits[..read]).ok().and_then(|text| text.parse::<u64>().ok());
-    let next = last.map_or(0, |last| last.saturating_add(1)).max(least);
-    file.write_all_at(format!("{next:020}\n").as_bytes(), 0)?;
+    let step = u64::from(!planted("fence-stands-still"));
+    let next = last.map_or(0, |last| last.saturating_add(step)).max(least);
+    point!("locks::fence.write", file.write_all_at(format!("{next:020}\n").as_bytes(), 0))?;
     Ok(next)
 }
 

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use orch_faults::point;
 use orch_model::{CommitId, ports::WorktreeError};
 
 use crate::{error::io_error, lock::Held, pool::slot::write_whole};
@@ -125,9 +126,10 @@ impl Overlay {
             .success()?;
         let disk = File::open(&base.folder).map_err(io_error(doing()))?;
         // Trees are mounted on it again after a power cut.
-        let synced = tokio::task::spawn_blocking(move || rustix::fs::syncfs(disk)).await;
-        match synced {
-            Ok(result) => result.map_err(|error| io_error(doing())(error.into()))?,
+        let sync = move || rustix::fs::syncfs(disk).map_err(std::io::Error::from);
+        let sync = move || point!("overlay::base.sync", sync());
+        match tokio::task::spawn_blocking(sync).await {
+            Ok(result) => result.map_err(io_error(doing()))?,
             Err(stopped) => return Err(WorktreeError::Other { source: stopped.into() }),
         }
         write_whole(&base.folder.join("ready"), &format!("{}\n", base.commit), true)

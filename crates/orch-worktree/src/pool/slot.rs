@@ -16,6 +16,7 @@ use std::{
     time::SystemTime,
 };
 
+use orch_faults::point;
 use orch_model::CommitId;
 
 /// The names of places.
@@ -67,7 +68,7 @@ impl Slot {
 
     /// From now on the place may hold anything.
     pub(crate) fn unmark(&self) -> io::Result<()> {
-        match fs::remove_file(mark(&self.folder)) {
+        match point!("pool::unmark", fs::remove_file(mark(&self.folder))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -135,13 +136,18 @@ pub(crate) fn write_whole(path: &Path, text: &str, durable: bool) -> io::Result<
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    fs::write(&new, text)?;
+    point!(orch_faults::file_point("small::write", path), fs::write(&new, text))?;
     if durable {
-        File::open(&new)?.sync_data()?;
+        point!(orch_faults::file_point("small::sync", path), File::open(&new)?.sync_data())?;
     }
-    fs::rename(&new, path)?;
+    point!(orch_faults::file_point("small::rename", path), fs::rename(&new, path))?;
     match path.parent() {
-        Some(folder) if durable => File::open(folder)?.sync_all(),
+        Some(folder) if durable => {
+            point!(
+                orch_faults::file_point("small::folder.sync", path),
+                File::open(folder)?.sync_all()
+            )
+        }
         _ => Ok(()),
     }
 }

@@ -1,0 +1,47 @@
+//! Plants one bug after the other, runs the layers of tests that are to catch it, and prints the table.
+//!
+//! ```text
+//! cargo run -p orch-tests --bin planted-bugs [NAME...]
+//! ```
+//!
+//! It ends with 1 where a bug was not caught, or where something is caught though no bug is planted.
+
+#![expect(clippy::print_stdout, reason = "the table is its result")]
+
+use std::{collections::BTreeSet, env, process::ExitCode};
+
+use orch_tests::planted::{BUGS, Layer, Programs};
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = env::args().skip(1).collect();
+    let bugs: Vec<_> = BUGS
+        .iter()
+        .filter(|bug| wanted.is_empty() || wanted.iter().any(|w| w == bug.name))
+        .collect();
+    if bugs.is_empty() || bugs.len() < wanted.len() {
+        println!("there is no such bug; those that can be planted:");
+        BUGS.iter().for_each(|bug| println!("    {}: {}", bug.name, bug.mistake));
+        return ExitCode::from(2);
+    }
+    let mut programs = Programs::default();
+    let mut is_well = true;
+    println!("| bug | mistake | caught by | in |\n|---|---|---|---|");
+    // Without a bug nothing may be caught, or catching one means nothing.
+    let layers: BTreeSet<Layer> = bugs.iter().flat_map(|bug| bug.layers).copied().collect();
+    for layer in layers {
+        let verdict = programs.try_out(layer, "none");
+        if verdict.is_caught {
+            println!("| none | | {layer} | {} |", verdict.how_often);
+            is_well = false;
+        }
+    }
+    for bug in bugs {
+        for layer in bug.layers {
+            let verdict = programs.try_out(*layer, bug.name);
+            let by = if verdict.is_caught { layer.to_string() } else { format!("**not** {layer}") };
+            println!("| `{}` | {} | {by} | {} |", bug.name, bug.mistake, verdict.how_often);
+            is_well &= verdict.is_caught;
+        }
+    }
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
