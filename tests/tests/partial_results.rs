@@ -72,6 +72,8 @@ fn after_the_death_of_all_of_them() {
     });
     let mut run = repo.start(&plan);
     let pids = run.text_of(&ready);
+    // What the supervisor has not read yet dies with it.
+    until("the output", || repo.orch(["logs", "a"]).run().stdout.contains("half").then_some(()));
     run.kill();
     let _ = run.wait();
     for pid in pids.split(' ') {
