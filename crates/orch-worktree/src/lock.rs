@@ -141,9 +141,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_folder_is_named() {
-        let lock = RepositoryLock::new(Path::new("/nonexistent/folder"));
+        let lock = RepositoryLock::new(Path::new("/proc/nonexistent/folder"));
         let error = lock.hold().await.unwrap_err().to_string();
-        assert!(error.contains("/nonexistent/folder/orch-worktree.lock"), "{error}");
+        assert!(error.contains("/proc/nonexistent/folder/orch-worktree.lock"), "{error}");
     }
 
     #[tokio::test]

@@ -91,6 +91,6 @@ mod tests {
         assert!(Gate::enter(dir.path(), Duration::from_millis(5)).unwrap().is_none());
         drop(gate);
         assert!(Gate::enter(dir.path(), Duration::from_millis(5)).unwrap().is_some());
-        assert!(Gate::enter(Path::new("/nonexistent"), PATIENCE).is_err());
+        assert!(Gate::enter(Path::new("/proc/nonexistent"), PATIENCE).is_err());
     }
 }

@@ -278,6 +278,6 @@ mod tests {
         dir.close().unwrap();
         assert_eq!(signs.recv().await, Err(RecvError::Closed));
         assert!(watch.is_over());
-        assert!(Watch::start(Path::new("/nonexistent")).is_err());
+        assert!(Watch::start(Path::new("/proc/nonexistent")).is_err());
     }
 }
