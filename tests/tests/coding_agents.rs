@@ -175,7 +175,7 @@ fn what_an_agent_used_counts_once_however_often_its_orchestrator_is_killed() {
         let usage = &report.task("a")["usage"];
         (usage["input_tokens"].as_u64(), usage["output_tokens"].as_u64())
     };
-    let plan = plan("claude", &program(&repo, "claude", &script), "", "retries = 0");
+    let plan = plan("claude", &repo.program("claude", &script), "", "retries = 0");
     let mut orch = run(&repo, &plan).arg("--json").spawn();
     for (n, go) in go.iter().enumerate() {
         let input = 1000 * (n as u64 + 1);

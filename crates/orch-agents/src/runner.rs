@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use orch_exec::logs;
-use orch_faults::point;
 use orch_model::{
     AgentName, RunId, TaskId,
     event::AgentIdentity,

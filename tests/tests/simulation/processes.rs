@@ -124,8 +124,7 @@ impl Inner {
     /// The supervisor dies, and its children with it.
     pub(crate) fn kill_supervisor(&mut self) {
         self.processes.supervisor = None;
-        let Processes { all, failed, .. } = &mut self.processes;
-        for (name, process) in all.iter_mut().filter(|(_, process)| process.runs()) {
+        for process in self.processes.all.values_mut().filter(|process| process.runs()) {
             process.is_lost = true;
         }
     }

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use orch_faults::point;
 use orch_model::{TaskId, Timestamp, ports::AgentNotice, state::Attempt, usage::Usage};
 
 use crate::{
@@ -262,12 +263,13 @@ impl Events {
 
     fn append(&mut self) -> io::Result<()> {
         if self.is_begun {
-            return File::options().append(true).open(&self.path)?.write_all(&self.lines);
+            let mut file = File::options().append(true).open(&self.path)?;
+            return point!("agent_events::append", file.write_all(&self.lines));
         }
         let new = self.path.with_extension("jsonl~");
         self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(&new, &self.lines)?;
-        fs::rename(new, &self.path)?;
+        point!("agent_events::write", fs::write(&new, &self.lines))?;
+        point!("agent_events::rename", fs::rename(new, &self.path))?;
         self.is_begun = true;
         Ok(())
     }
