@@ -91,11 +91,6 @@ pub const BUGS: &[Bug] = &[
         layers: &[Layer::Suite("orch-worktree")],
     },
     Bug {
-        name: "hooks-run",
-        mistake: "the engine's git runs the repository's hooks",
-        layers: &[Layer::Suite("orch-worktree")],
-    },
-    Bug {
         name: "git-dir-leaks",
         mistake: "git gets the variables that lead it to another repository",
         layers: &[Layer::Suite("orch-worktree")],
@@ -111,14 +106,9 @@ pub const BUGS: &[Bug] = &[
         layers: &[Layer::FailPoints(""), Layer::Suite("orch-worktree")],
     },
     Bug {
-        name: "moved-unseen",
-        mistake: "the results are moved without a look at where they were",
-        layers: &[Layer::Suite("orch-worktree")],
-    },
-    Bug {
         name: "merged-twice",
         mistake: "a merge that is repeated is made again",
-        layers: &[Layer::FailPoints("git::update-ref.after=1*return(kill)")],
+        layers: &[Layer::Suite("orch-worktree")],
     },
     Bug {
         name: "act-before-intent",

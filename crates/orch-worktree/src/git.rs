@@ -437,9 +437,6 @@ impl Call<'_> {
         }
         let settings = self.settings.iter().map(String::as_str);
         for setting in Git::HARDENING.iter().copied().chain(settings) {
-            if setting.starts_with("core.hooksPath") && planted("hooks-run") {
-                continue;
-            }
             command.args(["-c", setting]);
         }
         if self.durable {

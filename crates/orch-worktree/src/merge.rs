@@ -244,8 +244,7 @@ impl Repo {
         more: Vec<String>,
         why: &str,
     ) -> Result<Result<(), WorktreeError>, WorktreeError> {
-        let expected = if planted("moved-unseen") { "" } else { tips.results.as_str() };
-        let mut lines = vec![format!("update {} {new} {expected}", run.results_ref())];
+        let mut lines = vec![format!("update {} {new} {}", run.results_ref(), tips.results)];
         lines.extend(more);
         let refused = run.refused(tips.target.as_ref()).is_some();
         let is_here = matches!(run.target, Target::Branch(_));
