@@ -255,13 +255,10 @@ async fn fate(
     })
 }
 
-/// When the agent was started, as near as the journal tells.
+/// When the agent was started, as near as the journal tells, and later by the time for which it was frozen.
 fn began(state: &RunState, index: TaskIndex) -> Timestamp {
     let task = state.task(index);
-    match task.state {
-        TaskState::Stopping { .. } => task.started_at.unwrap_or(task.entered_at),
-        _ => task.entered_at,
-    }
+    task.agent_since.unwrap_or(task.entered_at)
 }
 
 async fn ask(

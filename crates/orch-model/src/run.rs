@@ -96,6 +96,9 @@ pub struct RunState {
     /// Since when running agents are frozen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen_since: Option<Timestamp>,
+    /// When they were to go on, until something later shows that this was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thawed_at: Option<Timestamp>,
     /// What the merge queue verified last, or verifies now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Candidate>,
@@ -306,6 +309,7 @@ impl RunState {
             slowdown: None,
             breakers: BTreeMap::new(),
             frozen_since: None,
+            thawed_at: None,
             candidate: None,
             expected_conflicts: Vec::new(),
             budgets: header.settings.budgets.clone(),
@@ -390,12 +394,15 @@ impl RunState {
         if event.seq != self.seq + 1 {
             return Err(ApplyError::Gap { expected: self.seq + 1, found: event.seq });
         }
+        let thawed_at = self.thawed_at.filter(|at| *at < event.at);
         match &event.kind {
             EventKind::RunStarted { .. } => {
                 return Err(ApplyError::NotStarted { seq: event.seq });
             }
             EventKind::RunReopened { pid } => {
                 self.pid = *pid;
+                // Its orchestrator died before it had told them.
+                self.frozen_since = self.frozen_since.or(thawed_at);
                 self.go_on_after_budget(self.status == RunStatus::OutOfBudget);
                 self.status = RunStatus::Running;
                 self.thaw(event.at);
@@ -483,6 +490,9 @@ impl RunState {
             EventKind::RunEnded { status } => self.status = *status,
             EventKind::Undone { undone } => self.undone = Some(undone.clone()),
         }
+        if self.thawed_at == thawed_at {
+            self.thawed_at = None;
+        }
         self.seq = event.seq;
         self.updated_at = event.at;
         Ok(())
@@ -491,6 +501,7 @@ impl RunState {
     /// Running agents go on: the time for which they stood still counts for none of them.
     fn thaw(&mut self, now: Timestamp) {
         let Some(frozen) = self.frozen_since.take() else { return };
+        self.thawed_at = Some(now);
         for task in &mut self.tasks {
             if let Some(since) = &mut task.agent_since {
                 *since = *since + now.since(frozen.max(*since));
@@ -720,6 +731,13 @@ mod tests {
         }
         assert_eq!(state.tasks[0].agent_since, Some(Timestamp::from_millis(2006)));
         assert_eq!(state.frozen_since, None);
+
+        // Whoever thawed them died in that moment: they stood still until somebody took them up.
+        state.apply(&event(12, 5206, EventKind::RunReopened { pid: 9 })).unwrap();
+        assert_eq!(state.tasks[0].agent_since, Some(Timestamp::from_millis(5006)));
+        state.apply(&event(13, 5207, EventKind::RunPaused { frozen: false })).unwrap();
+        state.apply(&event(14, 6206, EventKind::RunReopened { pid: 10 })).unwrap();
+        assert_eq!(state.tasks[0].agent_since, Some(Timestamp::from_millis(5006)));
     }
 
     #[test]

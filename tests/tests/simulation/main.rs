@@ -11,7 +11,7 @@
 //!
 //! The long form:
 //!
-//!     ORCH_SIMULATION_SEEDS=1000000 cargo test --release -p orch-tests --test simulation
+//!     ORCH_SIMULATION_SEEDS=1000000 cargo test --profile campaign -p orch-tests --test simulation -- --nocapture whatever
 
 #![expect(clippy::print_stdout, reason = "what a campaign did is its result")]
 

@@ -375,8 +375,7 @@ impl Agent {
     /// It is asked to end: one that hangs has failed by that.
     fn count(&self, world: &mut Inner) {
         let process = self.process(world);
-        let hangs = process.ends.is_none() && !process.is_lost;
-        if hangs && !process.has_hung && self.name.3 == Purpose::Work {
+        if process.ends.is_none() && !process.has_hung && self.name.3 == Purpose::Work {
             process.has_hung = true;
             world.processes.failed.entry(self.name.1.clone()).or_default().0 += 1;
         }
