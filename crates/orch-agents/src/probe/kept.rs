@@ -159,11 +159,13 @@ mod tests {
 
     #[test]
     fn it_is_in_the_folder_for_caches() {
-        let home = Path::new("/home/dev");
-        let at = |home, cache| file(home, cache).map(|file| file.to_string_lossy().into_owned());
-        assert_eq!(at(home, None).as_deref(), Some("/home/dev/.cache/orch/agents.json"));
-        assert_eq!(at(home, Some("/var/c")).as_deref(), Some("/var/c/orch/agents.json"));
-        assert_eq!(at(home, Some("c")).as_deref(), Some("/home/dev/.cache/orch/agents.json"));
-        assert_eq!(at(Path::new(""), None), None);
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path();
+        let below_home = Some(home.join(".cache/orch/agents.json"));
+        assert_eq!(file(home, None), below_home);
+        assert_eq!(file(home, Some("c")), below_home);
+        assert_eq!(file(home, Some("/var/c")), Some("/var/c/orch/agents.json".into()));
+        assert_eq!(file(&home.join("none"), None), None, "nobody makes a home");
+        assert_eq!(file(Path::new(""), None), None);
     }
 }
