@@ -79,7 +79,7 @@ fn assert_used(outcome: &Outcome, model: &Model) {
     assert_eq!(sums, [Some(all * 1200), Some(total)]);
     // To the cent.
     let cents = (total + CENT / 2) / CENT;
-    let cost = format!("{}.{:02} USD", cents / 100, cents % 100);
+    let cost = format!("${}.{:02}", cents / 100, cents % 100);
     let tokens = format!("Tokens: {} in, {} out; cost: {cost}.", all * 1200, all * 34);
     assert!(outcome.stdout.contains(&tokens), "{tokens}\n{outcome}");
 }
