@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde_json::Value;
@@ -23,6 +23,20 @@ impl TestRepo {
         let findings = outcome.json()["findings"].as_array().cloned().unwrap_or_default();
         outcome.assert_code(i32::from(!findings.is_empty()));
         findings
+    }
+
+    /// Checks that nothing is left of runs but these branches: no process, and no worktree but those of a pool,
+    /// which wait there for the next task.
+    ///
+    /// # Panics
+    /// Where anything is.
+    #[track_caller]
+    pub fn assert_tidy(&self, branches: &[&str]) {
+        let is_of_pool = |path: &Path| path.components().any(|part| part.as_os_str() == ".pool");
+        let left = self.worktrees().into_iter().filter(|path| !is_of_pool(path.as_ref()));
+        assert_eq!(left.collect::<Vec<_>>(), Vec::<PathBuf>::new());
+        assert_eq!(self.processes(), Vec::<u32>::new());
+        assert_eq!(self.branches(), branches);
     }
 
     /// Whether anything is recorded of a run.

@@ -149,15 +149,9 @@ impl World {
 
     fn check_the_end(&self) {
         let repo = &self.repo;
-        let leftover = repo.worktrees().into_iter().filter(|path| {
-            // Those of the pool wait there for the next task.
-            !path.components().any(|part| part.as_os_str() == ".pool")
-        });
-        assert_eq!(leftover.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
-        assert_eq!(repo.processes(), Vec::<u32>::new());
         let branches: &[&str] =
             if self.case.is_checked_out { &["main"] } else { &["main", "mine"] };
-        assert_eq!(repo.branches(), branches);
+        repo.assert_tidy(branches);
         for task in TASKS {
             let file = format!("work/{task}.txt");
             assert_eq!(repo.show("main", &file), format!("{task}\n"));

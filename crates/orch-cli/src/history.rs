@@ -1,6 +1,6 @@
 //! The history of the repository's runs: opened, and brought up to date.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use orch_agents::prompt::Knowledge;
 use orch_exec::ParallelOrchestrator;
@@ -8,11 +8,7 @@ use orch_history::{
     HistoryError, Ingested, Keep, Learner, SqliteHistory, Statistics,
     expertise::{self, EXPERTISE_DIR},
 };
-use orch_model::{
-    DomainName, PlanSpec,
-    ports::{ModelRecord, ModelRecords},
-    prompt::PromptContext,
-};
+use orch_model::{DomainName, PlanSpec, prompt::PromptContext};
 use orch_state::FileStore;
 use orch_worktree::GitWorktreesConfig;
 
@@ -98,33 +94,12 @@ pub(crate) async fn engine(
     plan: Option<&PlanSpec>,
 ) -> Result<ParallelOrchestrator, CliError> {
     let statistics = statistics(workspace).await;
-    let records = statistics.as_ref().map(records).unwrap_or_default();
+    let records = statistics.as_ref().map(Statistics::model_records).unwrap_or_default();
     let engine = workspace.engine_that_knows(config, overrides, records).await?;
     Ok(match (statistics, plan) {
         (Some(statistics), Some(plan)) => engine.expecting(statistics.durations(plan)),
         _ => engine,
     })
-}
-
-/// What came of models: of each with all agents and tasks together.
-fn records(statistics: &Statistics) -> ModelRecords {
-    let mut sums: BTreeMap<&String, (ModelRecord, u64, u64)> = BTreeMap::new();
-    for (key, figures) in &statistics.figures {
-        let (Some(model), None) = (&key.model, &key.domain) else { continue };
-        let (record, cost, priced) = sums.entry(model).or_default();
-        let few = |many: u64| u32::try_from(many).unwrap_or(u32::MAX);
-        record.succeeded = record.succeeded.saturating_add(few(figures.succeeded));
-        record.failed = record.failed.saturating_add(few(figures.failed));
-        let known = figures.cost_micro_usd;
-        *cost = cost.saturating_add(known.mean.saturating_mul(known.count));
-        *priced = priced.saturating_add(known.count);
-    }
-    let mut records = ModelRecords::default();
-    for (model, (record, cost, priced)) in sums {
-        records
-            .insert_any(model, ModelRecord { mean_micro_usd: cost.checked_div(priced), ..record });
-    }
-    records
 }
 
 /// What the project has written down, for the prompts of tasks.

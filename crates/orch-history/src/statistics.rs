@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use orch_model::{DomainName, Span, TaskId, plan::PlanSpec};
+use orch_model::{
+    DomainName, Span, TaskId,
+    plan::PlanSpec,
+    ports::{ModelRecord, ModelRecords},
+};
 use serde::Serialize;
 
 use crate::{
@@ -225,6 +229,28 @@ impl Statistics {
         enough.or(found.first()).copied()
     }
 
+    /// What came of models, each with all agents and all tasks together: for the choice of one.
+    #[must_use]
+    pub fn model_records(&self) -> ModelRecords {
+        let mut sums: BTreeMap<&String, (ModelRecord, u64, u64)> = BTreeMap::new();
+        for (key, figures) in &self.figures {
+            let (Some(model), None) = (&key.model, &key.domain) else { continue };
+            let (record, cost, priced) = sums.entry(model).or_default();
+            let few = |many: u64| u32::try_from(many).unwrap_or(u32::MAX);
+            record.succeeded = record.succeeded.saturating_add(few(figures.succeeded));
+            record.failed = record.failed.saturating_add(few(figures.failed));
+            let known = figures.cost_micro_usd;
+            *cost = cost.saturating_add(known.mean.saturating_mul(known.count));
+            *priced = priced.saturating_add(known.count);
+        }
+        let mut records = ModelRecords::default();
+        for (model, (record, cost, priced)) in sums {
+            let mean_micro_usd = cost.checked_div(priced);
+            records.insert_any(model, ModelRecord { mean_micro_usd, ..record });
+        }
+        records
+    }
+
     /// How long the tasks of a plan are expected to take: what was measured of the task, else, where the
     /// plan gives no estimate, what is to be expected of its agent. Commands are only known by their task.
     #[must_use]
@@ -394,5 +420,31 @@ mod tests {
         assert_eq!(durations[&id("a")], Duration::from_millis(30), "the newest five count");
         assert_eq!(durations[&id("new")], Duration::from_millis(40));
         assert_eq!(durations.len(), 2, "{durations:?}");
+    }
+
+    #[test]
+    fn models_are_summed_over_agents_and_not_twice_over_domains() {
+        let key = |agent: &str, domain: Option<&str>| Key {
+            agent: agent.into(),
+            model: Some("m".into()),
+            domain: domain.map(|name| name.parse().unwrap()),
+        };
+        let figures = |succeeded, failed, mean, count| Figures {
+            succeeded,
+            failed,
+            cost_micro_usd: Spread { mean, count, ..Spread::default() },
+            ..Figures::default()
+        };
+        let statistics = Statistics {
+            figures: BTreeMap::from([
+                (key("codex", None), figures(3, 1, 100, 4)),
+                (key("codex", Some("api")), figures(3, 1, 100, 4)),
+                (key("claude", None), figures(1, 0, 600, 1)),
+            ]),
+            ..Statistics::default()
+        };
+        let record = statistics.model_records().of("m", "whatever");
+        assert_eq!((record.succeeded, record.failed, record.mean_micro_usd), (4, 1, Some(200)));
+        assert_eq!(statistics.model_records().of("other", "x"), ModelRecord::default());
     }
 }

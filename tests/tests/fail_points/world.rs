@@ -269,15 +269,9 @@ impl World {
 
     fn check_the_end(&self) {
         let repo = &self.repo;
-        let leftover = repo.worktrees().into_iter().filter(|path| {
-            // Those of the pool wait there for the next task.
-            !path.components().any(|part| part.as_os_str() == ".pool")
-        });
-        assert_eq!(leftover.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
-        assert_eq!(repo.processes(), Vec::<u32>::new());
         let branches: &[&str] =
             if self.scenario.is_checked_out { &["main"] } else { &["main", "mine"] };
-        assert_eq!(repo.branches(), branches);
+        repo.assert_tidy(branches);
         for task in self.scenario.tasks {
             assert_eq!(repo.show("main", &format!("work/{task}.txt")), format!("{task}\n"));
         }
