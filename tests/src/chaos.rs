@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{RunningOrch, TestRepo, Witness, until};
+use crate::{Campaign, RunningOrch, TestRepo, Witness, until};
 
 /// The longest time between two faults.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -35,6 +35,22 @@ pub struct Faults {
     pub stopped_agents: u32,
     /// Agents that were alive when their orchestrator had been killed.
     pub survivors: u32,
+}
+
+impl Faults {
+    /// Adds these to what a campaign caused.
+    pub fn tell(&self, campaign: &mut Campaign) {
+        for (fault, count) in [
+            ("kill -9 of the orchestrator", self.orchestrators),
+            ("kill -9 of a supervisor", self.supervisors),
+            ("kill -9 of an agent", self.agents),
+            ("SIGSTOP and SIGCONT of a supervisor", self.stopped_supervisors),
+            ("SIGSTOP and SIGCONT of an agent", self.stopped_agents),
+            ("agent that outlived its orchestrator", self.survivors),
+        ] {
+            campaign.caused(fault, count);
+        }
+    }
 }
 
 /// Causes faults, and knows which attempts may have been repeated for them.

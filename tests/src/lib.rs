@@ -10,6 +10,7 @@
 //! - [`Chaos`] kills and stops supervisors, agents and orchestrators at random moments.
 //! - [`fail_points`] are the places in `orch` where a test can have things go wrong.
 //! - [`KillPoints`] kill an orchestrator at one of its calls of git.
+//! - [`Campaign`] is what a long campaign tells of itself.
 //! - [`planted`] are known mistakes, and what catches them.
 //! - [`EndState`] is what a run has come to, for the comparison of two.
 //! - [`TestRepo::doctor`] and [`Witness`] are the oracle: what has to hold after every fault.
@@ -37,6 +38,7 @@
 
 pub mod agent;
 pub mod binary;
+mod campaign;
 mod chaos;
 mod checkout;
 mod end_state;
@@ -54,6 +56,7 @@ mod signal;
 mod supervisors;
 mod wait;
 
+pub use campaign::Campaign;
 pub use chaos::{Chaos, Faults};
 pub use checkout::Checkout;
 pub use end_state::EndState;

@@ -14,9 +14,11 @@
 
 use std::{env, fmt::Debug, str::FromStr, time::Duration};
 
-use orch_tests::{Chaos, Outcome, Plan, TestRepo, Witness};
+use orch_tests::{Campaign, Chaos, Outcome, Plan, TestRepo, Witness};
 
 const TASKS: usize = 40;
+const COMMAND: &str =
+    "ORCH_CRASH_CYCLES=5000 cargo test --release -p orch-tests --test crashes -- --nocapture";
 /// How often one run is killed at most.
 const KILLS_PER_RUN: u32 = 12;
 /// How many other faults there are in a run at most.
@@ -39,14 +41,17 @@ fn a_run_that_is_killed_again_and_again_loses_nothing() {
         env::var("ORCH_CRASH_ADOPT").ok().map(|_| setting("ORCH_CRASH_ADOPT", 1));
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut kills, mut runs) = (0, 0);
+    let mut campaign = Campaign::begin("kills", COMMAND);
     while kills < cycles {
         let mut world = World::new(runs, faults);
         world.adopts = adopt.map_or(runs.is_multiple_of(2), |adopt| adopt != 0);
         kills += world.run_to_the_end(&mut random, KILLS_PER_RUN.min(cycles - kills));
         runs += 1;
         eprintln!("run {runs}: {:?}", world.chaos.faults);
+        world.chaos.faults.tell(&mut campaign);
     }
-    eprintln!("{kills} kills of orchestrators in {runs} runs");
+    campaign.did("runs", runs);
+    campaign.finish();
 }
 
 /// A run whose orchestrator is killed.

@@ -28,10 +28,12 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
 };
 
 use life::{Outcome, simulate};
+use orch_tests::Campaign;
+
+const COMMAND: &str = "ORCH_SIMULATION_SEEDS=1000000 cargo test --profile campaign -p orch-tests --test simulation -- --nocapture whatever";
 
 fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
@@ -110,16 +112,13 @@ fn campaign(first: u64, seeds: u64) -> Sum {
 fn whatever_goes_wrong_the_rules_hold() {
     let seeds = number("ORCH_SIMULATION_SEEDS").unwrap_or(200);
     let first = number("ORCH_SIMULATION_FIRST").unwrap_or(0);
-    let began = Instant::now();
+    let mut record = Campaign::begin("simulation", COMMAND);
     let sum = campaign(first, seeds);
-    println!(
-        "{seeds} seeds from {first}: {} lives, {} steps, in {:.1} s",
-        sum.lives,
-        sum.steps,
-        began.elapsed().as_secs_f64()
-    );
+    record.did("seeds", seeds);
+    record.did("lives of an orchestrator", sum.lives);
+    record.did("steps", sum.steps);
     for (fault, count) in &sum.faults {
-        println!("{count:>10} {fault}");
+        record.caused(fault, *count);
     }
     for (seed, violations) in &sum.failed {
         println!("seed {seed}:");
@@ -127,13 +126,17 @@ fn whatever_goes_wrong_the_rules_hold() {
             println!("    {violation}");
         }
     }
-    assert!(sum.failed.is_empty(), "replay with ORCH_SIMULATION=<seed>, test one_seed");
+    assert!(
+        sum.failed.is_empty(),
+        "from {first}; replay with ORCH_SIMULATION=<seed>, test one_seed"
+    );
     // A fault that never happens would prove nothing.
     if seeds >= 1_000 {
         for fault in world::FAULTS {
             assert!(sum.faults.contains_key(fault), "no `{fault}` in {seeds} seeds");
         }
     }
+    record.finish();
 }
 
 #[test]
