@@ -10,6 +10,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::planted::{Bug, Layer, Verdict};
+
 /// A campaign that ran to its end: its record is a file of `docs/reliability`, from which the
 /// tables of `docs/reliability.md` are written (the binary `reliability`).
 ///
@@ -21,6 +23,7 @@ pub struct Campaign {
     began: Instant,
     done: BTreeMap<String, u64>,
     faults: BTreeMap<String, u64>,
+    bugs: Vec<Value>,
 }
 
 impl Campaign {
@@ -31,7 +34,7 @@ impl Campaign {
     #[must_use]
     pub fn begin(name: &'static str, command: &'static str) -> Self {
         let (done, faults) = (BTreeMap::new(), BTreeMap::new());
-        Self { name, command, began: Instant::now(), done, faults }
+        Self { name, command, began: Instant::now(), done, faults, bugs: Vec::new() }
     }
 
     /// So much was done: seeds, runs, steps.
@@ -42,6 +45,17 @@ impl Campaign {
     /// So many faults of this kind were caused.
     pub fn caused(&mut self, fault: &str, count: impl Into<u64>) {
         *self.faults.entry(fault.to_owned()).or_default() += count.into();
+    }
+
+    /// A layer was tried out on a planted bug.
+    pub fn tried(&mut self, bug: &Bug, layer: Layer, verdict: &Verdict) {
+        self.bugs.push(json!({
+            "name": bug.name,
+            "mistake": bug.mistake,
+            "layer": layer.to_string(),
+            "how_often": verdict.how_often,
+            "is_caught": verdict.is_caught,
+        }));
     }
 
     /// Prints what was done, and writes it into the folder of [`RECORDS`](Self::RECORDS) when that
@@ -60,7 +74,7 @@ impl Campaign {
             println!("{count:>12} x {fault}");
         }
         let Some(folder) = env::var_os(Self::RECORDS).map(PathBuf::from) else { return };
-        let record = json!({
+        let mut record = json!({
             "campaign": self.name,
             "command": self.command,
             "date": output("date", &["--utc", "+%F"]),
@@ -69,6 +83,9 @@ impl Campaign {
             "done": self.done,
             "faults": self.faults,
         });
+        if !self.bugs.is_empty() {
+            record["bugs"] = self.bugs.into();
+        }
         write(&folder, self.name, &record);
     }
 }

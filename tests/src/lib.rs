@@ -11,6 +11,7 @@
 //! - [`fail_points`] are the places in `orch` where a test can have things go wrong.
 //! - [`KillPoints`] kill an orchestrator at one of its calls of git.
 //! - [`Campaign`] is what a long campaign tells of itself.
+//! - [`report`] is the page that tells what campaigns did.
 //! - [`planted`] are known mistakes, and what catches them.
 //! - [`EndState`] is what a run has come to, for the comparison of two.
 //! - [`TestRepo::doctor`] and [`Witness`] are the oracle: what has to hold after every fault.
@@ -51,6 +52,7 @@ mod outcome;
 mod plan;
 pub mod planted;
 mod repo;
+pub mod report;
 mod running;
 mod signal;
 mod supervisors;

@@ -111,6 +111,16 @@ pub const BUGS: &[Bug] = &[
         layers: &[Layer::Suite("orch-worktree")],
     },
     Bug {
+        name: "torn-work-taken",
+        mistake: "after a power cut the work of an agent that had ended is taken as it is found",
+        layers: &[Layer::Simulation],
+    },
+    Bug {
+        name: "record-of-earlier-boot",
+        mistake: "after a power cut an agent's record is taken for that of the repeated attempt",
+        layers: &[Layer::Suite("orch-exec")],
+    },
+    Bug {
         name: "act-before-intent",
         mistake: "what was decided is done before it is written down",
         layers: &[Layer::Simulation],

@@ -183,6 +183,10 @@ impl AgentRunner for AgentAdapters {
         self.inner.guardian(run).await
     }
 
+    fn is_of_earlier_boot(&self, agent: &AgentIdentity) -> bool {
+        self.inner.is_of_earlier_boot(agent)
+    }
+
     async fn notice(&self, run: &RunId) -> String {
         self.inner.notice(run).await
     }

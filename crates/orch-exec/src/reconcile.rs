@@ -209,11 +209,19 @@ async fn fate(
         let hint = format!("end what still runs of it, then look at its work in {place}");
         Fate::Becomes(TaskChange::Lost { known, hint })
     };
+    let is_cut_off = |agent| ports.runner.is_of_earlier_boot(agent) && !planted("torn-work-taken");
     Ok(match &task.state {
         TaskState::Merging { .. } => {
             end_resolver(state, plan, index, ports).await?;
             merging(state, plan, index, ports).await?
         }
+        // It may have ended well, and its files be lost in part. What is left of them is kept.
+        _ if task.agent.as_ref().is_some_and(is_cut_off) => match task.state {
+            TaskState::Stopping { reason: StopReason::Cancelled, .. } => {
+                Fate::Becomes(TaskChange::Cancelled)
+            }
+            _ => again("the machine was started again before its work was safe"),
+        },
         TaskState::Verifying { .. } => {
             for verification in 0..plan.task(index).verify.len() {
                 let purpose = Purpose::Verify { index: verification };

@@ -4,13 +4,18 @@
 //! cargo run -p orch-tests --bin planted-bugs [NAME...]
 //! ```
 //!
+//! With all bugs and `ORCH_CAMPAIGN_RECORDS` it leaves a record, as other campaigns do.
+//!
 //! It ends with 1 where a bug was not caught, or where something is caught though no bug is planted.
 
 #![expect(clippy::print_stdout, reason = "the table is its result")]
 
 use std::{collections::BTreeSet, env, process::ExitCode};
 
-use orch_tests::planted::{BUGS, Layer, Programs};
+use orch_tests::{
+    Campaign,
+    planted::{BUGS, Layer, Programs},
+};
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = env::args().skip(1).collect();
@@ -25,6 +30,7 @@ fn main() -> ExitCode {
     }
     let mut programs = Programs::default();
     let mut is_well = true;
+    let mut campaign = Campaign::begin("planted", "cargo run -p orch-tests --bin planted-bugs");
     println!("| bug | mistake | caught by | in |\n|---|---|---|---|");
     // Without a bug nothing may be caught, or catching one means nothing.
     let layers: BTreeSet<Layer> = bugs.iter().flat_map(|bug| bug.layers).copied().collect();
@@ -35,13 +41,21 @@ fn main() -> ExitCode {
             is_well = false;
         }
     }
-    for bug in bugs {
+    for bug in &bugs {
+        let mut is_caught = true;
         for layer in bug.layers {
             let verdict = programs.try_out(*layer, bug.name);
             let by = if verdict.is_caught { layer.to_string() } else { format!("**not** {layer}") };
             println!("| `{}` | {} | {by} | {} |", bug.name, bug.mistake, verdict.how_often);
-            is_well &= verdict.is_caught;
+            is_caught &= verdict.is_caught;
+            campaign.tried(bug, *layer, &verdict);
         }
+        campaign.did("bugs", 1_u32);
+        campaign.did("bugs caught by each of their layers", is_caught);
+        is_well &= is_caught;
+    }
+    if wanted.is_empty() {
+        campaign.finish();
     }
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -45,7 +45,7 @@ pub struct Verdict {
 }
 
 /// How many seeds the simulation gets.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 5000;
 
 /// The test programs, built as far as they were needed.
 #[derive(Debug, Default)]
@@ -68,7 +68,8 @@ impl Programs {
                 sum(programs.iter().map(|program| run(program, bug, &[], &[])))
             }
             Layer::Simulation => {
-                let programs = self.built("orch-tests", "simulation", &["--features", "faults"]);
+                let arguments = &["--profile", "campaign", "--features", "faults"];
+                let programs = self.built("orch-tests", "simulation", arguments);
                 let (seeds, all) = (SEEDS.to_string(), u64::MAX.to_string());
                 let environment =
                     [("ORCH_SIMULATION_SEEDS", &*seeds), ("ORCH_SIMULATION_FAILURES", &*all)];

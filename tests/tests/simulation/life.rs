@@ -114,6 +114,7 @@ fn meanwhile(world: &World, rng: &mut Rng, now: Timestamp) -> Timestamp {
         world.count("power cut");
         world.cut_journals();
         world.cut_processes();
+        world.cut_trees();
     } else if rng.u8(..) < 40 {
         world.note(now, "supervisor is killed");
         world.count("supervisor is killed");

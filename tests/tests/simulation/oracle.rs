@@ -78,6 +78,10 @@ fn violations(world: &mut Inner, report: &Report) -> Vec<String> {
     if world.repository.results_hold_both(&world.case.poison) {
         found.push(format!("the results hold {:?}, which fail together", world.case.poison));
     }
+    let torn = world.repository.torn();
+    if !torn.is_empty() {
+        found.push(format!("the results hold what a power cut left of {torn:?}"));
+    }
     if !world.repository.is_delivered() {
         found.push("the results were not delivered".into());
     }

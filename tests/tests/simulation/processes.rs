@@ -29,6 +29,8 @@ pub(crate) type Name = (RunId, TaskId, Attempt, Purpose);
 pub(crate) struct Processes {
     all: BTreeMap<Name, Process>,
     last_pid: u32,
+    /// How often the machine was started again.
+    boots: u32,
     /// The process that agents are children of, while it lives.
     supervisor: Option<u32>,
     /// By task: how many of its agents have failed by themselves, and how many of its verifications.
@@ -50,8 +52,8 @@ struct Process {
     ended: Option<AgentExit>,
     /// Its supervisor died, and so did it.
     is_lost: bool,
-    /// The power failed since: that it was started may be known no more.
-    was_cut: bool,
+    /// After how many starts of the machine it was started.
+    boot: u32,
     frozen: Option<Timestamp>,
     /// Whether it hung, and somebody has asked it to end: it has failed as its script says, also where it
     /// dies of something else before it does so.
@@ -129,15 +131,18 @@ impl Inner {
         }
     }
 
-    /// The power fails: how a process ended that has ended, is known no more if that was not synced.
+    /// The power fails. How processes ended may be known for all that, and counts for nothing.
     pub(crate) fn cut_processes(&mut self) {
         self.kill_supervisor();
-        for process in self.processes.all.values_mut() {
-            process.was_cut = true;
-            if self.rng.bool() {
-                process.is_lost = true;
-            }
-        }
+        self.processes.boots += 1;
+    }
+
+    fn boot_id(&self) -> String {
+        format!("simulated-{}", self.processes.boots)
+    }
+
+    fn identity(&self, pid: u32) -> AgentIdentity {
+        AgentIdentity { pid, start_ticks: 0, boot_id: self.boot_id() }
     }
 
     fn supervisor(&mut self) -> u32 {
@@ -204,9 +209,9 @@ impl Inner {
     fn check_start(&mut self, name: &Name, request: &AgentRequest) {
         // A verification is repeated where nobody saw how it ended.
         let before = self.processes.all.get(name);
-        if before
-            .is_some_and(|process| process.runs() || (name.3 == Purpose::Work && !process.was_cut))
-        {
+        if before.is_some_and(|process| {
+            process.runs() || (name.3 == Purpose::Work && process.boot == self.processes.boots)
+        }) {
             self.violation(format!("{name:?} was started twice"));
         }
         if matches!(name.3, Purpose::Candidate { .. }) {
@@ -303,7 +308,7 @@ impl AgentRunner for Part {
                         exit,
                         ended: None,
                         is_lost: false,
-                        was_cut: false,
+                        boot: world.processes.boots,
                         frozen: None,
                         has_hung: false,
                         directory: request.directory.clone(),
@@ -320,7 +325,9 @@ impl AgentRunner for Part {
         let found = self
             .act(&format!("adopt {name:?}"), |world| {
                 let found = world.processes.all.get(&name);
-                found.filter(|process| !process.is_lost).map(|process| process.pid)
+                let boots = world.processes.boots;
+                let is_known = |process: &&Process| !process.is_lost && process.boot == boots;
+                found.filter(is_known).map(|process| process.pid)
             })
             .await;
         Ok(match found {
@@ -329,17 +336,21 @@ impl AgentRunner for Part {
         })
     }
 
+    fn is_of_earlier_boot(&self, agent: &AgentIdentity) -> bool {
+        agent.boot_id != self.world.lock().boot_id()
+    }
+
     async fn guardian(&self, _: &RunId) -> Result<Option<AgentIdentity>, RunnerError> {
-        Ok(Some(identity(self.act("start the supervisor", Inner::supervisor).await)))
+        let start = |world: &mut Inner| {
+            let pid = world.supervisor();
+            world.identity(pid)
+        };
+        Ok(Some(self.act("start the supervisor", start).await))
     }
 
     async fn finish(&self, _: &RunId) {
         self.act("end the supervisor", |world| world.processes.supervisor = None).await;
     }
-}
-
-fn identity(pid: u32) -> AgentIdentity {
-    AgentIdentity { pid, start_ticks: 0, boot_id: "simulated".into() }
 }
 
 #[derive(Debug)]
@@ -398,7 +409,7 @@ impl Agent {
 #[async_trait]
 impl RunningAgent for Agent {
     fn identity(&self) -> Option<AgentIdentity> {
-        Some(identity(self.pid))
+        Some(self.part.world.lock().identity(self.pid))
     }
 
     async fn wait(&self) -> Result<AgentExit, RunnerError> {

@@ -24,6 +24,9 @@ use crate::{
 /// Where merged results are checked out.
 const CANDIDATE: &str = "/sim/candidate";
 
+/// Who wrote what a power cut left of a file.
+const TORN: &str = "nobody";
+
 /// What a file holds: who wrote it last.
 type Content = (String, Attempt, u64);
 type Files = BTreeMap<String, Content>;
@@ -44,6 +47,8 @@ struct Tree {
     head: usize,
     /// Written, and not committed.
     dirty: Files,
+    /// What a power cut has torn of its files: what is in it now is none of its task's.
+    torn: Files,
 }
 
 /// A repository.
@@ -241,6 +246,12 @@ impl Repository {
         files.filter(|(_, content)| content.0 == task.as_str()).map(|(name, _)| &**name).collect()
     }
 
+    /// The files of the results that a power cut has torn.
+    pub(crate) fn torn(&self) -> Vec<&String> {
+        let files = self.commits[self.results()].files.iter();
+        files.filter(|(_, content)| content.0 == TORN).map(|(name, _)| name).collect()
+    }
+
     pub(crate) fn results_hold_both(&self, poison: &Option<(TaskId, TaskId)>) -> bool {
         self.holds_both(self.results(), poison)
     }
@@ -289,6 +300,19 @@ impl Inner {
         }
         self.repository.settle();
         Ok(())
+    }
+
+    /// The power fails: of what is checked out, committed or not, any file may be torn.
+    pub(crate) fn cut_trees(&mut self) {
+        let Self { repository, rng, .. } = self;
+        for tree in repository.trees.values_mut() {
+            let committed = &repository.commits[tree.head].files;
+            for name in committed.keys().chain(tree.dirty.keys()) {
+                if rng.bool() {
+                    tree.torn.insert(name.clone(), (TORN.into(), 0, 0));
+                }
+            }
+        }
     }
 
     fn directories(&self) -> Vec<PathBuf> {
@@ -340,7 +364,14 @@ impl WorktreeProvider for Part {
                 let base = world.repository.results();
                 world.check_base(&request.task, base);
                 let (task, attempt) = (request.task.clone(), request.attempt);
-                let tree = Tree { task, attempt, base, head: base, dirty: Files::new() };
+                let tree = Tree {
+                    task,
+                    attempt,
+                    base,
+                    head: base,
+                    dirty: Files::new(),
+                    torn: Files::new(),
+                };
                 world.repository.trees.insert(path.clone(), tree);
                 Ok::<_, WorktreeError>(base)
             })
@@ -505,7 +536,8 @@ impl Worktree for OpenTree {
                 let Some(tree) = repository.trees.get_mut(&self.path) else {
                     return Err(failed("add"));
                 };
-                let dirty = std::mem::take(&mut tree.dirty);
+                let mut dirty = std::mem::take(&mut tree.dirty);
+                dirty.append(&mut tree.torn);
                 let (head, committed) = (tree.head, !dirty.is_empty());
                 if committed {
                     let mut files = repository.commits[head].files.clone();

@@ -108,7 +108,12 @@ fn group_of(stat: &Stat) -> u32 {
     stat.pgrp.unsigned_abs()
 }
 
-fn boot_id() -> &'static str {
+/// Whether the machine was started again since this process was.
+pub(crate) fn is_of_earlier_boot(identity: &AgentIdentity) -> bool {
+    identity.boot_id != boot_id()
+}
+
+pub(crate) fn boot_id() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
         fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()

@@ -22,8 +22,8 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use super::{
-    budget::Budget, child::ChildGroup, environment::Environment, launch::Launch, leftovers,
-    patterns::Patterns,
+    budget::Budget, child::ChildGroup, environment::Environment, identity, launch::Launch,
+    leftovers, patterns::Patterns,
 };
 use crate::logs;
 
@@ -101,6 +101,10 @@ impl AgentRunner for CommandRunner {
 
     async fn adopt(&self, request: AdoptRequest) -> Result<Adopted, RunnerError> {
         leftovers::end(&request).await
+    }
+
+    fn is_of_earlier_boot(&self, agent: &AgentIdentity) -> bool {
+        identity::is_of_earlier_boot(agent)
     }
 
     async fn finish(&self, run: &RunId) {

@@ -267,6 +267,10 @@ impl AgentRunner for SupervisedRunner {
         Ok(connection.and_then(|connection| identity::of(connection.supervisor())))
     }
 
+    fn is_of_earlier_boot(&self, agent: &AgentIdentity) -> bool {
+        identity::is_of_earlier_boot(agent)
+    }
+
     async fn notice(&self, run: &RunId) -> String {
         let notices = self.notices(run);
         let mut told = notices.told.lock().await;

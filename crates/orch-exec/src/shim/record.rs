@@ -4,8 +4,9 @@
 //! Each line ends with a checksum (CRC-32, IEEE 802.3, of what stands before it): a line that says
 //! of a failed agent that it succeeded would be worse than none.
 //!
-//! A line is written by one call and so survives the death of the supervisor. It need not survive a
-//! power cut: that ends the agents as well, and results that were taken are in the journal.
+//! A line is written by one call and so survives the death of the supervisor. It counts until the machine is
+//! started again: after a power cut the journal may have lost that the attempt was begun at all, and the disk
+//! what its agent wrote. Results that were taken by then are in the journal.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,10 +14,13 @@ use std::{
     path::Path,
 };
 
+use orch_faults::planted;
 use orch_model::{Timestamp, event::AgentIdentity, outcome::AgentExit};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Key;
+use crate::process::identity::boot_id;
+
 const NAME: &str = "supervisor.jsonl";
 
 /// The newest version of a line that is known, and the one that is written.
@@ -26,6 +30,9 @@ pub(super) const RECORD_VERSION: u32 = 1;
 pub(super) struct Entry {
     pub(super) v: u32,
     pub(super) at: Timestamp,
+    /// Names the time from one start of the machine to the next.
+    #[serde(default)]
+    pub(super) boot_id: String,
     pub(super) key: Key,
     #[serde(flatten)]
     pub(super) fact: Fact,
@@ -79,15 +86,19 @@ fn decode(line: &[u8]) -> Option<Entry> {
     (entry.v == RECORD_VERSION).then_some(entry)
 }
 
-/// The last fact about an agent; `None` where none was written down. Lines that can't be read, or
-/// that a newer version wrote, are passed over: their attempts are repeated.
+/// The last fact about an agent since the machine was started; `None` where none was written down. Lines that
+/// can't be read, or that a newer version wrote, are passed over: their attempts are repeated.
 pub(super) fn last(run_dir: &Path, key: &Key) -> io::Result<Option<Fact>> {
     let text = match std::fs::read(run_dir.join(NAME)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text?,
     };
     let mut entries = text.split(|byte| *byte == b'\n').rev().filter_map(decode);
-    Ok(entries.find(|entry| entry.key == *key).map(|entry| entry.fact))
+    let is_it = |entry: &Entry| {
+        let is_of_this_boot = entry.boot_id == boot_id() || planted("record-of-earlier-boot");
+        entry.key == *key && is_of_this_boot
+    };
+    Ok(entries.find(is_it).map(|entry| entry.fact))
 }
 
 #[cfg(test)]
@@ -99,7 +110,8 @@ mod tests {
     fn entry(code: i32) -> Entry {
         let key = Key { task: TaskId::new("a").unwrap(), attempt: 1, purpose: Purpose::Work };
         let fact = Fact::Ended(AgentExit::new(ExitStatus::Code(code)));
-        Entry { v: RECORD_VERSION, at: Timestamp::from_millis(7), key, fact }
+        let boot_id = boot_id().to_owned();
+        Entry { v: RECORD_VERSION, at: Timestamp::from_millis(7), boot_id, key, fact }
     }
 
     #[test]
@@ -137,5 +149,13 @@ mod tests {
             .unwrap();
         let Some(Fact::Ended(exit)) = last(dir.path(), &key).unwrap() else { panic!("it ended") };
         assert_eq!(exit.status, ExitStatus::Code(0));
+    }
+
+    #[test]
+    fn what_was_written_before_the_machine_was_started_counts_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = Record::open(dir.path()).unwrap();
+        record.write(&Entry { boot_id: "earlier".into(), ..entry(0) }).unwrap();
+        assert!(last(dir.path(), &entry(0).key).unwrap().is_none());
     }
 }

@@ -248,7 +248,8 @@ impl Agents {
     }
 
     fn write(&self, key: &Key, fact: Fact) -> io::Result<()> {
-        let entry = Entry { v: RECORD_VERSION, at: now(), key: key.clone(), fact };
+        let boot_id = identity::boot_id().to_owned();
+        let entry = Entry { v: RECORD_VERSION, at: now(), boot_id, key: key.clone(), fact };
         self.record.lock().unwrap_or_else(PoisonError::into_inner).write(&entry)
     }
 

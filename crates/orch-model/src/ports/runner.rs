@@ -79,6 +79,12 @@ pub trait AgentRunner: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Whether the machine was started again since this agent was: what it wrote last may be lost, in part
+    /// or altogether, however well it ended.
+    fn is_of_earlier_boot(&self, _agent: &AgentIdentity) -> bool {
+        false
+    }
+
     /// Waits for something that people should know of how the agents of a run are looked after, as opposed to
     /// one of them; for ever where there is nothing. Called by one at a time for a run.
     ///
