@@ -131,7 +131,7 @@ impl World {
 
     fn end_work(&mut self, task: TaskIndex) {
         let exit = ExitStatus::Code(0);
-        self.report(task, UnitReport::AgentEnded { exit, usage: None });
+        self.report(task, UnitReport::AgentEnded { exit, usage: None, model: None });
         self.report(task, UnitReport::Verified { commit: None });
         self.report(task, UnitReport::Ended(UnitEnd::Merged(Merged::Nothing)));
     }

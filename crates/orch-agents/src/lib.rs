@@ -31,6 +31,7 @@ pub mod session;
 pub mod stream;
 pub mod summary;
 pub mod tokens;
+mod uncounted;
 pub mod verdict;
 mod watcher;
 
@@ -41,4 +42,5 @@ pub use runner::AgentAdapters;
 pub use stream::{Dialect, Parser};
 pub use summary::Summary;
 pub use tokens::Tokens;
+pub use uncounted::uncounted;
 pub use verdict::{Totals, Verdict, judge};

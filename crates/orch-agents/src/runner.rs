@@ -290,6 +290,7 @@ impl Ended {
         let model = summary.model.as_deref().or(self.record.model.as_deref());
         let is_lost = self.is_lost(&summary, verdict.failure.as_ref());
         exit.usage = prices::usage(verdict.tokens, verdict.cost, model, &self.runner.prices);
+        exit.model = summary.model.clone();
         exit.is_done = verdict.failure.is_none() && dialect.tells_its_end();
         exit.failure = match verdict.failure {
             Some(Failure::Agent { output_tail, .. }) if is_lost => Some(Failure::Infrastructure {

@@ -33,7 +33,6 @@ mod sessions;
 mod show;
 mod status;
 mod undo;
-mod unpriced;
 
 /// Does what the arguments say.
 pub(crate) async fn dispatch(app: App) -> Result<Exit, CliError> {

@@ -13,7 +13,7 @@ use orch_exec::{
     workspace,
 };
 use orch_model::{
-    ValidPlan,
+    PlanSpec, ValidPlan,
     plan::{Format, parse_with},
 };
 use orch_state::FileLocks;
@@ -91,6 +91,23 @@ impl Workspace {
         overrides: &Overrides,
     ) -> Result<ParallelOrchestrator, CliError> {
         self.engine_that_knows(config, overrides, ModelRecords::default()).await
+    }
+
+    /// An engine that knows what earlier runs tell, as far as a history is kept: of models, and of the tasks of
+    /// a plan that is to begin.
+    pub(crate) async fn experienced_engine(
+        &self,
+        config: &Config,
+        overrides: &Overrides,
+        plan: Option<&PlanSpec>,
+    ) -> Result<ParallelOrchestrator, CliError> {
+        #[cfg(feature = "history")]
+        return crate::history::engine(self, config, overrides, plan).await;
+        #[cfg(not(feature = "history"))]
+        {
+            let _ = plan;
+            self.engine(config, overrides).await
+        }
     }
 
     /// An engine that knows what came of models in earlier runs.

@@ -205,7 +205,11 @@ mod tests {
                     TaskChange::Leased { attempt: 1, by: None },
                     TaskChange::Preparing,
                     TaskChange::Started { agent: None },
-                    TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: Some(usage) },
+                    TaskChange::AgentEnded {
+                        exit: ExitStatus::Code(0),
+                        usage: Some(usage),
+                        model: None,
+                    },
                     TaskChange::Verified { commit: None },
                     TaskChange::Merged { result: Merged::Nothing },
                 ]

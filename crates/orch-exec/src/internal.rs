@@ -93,6 +93,8 @@ pub enum UnitReport {
         exit: ExitStatus,
         /// What it used.
         usage: Option<Usage>,
+        /// The model that answered it.
+        model: Option<String>,
     },
     /// Its work passed verification. The unit merges only after this has been written.
     Verified {

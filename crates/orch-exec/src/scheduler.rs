@@ -489,13 +489,13 @@ impl Scheduler {
                 let since = self.slots.get(&task).copied().unwrap_or(now);
                 self.rate_limited(task, &Failure::RateLimit { reset, message }, since, now);
             }
-            UnitReport::AgentEnded { exit, usage } => {
+            UnitReport::AgentEnded { exit, usage, model } => {
                 let state = &self.state.task(task).state;
                 // An agent that could be started only as it was to end: its start was not recorded.
                 if !matches!(state, TaskState::Running { .. } | TaskState::Stopping { .. }) {
                     return;
                 }
-                self.change(task, TaskChange::AgentEnded { exit, usage }, now);
+                self.change(task, TaskChange::AgentEnded { exit, usage, model }, now);
                 if exit.is_success() && !stopping {
                     self.agent_succeeded(task, now);
                 }

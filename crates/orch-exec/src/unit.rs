@@ -354,7 +354,8 @@ impl Unit {
         };
         let mut explained = false;
         if let Some(Watched { exit, stopped }) = watched {
-            self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage: exit.usage });
+            let (usage, model) = (exit.usage, exit.model.clone());
+            self.reporter.tell(UnitReport::AgentEnded { exit: exit.status, usage, model });
             if let Some(stopped) = stopped {
                 return Err(stopped);
             }

@@ -75,7 +75,7 @@ impl Attempts {
         match change {
             TaskChange::Started { .. } => last.started_at = Some(at),
             TaskChange::AgentUsed { usage } if last.exit.is_none() => last.usage = Some(*usage),
-            TaskChange::AgentEnded { exit, usage } => {
+            TaskChange::AgentEnded { exit, usage, .. } => {
                 // Only once: an orchestrator that takes the attempt up may see the same end again.
                 if last.exit.is_none() {
                     last.agent_time = last.started_at.map(|since| Span(at.since(since)));
@@ -112,7 +112,7 @@ mod tests {
     fn each_attempt_has_its_end_and_the_time_of_its_agent() {
         let mut attempts = Attempts::default();
         let failure = Failure::NoChanges;
-        let end = TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None };
+        let end = TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None, model: None };
         let changes = [
             (1, TaskChange::Queued),
             (2, TaskChange::Leased { attempt: 1, by: None }),

@@ -25,6 +25,8 @@ pub struct Expense {
     pub attempt: Attempt,
     /// Who: the task's agent, or one that resolved its conflicts.
     pub worker: Worker,
+    /// The model: the one that answered, as far as the agent says so, or that of the worker.
+    pub model: Option<String>,
     /// Whether the attempt is its own; what resolves conflicts is part of somebody else's.
     pub is_attempt: bool,
     /// When it was told last.
@@ -70,7 +72,8 @@ impl Expenses {
         let run = state.task(index);
         let after = run.used();
         let is_attempt = matches!(change, TaskChange::Leased { .. });
-        if !is_attempt && before == after {
+        let ends = matches!(change, TaskChange::AgentEnded { .. });
+        if !is_attempt && !ends && before == after {
             return Ok(());
         }
         let next = self.all.len();
@@ -80,6 +83,7 @@ impl Expenses {
                 task: run.id.clone(),
                 epic: state.header.plan.tasks[index.get()].epic.clone(),
                 attempt,
+                model: worker.model.clone(),
                 worker,
                 is_attempt: false,
                 at: event.at,
@@ -89,6 +93,9 @@ impl Expenses {
         let expense = &mut self.all[at];
         expense.is_attempt |= is_attempt;
         expense.at = event.at;
+        if let TaskChange::AgentEnded { model: Some(model), .. } = change {
+            expense.model = Some(model.clone());
+        }
         // In this order: what was used before may be that of other attempts.
         expense.usage += after;
         expense.usage -= before;

@@ -205,6 +205,9 @@ pub enum TaskChange {
         /// What it used, where it says so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         usage: Option<Usage>,
+        /// The model that answered it, where it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
     },
     /// Its work passed verification and is about to be merged.
     Verified {

@@ -28,6 +28,9 @@ pub struct AgentExit {
     pub leaked_output: bool,
     /// What it used, where it says so.
     pub usage: Option<Usage>,
+    /// The model that answered it, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// How many processes it left behind that had to be ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_behind: usize,
@@ -62,6 +65,7 @@ impl AgentExit {
             output_bytes: 0,
             leaked_output: false,
             usage: None,
+            model: None,
             left_behind: 0,
             failure: None,
             is_done: false,

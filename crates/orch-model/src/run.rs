@@ -746,6 +746,7 @@ mod tests {
         let ended = |code| TaskChange::AgentEnded {
             exit: crate::outcome::ExitStatus::Code(code),
             usage: Some(usage),
+            model: None,
         };
         let failure = || Failure::NoChanges;
         let retry = TaskChange::Retry { failure: failure(), until: Timestamp::from_millis(1) };
@@ -790,8 +791,11 @@ mod tests {
                 TaskChange::Started { agent: None },
             ]
         };
-        let end =
-            |usage| TaskChange::AgentEnded { exit: crate::outcome::ExitStatus::Code(0), usage };
+        let end = |usage| TaskChange::AgentEnded {
+            exit: crate::outcome::ExitStatus::Code(0),
+            usage,
+            model: None,
+        };
         let steps = [
             (vec![TaskChange::Unblocked], 0),
             (begin(1).into(), 0),

@@ -117,7 +117,7 @@ impl Spending {
         self.usage -= before;
         match change {
             TaskChange::Leased { .. } => self.attempts += 1,
-            TaskChange::AgentEnded { exit, usage } => match usage.or(at_work) {
+            TaskChange::AgentEnded { exit, usage, .. } => match usage.or(at_work) {
                 Some(usage) => {
                     let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
                     if usage.unpriced_tokens == 0 {
@@ -243,7 +243,11 @@ mod tests {
             unpriced_tokens: unpriced,
             ..Usage::default()
         };
-        let ended = |code, usage| TaskChange::AgentEnded { exit: ExitStatus::Code(code), usage };
+        let ended = |code, usage| TaskChange::AgentEnded {
+            exit: ExitStatus::Code(code),
+            usage,
+            model: None,
+        };
         let nothing = (Usage::default(), Usage::default());
         spending.see(&ended(1, None), nothing, None);
         assert!(!spending.is_silent, "an agent that fails at once may tell nothing");

@@ -149,7 +149,7 @@ mod tests {
             },
             TaskChange::Started { agent: None },
             TaskChange::AgentUsed { usage: Usage::default() },
-            TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None },
+            TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None, model: None },
             TaskChange::Verified { commit: Some(commit.clone()) },
             TaskChange::Merged { result: Merged::Nothing },
             TaskChange::Conflicted {
@@ -227,7 +227,11 @@ mod tests {
 
     #[test]
     fn an_agent_that_fails_leaves_the_end_of_the_attempt_to_another_change() {
-        let ended = |code| TaskChange::AgentEnded { exit: ExitStatus::Code(code), usage: None };
+        let ended = |code| TaskChange::AgentEnded {
+            exit: ExitStatus::Code(code),
+            usage: None,
+            model: None,
+        };
         let running = TaskState::Running { attempt: 1 };
         assert_eq!(next(&running, &ended(0)).unwrap(), TaskState::Verifying { attempt: 1 });
         assert_eq!(next(&running, &ended(3)).unwrap(), running);

@@ -32,7 +32,7 @@ pub(crate) fn events_at(run: &str, started: u64) -> Vec<Event> {
         task(&a, TaskChange::Leased { attempt: 1, by: None }),
         task(&a, TaskChange::Preparing),
         task(&a, TaskChange::Started { agent: None }),
-        task(&a, TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None }),
+        task(&a, TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None, model: None }),
         task(&a, TaskChange::Verified { commit: None }),
         task(&a, TaskChange::Merged { result: Merged::Nothing }),
         task(&b, TaskChange::Skipped { because: SkipReason::RunStopped { task: a.clone() } }),

@@ -35,7 +35,7 @@ pub(super) async fn cancel(workspace: &Workspace, args: CancelArgs) -> Result<Ex
 /// Goes on with a paused run, or takes a stopped one up in this process.
 pub(super) async fn resume(workspace: &Workspace, args: ResumeArgs) -> Result<Exit, CliError> {
     let config = workspace.config()?;
-    let engine = workspace.engine(&config, &Overrides::default()).await?;
+    let engine = workspace.experienced_engine(&config, &Overrides::default(), None).await?;
     let store = engine.store().as_ref();
     let live = pick::live(store).await?;
     let meant = live.iter().find(|live| args.run.as_ref().is_none_or(|run| *run == live.run));

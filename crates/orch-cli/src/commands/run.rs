@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
+use orch_agents::{Prices, uncounted};
 use orch_exec::{Run, control::Server};
 use orch_model::{Event, Report, ValidPlan, event::EVENT_VERSION};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{abandoned::Abandoned, plan, unpriced};
+use super::{abandoned::Abandoned, plan};
 use crate::{
     app::{Output, Overrides, PlanFormat, RunArgs},
     compose::{self, Workspace},
@@ -19,7 +20,7 @@ use crate::{
     error::CliError,
     exit_code::Exit,
     render::{
-        self,
+        self, WARN,
         events::Lines,
         live::{Screen, TICK, View},
         summary,
@@ -44,19 +45,27 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
         }
     }
     let settings = config.engine(&args.overrides).settings(&valid);
-    unpriced::warn(&valid, &settings, &workspace.prices(&config)?);
+    if settings.budgets.values().any(|budget| budget.usd.is_some()) {
+        warn_of_uncounted(&valid, &workspace.prices(&config)?);
+    }
     if !args.output.json {
         plan::forecast(workspace, &valid).await?;
     }
     // Before anything runs, so that no signal finds the run unguarded.
     let signals = Signals::new()?;
-    #[cfg(feature = "history")]
-    let engine =
-        crate::history::engine(workspace, &config, &args.overrides, Some(valid.spec())).await?;
-    #[cfg(not(feature = "history"))]
-    let engine = workspace.engine(&config, &args.overrides).await?;
+    let engine = workspace.experienced_engine(&config, &args.overrides, Some(valid.spec())).await?;
     let run = engine.start(valid).await?;
     watch(workspace, &config, run, signals, &args.output).await
+}
+
+/// Tells of agents whose work a budget of money can't count.
+fn warn_of_uncounted(plan: &ValidPlan, prices: &Prices) {
+    for (worker, why) in uncounted(plan, prices) {
+        render::tell(&format!(
+            "{WARN}warning{WARN:#}: a budget of money can't count {}: {why}; the run stops when it has worked",
+            render::one_line(&worker.to_string())
+        ));
+    }
 }
 
 async fn dry_run(

@@ -57,7 +57,7 @@ impl Bill {
                 CostBy::Task => Some(expense.task.to_string()),
                 CostBy::Epic => expense.epic.as_ref().map(ToString::to_string),
                 CostBy::Agent => expense.worker.agent.as_ref().map(ToString::to_string),
-                CostBy::Model => expense.worker.model.clone(),
+                CostBy::Model => expense.model.clone(),
                 CostBy::Day => Some(expense.at.to_string().chars().take(10).collect()),
             };
             let at = *known.entry(name.clone()).or_insert_with(|| {

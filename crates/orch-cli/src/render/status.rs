@@ -7,8 +7,10 @@ use std::{
 
 use orch_model::{
     BudgetStop, Progress, RunState, RunStatus, TaskId, TaskState, Timestamp,
+    budget::grouped,
     run::{Breaker, Slowdown, TaskRun},
     state::{Merged, SkipReason},
+    usage::Usage,
 };
 
 use super::{BAD, DIM, GOOD, STRONG, WARN, count, events, one_line, summary, time};
@@ -60,12 +62,14 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
                 .by
                 .as_ref()
                 .map_or_else(String::new, |by| format!(" by {}", one_line(&by.to_string())));
+            let used = state.index_of(&task.task).map(|index| state.task(index).used());
             format!(
-                "{:width$}  {}{attempt}{} for {}{process}",
+                "{:width$}  {}{attempt}{} for {}{}{process}",
                 task.task,
                 task.state,
                 by,
-                time(progress.at.since(task.since))
+                time(progress.at.since(task.since)),
+                used.filter(|used| *used != Usage::default()).map_or_else(String::new, spent),
             )
         }),
     );
@@ -178,6 +182,12 @@ fn limits(
         };
         let _ = writeln!(out, "{WARN}{key}{WARN:#} {when} ({reason})");
     }
+}
+
+/// What the attempts at a task have used so far.
+fn spent(used: Usage) -> String {
+    let tokens = used.input_tokens.saturating_add(used.output_tokens);
+    format!(", {} tokens, {}", grouped(tokens), summary::cost(&used))
 }
 
 /// What is spent of which budget; where it stopped for one's sake, and how it goes on.

@@ -246,7 +246,10 @@ impl Drive {
             self.report(task, UnitReport::Leased);
         }
         self.report(task, UnitReport::Started(None));
-        self.report(task, UnitReport::AgentEnded { exit: ExitStatus::Code(0), usage: None });
+        self.report(
+            task,
+            UnitReport::AgentEnded { exit: ExitStatus::Code(0), usage: None, model: None },
+        );
         self.report(task, UnitReport::Verified { commit: None });
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Attempted {
 
 /// What is left of an attempt whose supervisor is dead.
 pub(super) enum Left {
-    Ended(AgentExit),
+    Ended(Box<AgentExit>),
     Gone,
     Unknown(String),
 }
@@ -62,7 +62,7 @@ impl Attempted {
         })?;
         Ok(match (leftovers::end(&request).await?, exit) {
             (Adopted::Unknown { known }, _) => Left::Unknown(known),
-            (_, Some(exit)) => Left::Ended(exit),
+            (_, Some(exit)) => Left::Ended(Box::new(exit)),
             _ => Left::Gone,
         })
     }
@@ -138,7 +138,7 @@ impl RunningAgent for SupervisedAgent {
             return exit.clone().map_err(RunnerError::Lost);
         }
         match self.attempt.without_supervisor().await? {
-            Left::Ended(exit) => Ok(exit),
+            Left::Ended(exit) => Ok(*exit),
             Left::Gone => Err(RunnerError::Lost("its supervisor was killed".into())),
             Left::Unknown(known) => Err(RunnerError::Lost(known)),
         }

@@ -241,7 +241,7 @@ impl AgentRunner for SupervisedRunner {
         }
         // It may have been started all the same, and would work beside the next attempt.
         match attempt.without_supervisor().await? {
-            Left::Ended(exit) => Ok(Box::new(Finished(exit))),
+            Left::Ended(exit) => Ok(Box::new(Finished(*exit))),
             Left::Unknown(known) => Err(RunnerError::Lost(known)),
             Left::Gone => Err(gone()),
         }
@@ -256,7 +256,7 @@ impl AgentRunner for SupervisedRunner {
             return Ok(Adopted::Agent(Box::new(agent)));
         }
         Ok(match attempt.without_supervisor().await? {
-            Left::Ended(exit) => Adopted::Agent(Box::new(Finished(exit))),
+            Left::Ended(exit) => Adopted::Agent(Box::new(Finished(*exit))),
             Left::Gone => Adopted::Gone,
             Left::Unknown(known) => Adopted::Unknown { known },
         })

@@ -166,7 +166,7 @@ async fn listen(mut read: BufReader<OwnedReadHalf>, waiting: Arc<Mutex<Waiting>>
             }
             Reply::Ended { key, exit } => {
                 if let Some(listener) = waiting.agents.get(&key) {
-                    listener.exit.send_replace(Some(exit));
+                    listener.exit.send_replace(Some(*exit));
                 }
             }
             Reply::Notice { key, message } => {

@@ -74,7 +74,7 @@ pub(super) enum Reply {
     /// Something that people should know of an agent.
     Notice { key: Key, message: String },
     /// An agent has ended.
-    Ended { key: Key, exit: Result<AgentExit, String> },
+    Ended { key: Key, exit: Box<Result<AgentExit, String>> },
 }
 
 #[derive(Debug, Serialize, Deserialize)]

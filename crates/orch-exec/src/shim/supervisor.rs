@@ -358,7 +358,7 @@ impl Agents {
         self.changed.notify_one();
         if let Some(agent) = self.table().get_mut(&key) {
             agent.exit = Some(exit.clone());
-            tell(&agent.listener, Reply::Ended { key, exit });
+            tell(&agent.listener, Reply::Ended { key, exit: Box::new(exit) });
         }
     }
 
@@ -374,7 +374,7 @@ impl Agents {
         let Some(agent) = table.get_mut(key) else { return Answer::Unknown };
         agent.listener = replies.clone();
         if let Some(exit) = &agent.exit {
-            tell(replies, Reply::Ended { key: key.clone(), exit: exit.clone() });
+            tell(replies, Reply::Ended { key: key.clone(), exit: Box::new(exit.clone()) });
         }
         Answer::Done(agent.child.identity().cloned())
     }

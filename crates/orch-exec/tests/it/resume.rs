@@ -48,7 +48,7 @@ fn way() -> Vec<TaskChange> {
         TaskChange::Preparing,
         TaskChange::Prepared { place },
         TaskChange::Started { agent: Some(identity()) },
-        TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None },
+        TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None, model: None },
         TaskChange::Verified { commit: Some(CommitId::new("c-a")) },
     ]
 }

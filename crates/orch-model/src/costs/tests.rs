@@ -25,7 +25,8 @@ fn each_attempt_and_each_worker_has_what_it_used_and_all_of_it_is_the_sum() {
         base: None,
         pid: 7,
     };
-    let ended = |usage| TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage };
+    let model = Some("m2".to_owned());
+    let ended = |usage| TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage, model };
     let used = |cents| TaskChange::AgentUsed { usage: usage(cents) };
     let failure = Failure::Interrupted { message: "died".into() };
     let until = Timestamp::from_millis(1);
@@ -67,6 +68,9 @@ fn each_attempt_and_each_worker_has_what_it_used_and_all_of_it_is_the_sum() {
     let row =
         |attempt, worker: &str, is_attempt, used| (attempt, worker.to_owned(), is_attempt, used);
     assert_eq!(rows, [row(1, "a", true, 5), row(2, "a", true, 8), row(2, "b", false, 2)]);
+    // Who answered is known of an attempt that has ended.
+    let models: Vec<_> = all.iter().map(|e| e.model.as_deref()).collect();
+    assert_eq!(models, [None, Some("m2"), None]);
     assert_eq!(all[0].epic.as_ref().map(EpicId::as_str), Some("e"));
     assert_eq!(state.tasks[0].used(), usage(15));
     // The state knows the same by worker.

@@ -46,7 +46,7 @@ fn expenses(used: &[(&str, &str, u64, u64)]) -> Vec<Expense> {
             TaskChange::Leased { attempt: 1, by: None },
             TaskChange::Preparing,
             TaskChange::Started { agent: None },
-            TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: Some(usage) },
+            TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: Some(usage), model: None },
         ] {
             kinds.push((day * DAY, EventKind::Task { task: TaskId::new(*task).unwrap(), change }));
         }

@@ -58,7 +58,10 @@ fn the_way_of_a_task_is_told_in_three_lines() {
         task("schema", TaskChange::Leased { attempt: 1, by: None }),
         task("schema", TaskChange::Preparing),
         task("schema", TaskChange::Started { agent: None }),
-        task("schema", TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None }),
+        task(
+            "schema",
+            TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None, model: None },
+        ),
         task("schema", TaskChange::Verified { commit: Some(commit) }),
         task("schema", TaskChange::Merged { result }),
         task("login", TaskChange::Merged { result: Merged::Nothing }),

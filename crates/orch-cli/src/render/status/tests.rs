@@ -44,17 +44,19 @@ fn state() -> RunState {
     let failure = Failure::Agent { exit: ExitStatus::Code(3), output_tail: String::new() };
     let commit = CommitId::new("fedcba9876543210");
     let schema = begun(1).into_iter().chain([
-        TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None },
+        TaskChange::AgentEnded { exit: ExitStatus::Code(0), usage: None, model: None },
         TaskChange::Verified { commit: Some(commit.clone()) },
         TaskChange::Merged {
             result: Merged::Commit { commit: commit.clone(), merge_commit: commit },
         },
     ]);
     let broken = begun(1).into_iter().chain([TaskChange::Failed { failure }]);
+    let usage = Usage { input_tokens: 1200, cost_micro_usd: 60_000, ..Usage::default() };
     let changes = schema
         .map(|change| ("schema", change))
         .chain(broken.map(|change| ("broken", change)))
         .chain(begun(1).map(|change| ("login", change)))
+        .chain([("login", TaskChange::AgentUsed { usage })])
         .map(|(task, change)| EventKind::Task { task: id(task), change });
     let events: Vec<Event> = [started]
         .into_iter()
@@ -120,7 +122,7 @@ fn a_run_under_way_tells_what_runs_and_why_the_rest_waits() {
 run r1 running: 50 % of 4 tasks, wave 1 of 2, for 1m 20s, at least 1m 30s left
 
 Running
-  login   running (attempt 2) by codex (gpt-5) for 1m 0s  process 99
+  login   running (attempt 2) by codex (gpt-5) for 1m 0s, 1,200 tokens, $0.06  process 99
 
 Waiting
   tests   waits for login
@@ -137,7 +139,7 @@ fn a_run_whose_orchestrator_died_says_how_to_go_on() {
     let state = state();
     let now = state.updated_at + Duration::from_secs(60);
     let expected = "\
-run r1 stopped, 1m 0s ago, after 19s
+run r1 stopped, 1m 0s ago, after 20s
 Its orchestrator (process 7) is gone. Continue it with `orch resume`.
 
 Not ended

@@ -98,7 +98,7 @@ impl Drive {
     }
 
     pub(super) fn finished(&mut self, task: &str, usage: Option<Usage>) -> String {
-        let ended = UnitReport::AgentEnded { exit: ExitStatus::Code(0), usage };
+        let ended = UnitReport::AgentEnded { exit: ExitStatus::Code(0), usage, model: None };
         let first = self.report(task, ended);
         self.report(task, UnitReport::Verified { commit: None });
         let second = self.end(task, UnitEnd::Merged(Merged::Nothing));
@@ -180,7 +180,8 @@ fn agents_that_bring_a_budget_to_its_limit_are_ended_and_the_run_goes_on_with_mo
     // t2 ended well before it was told; t1 did not.
     assert_eq!(run.finished("t2", Some(cents(30))), "");
     run.report("t1", UnitReport::Stopping(StopReason::Budget { scope: BudgetScope::Run }));
-    let ended = UnitReport::AgentEnded { exit: ExitStatus::Code(0), usage: Some(cents(76)) };
+    let ended =
+        UnitReport::AgentEnded { exit: ExitStatus::Code(0), usage: Some(cents(76)), model: None };
     run.report("t1", ended);
     assert!(run.stopped("t1").ends_with("end"));
     assert_eq!((run.status(), run.spent().to_string()), (RunStatus::OutOfBudget, "$1.06".into()));

@@ -80,7 +80,11 @@ fn reports_under_way_when_a_task_is_stopped_are_passed_over() {
     run.cancel("a");
     for report in [
         UnitReport::Started(None),
-        UnitReport::AgentEnded { exit: orch_model::outcome::ExitStatus::Code(0), usage: None },
+        UnitReport::AgentEnded {
+            exit: orch_model::outcome::ExitStatus::Code(0),
+            usage: None,
+            model: None,
+        },
         UnitReport::Verified { commit: None },
     ] {
         assert_eq!(run.report("a", report), "");

@@ -282,7 +282,8 @@ impl World {
                 }
             },
             (Phase::Running, None) => {
-                let ended = UnitReport::AgentEnded { exit: ExitStatus::Code(0), usage: None };
+                let ended =
+                    UnitReport::AgentEnded { exit: ExitStatus::Code(0), usage: None, model: None };
                 self.go_on(task, Phase::Verifying, ended);
             }
             (Phase::Verifying, None) if goes_wrong => self.fail(task, Failure::NoChanges),

@@ -1,11 +1,9 @@
-//! Agents whose work a budget of money can't count, told before anything is started.
+//! Agents whose work a budget of money can't count, as far as that is known before anything is started.
 
 use std::collections::BTreeSet;
 
-use orch_agents::Prices;
 use orch_model::{
     TaskState, ValidPlan,
-    event::RunSettings,
     plan::{
         Agent,
         spec::{AgentKind, EventKind},
@@ -13,23 +11,11 @@ use orch_model::{
     spending::Worker,
 };
 
-use crate::render::{self, WARN, one_line};
+use crate::Prices;
 
-/// Warns of them, where there is a budget of money.
-pub(super) fn warn(plan: &ValidPlan, settings: &RunSettings, prices: &Prices) {
-    if settings.budgets.values().all(|budget| budget.usd.is_none()) {
-        return;
-    }
-    for (worker, why) in uncounted(plan, prices) {
-        render::tell(&format!(
-            "{WARN}warning{WARN:#}: a budget of money can't count {}: {why}; the run stops when it has worked",
-            one_line(&worker.to_string())
-        ));
-    }
-}
-
-/// Those of which it is known beforehand, with the reason.
-fn uncounted(plan: &ValidPlan, prices: &Prices) -> Vec<(Worker, &'static str)> {
+/// Those of a plan, each with the reason. A run with a budget of money stops when one of them has worked.
+#[must_use]
+pub fn uncounted(plan: &ValidPlan, prices: &Prices) -> Vec<(Worker, &'static str)> {
     let of = |task| Worker::of(plan.spec(), task, &TaskState::Queued, None);
     let workers: BTreeSet<Worker> = plan.indices().map(of).collect();
     let why = |worker: &Worker| {
