@@ -5,11 +5,11 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
-use orch_faults::{planted, point};
+use orch_faults::{lock, planted, point};
 use orch_model::{
     event::Event,
     ports::{RunJournal, StoreError},
@@ -264,14 +264,13 @@ pub(crate) fn write_again(path: &Path) -> Result<(), StoreError> {
 pub(crate) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
+    if orch_faults::is_interleaved() {
+        return act();
+    }
     match tokio::task::spawn_blocking(act).await {
         Ok(result) => result,
         Err(error) => Err(StoreError::Other { source: error.into() }),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

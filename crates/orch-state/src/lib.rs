@@ -68,6 +68,8 @@ pub mod contract;
 mod disk;
 mod format;
 mod held;
+#[cfg(test)]
+mod interleavings;
 mod journal;
 mod locks;
 mod memory;

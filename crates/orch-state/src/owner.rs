@@ -16,11 +16,10 @@ use std::{
     io::{Read, Seek, SeekFrom},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    thread,
     time::{Duration, Instant},
 };
 
-use orch_faults::{planted, point};
+use orch_faults::{planted, point, step};
 use orch_model::{id::RunId, ports::StoreError};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -28,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     disk::io_error,
     held::{HeldFile, Mode, open_lock_file},
+    process,
 };
 
 /// How long an orchestrator that starts tries before it says that another one is at work.
@@ -69,7 +69,7 @@ impl Ownership {
                 None if planted("stale-by-age") && orch_faults::is_old(path) => {
                     std::fs::remove_file(path).map_err(io_error(path, "removing"))?;
                 }
-                None if Instant::now() < deadline => thread::sleep(PAUSE),
+                None if orch_faults::pause(PAUSE, deadline) => {}
                 None => {
                     let pid = read(path).map_or(0, |note| note.pid);
                     return Err(StoreError::Busy { pid });
@@ -77,7 +77,7 @@ impl Ownership {
             }
         };
         let epoch = read(path).map_or(1, |note| note.epoch.saturating_add(1));
-        let note = Note { pid: std::process::id(), run: run.clone(), epoch };
+        let note = Note { pid: process::own_pid(), run: run.clone(), epoch };
         let text = held.with_file(|file| write(file, &note)).map_err(io_error(path, "writing"))?;
         Ok(Self { held, path: path.into(), note, text })
     }
@@ -88,6 +88,7 @@ impl Ownership {
     /// [`StoreError::Superseded`] where somebody has.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         let mut text = [0; LONGEST];
+        step("owner::check").map_err(io_error(&self.path, "looking at it"))?;
         let (still, read) = self.held.with_file(|file| {
             let still = match (file.metadata(), std::fs::metadata(&self.path)) {
                 (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
@@ -151,6 +152,7 @@ pub(crate) fn is_held(path: &Path) -> bool {
 
 fn read(path: &Path) -> Option<Note> {
     let mut text = String::new();
+    step("owner::read").ok()?;
     File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
@@ -235,12 +237,12 @@ mod tests {
         let run = RunId::new("r1").unwrap();
         drop(Ownership::take(&path, &run).unwrap());
         let stop = std::sync::atomic::AtomicBool::new(false);
-        thread::scope(|scope| {
+        std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                         current(&path);
-                        thread::yield_now();
+                        std::thread::yield_now();
                     }
                 });
             }

@@ -130,6 +130,7 @@ impl JournalReader {
         let held = self.buffer.len();
         let offset = self.position.map_or(0, |position| position.offset) + held as u64;
         self.buffer.resize(held + PIECE, 0);
+        orch_faults::step("reader::read").map_err(io_error(&self.path, "reading"))?;
         let read = self.file.read_at(&mut self.buffer[held..], offset);
         self.buffer.truncate(held + *read.as_ref().unwrap_or(&0));
         Ok(read.map_err(io_error(&self.path, "reading"))? > 0)
