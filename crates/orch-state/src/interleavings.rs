@@ -4,6 +4,7 @@
 //! the code under test, but noted by the processes themselves.
 
 mod hand_over;
+mod journal;
 mod leases;
 
 use std::{future::Future, mem::ManuallyDrop, path::Path};

@@ -13,7 +13,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::Read,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -34,8 +34,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// More than the longest note takes, in bytes: an id of a run has 64 at most.
-const LONGEST: usize = 512;
+/// How long a note is made, in bytes, by spaces at its end: more than the longest one takes, for an id of a run
+/// has 64 at most.
+const LENGTH: usize = 512;
 
 /// What the file says about its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +88,7 @@ impl Ownership {
     /// # Errors
     /// [`StoreError::Superseded`] where somebody has.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        let mut text = [0; LONGEST];
+        let mut text = [0; LENGTH];
         step("owner::check").map_err(io_error(&self.path, "looking at it"))?;
         let (still, read) = self.held.with_file(|file| {
             let still = match (file.metadata(), std::fs::metadata(&self.path)) {
@@ -104,11 +105,16 @@ impl Ownership {
     }
 }
 
-fn write(mut file: &File, note: &Note) -> std::io::Result<Vec<u8>> {
-    let text = serde_json::to_vec(note)?;
-    point!("owner::empty", file.set_len(0))?;
-    file.seek(SeekFrom::Start(0))?;
-    orch_faults::write_all("owner::write", &mut file, &text)?;
+/// Replaces the note. Always as long, and in one write: when this process is killed, the old one or the new one is there
+/// as a whole, and with it the epoch.
+fn write(file: &File, note: &Note) -> std::io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(note)?;
+    text.resize(LENGTH - 1, b' ');
+    text.push(b'\n');
+    if planted("note-emptied-first") {
+        point!("owner::empty", file.set_len(0))?;
+    }
+    point!("owner::write", file.write_all_at(&text, 0))?;
     Ok(text)
 }
 
