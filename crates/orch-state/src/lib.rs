@@ -63,6 +63,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod alone;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod disk;

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -28,6 +29,8 @@ struct Truth {
     synced: u64,
     /// Of the one who took the run last.
     epoch: Option<u64>,
+    /// Somebody deletes the file that is locked.
+    lock_fails: bool,
 }
 
 type Watched = Arc<Mutex<Truth>>;
@@ -80,13 +83,18 @@ async fn write(dir: &Path, count: u64, truth: &Watched) -> End {
     let journal: Arc<dyn RunJournal> = match store.open(&run()).await {
         Ok(journal) => Arc::from(journal),
         Err(StoreError::Busy { .. }) => return End::Busy,
-        // Somebody took it over before it was open.
+        // Somebody took it over before it was open, and removed what it had half written.
         Err(StoreError::Superseded { .. }) => return End::Superseded,
+        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return End::Superseded;
+        }
         Err(error) => panic!("{error}"),
     };
-    let epoch = epoch(dir);
-    let last = truth.lock().unwrap().epoch.replace(epoch);
-    assert!(last.is_none_or(|last| last < epoch), "epoch {epoch} comes after {last:?}");
+    if !truth.lock().unwrap().lock_fails {
+        let epoch = epoch(dir);
+        let last = truth.lock().unwrap().epoch.replace(epoch);
+        assert!(last.is_none_or(|last| last < epoch), "epoch {epoch} comes after {last:?}");
+    }
     let known = events(&store).await.unwrap();
     let pid = orch_faults::own_pid().unwrap();
     let mut syncs = Vec::new();
@@ -191,6 +199,41 @@ fn a_run_has_one_writer_at_a_time_however_they_end() {
             writer.join();
         }
         reader.join();
+        patience(0);
+        check(folder.path(), &truth);
+        let dir = folder.path().to_owned();
+        process(Fate::Lives, move || check_events(&FileStore::open(dir).unwrap(), &truth))
+            .join()
+            .unwrap();
+    });
+}
+
+#[test]
+fn where_the_lock_fails_nothing_is_mixed_and_the_first_one_notices() {
+    explore("take-over of journals", 400, || {
+        let folder = folder();
+        let truth = Arc::new(Mutex::new(Truth { lock_fails: true, ..Truth::default() }));
+        begin(folder.path());
+        patience(12);
+        // Somebody deletes the file that is locked, so that the next one does not see who holds it.
+        let intruder = {
+            let lock = folder.path().join("runs/r1/owner.lock");
+            process(Fate::Lives, move || {
+                for _ in 0..2 {
+                    work(any(&[1, 5, 20]));
+                    let _ = fs::remove_file(&lock);
+                }
+            })
+        };
+        let fates = [Fate::Lives, Fate::Lives, Fate::DiesWithin(150)];
+        let writers = fates.map(|fate| {
+            let (dir, truth) = (folder.path().to_owned(), Arc::clone(&truth));
+            process(fate, move || wait(write(&dir, 4, &truth)))
+        });
+        intruder.join().unwrap();
+        for writer in writers {
+            writer.join();
+        }
         patience(0);
         check(folder.path(), &truth);
         let dir = folder.path().to_owned();
