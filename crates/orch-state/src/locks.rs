@@ -3,6 +3,8 @@
 mod deadlock;
 mod file;
 mod gate;
+#[cfg(test)]
+mod histories;
 mod inspect;
 #[cfg(test)]
 mod simulation;

@@ -72,7 +72,9 @@ pub fn explore(name: &str, usual: u64, world: impl Fn() + Send + Sync + 'static)
     };
     match env::var(ONE) {
         Ok(schedule) => {
-            run(Box::new(ReplayScheduler::new_from_encoded(schedule.trim())));
+            // As it was printed: in lines, and between quotes.
+            let schedule: String = schedule.chars().filter(char::is_ascii_hexdigit).collect();
+            run(Box::new(ReplayScheduler::new_from_encoded(&schedule)));
         }
         Err(_) => {
             let schedules = usual * times();
