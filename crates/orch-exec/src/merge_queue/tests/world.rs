@@ -380,7 +380,7 @@ async fn play_in_time(case: &Case) -> Play {
     live(&world, &ports, begin).await;
     let inner = world.lock();
     Play {
-        answers: inner.answers.iter().map(|(_, answer)| *answer).collect(),
+        answers: inner.answers.values().copied().collect(),
         results: inner.results.clone(),
         verifications: inner.verifications,
         mistakes: inner.mistakes.clone(),
