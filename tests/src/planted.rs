@@ -53,12 +53,27 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "second-writer-unnoticed",
         mistake: "an orchestrator writes on after another one took the run over",
-        layers: &[Layer::Suite("orch-state")],
+        layers: &[Layer::Suite("orch-state"), Layer::Interleavings("orch-state")],
+    },
+    Bug {
+        name: "check-then-write",
+        mistake: "another one can write between the look at the journal's end and the writing",
+        layers: &[Layer::Interleavings("orch-state")],
+    },
+    Bug {
+        name: "half-of-two-tails",
+        mistake: "a torn tail that is replaced while it is read is taken for damage",
+        layers: &[Layer::Interleavings("orch-state")],
+    },
+    Bug {
+        name: "note-emptied-first",
+        mistake: "a kill in the middle of an owner's note takes the count of epochs away",
+        layers: &[Layer::Interleavings("orch-state")],
     },
     Bug {
         name: "lock-file-deleted",
         mistake: "a lock file is deleted when its lock is given back",
-        layers: &[Layer::Suite("orch-state")],
+        layers: &[Layer::Suite("orch-state"), Layer::Interleavings("orch-state")],
     },
     Bug {
         name: "stale-by-age",
@@ -73,12 +88,22 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "fence-stands-still",
         mistake: "two leases get the same fencing token",
-        layers: &[Layer::Suite("orch-state")],
+        layers: &[Layer::Suite("orch-state"), Layer::Interleavings("orch-state")],
     },
     Bug {
         name: "one-lock-is-enough",
         mistake: "of several locks only the first is looked at",
-        layers: &[Layer::Suite("orch-state")],
+        layers: &[Layer::Suite("orch-state"), Layer::Interleavings("orch-state")],
+    },
+    Bug {
+        name: "read-before-gate",
+        mistake: "the table of leases is read before the gate is passed",
+        layers: &[Layer::Interleavings("orch-state")],
+    },
+    Bug {
+        name: "looks-before-it-listens",
+        mistake: "who waits for a lock looks at it first and listens then",
+        layers: &[Layer::Interleavings("orch-state")],
     },
     Bug {
         name: "unlock-by-close",
@@ -108,7 +133,12 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "merged-twice",
         mistake: "a merge that is repeated is made again",
-        layers: &[Layer::Suite("orch-worktree")],
+        layers: &[Layer::Suite("orch-worktree"), Layer::Interleavings("orch-worktree")],
+    },
+    Bug {
+        name: "moves-whatever-is-there",
+        mistake: "the results are moved though somebody else moved them",
+        layers: &[Layer::Interleavings("orch-worktree")],
     },
     Bug {
         name: "torn-work-taken",

@@ -1,14 +1,14 @@
 //! What there is without faults.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+#[cfg(not(feature = "interleave"))]
+use std::io::{self, Write};
+use std::path::Path;
 
 /// `out.write_all(bytes)`; with the feature `faults` between two fail points.
 ///
 /// # Errors
 /// Where that fails.
+#[cfg(not(feature = "interleave"))]
 #[inline(always)]
 pub fn write_all(_name: &str, out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)

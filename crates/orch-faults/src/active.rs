@@ -18,7 +18,7 @@ use rustix::{
 
 /// What an operation fails with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     errno: Errno,
     /// What becomes of a write that is done by half; other operations are not done.
     half: Option<Half>,
@@ -61,8 +61,8 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
 ///
 /// # Errors
 /// Where the operation is to fail; it is not done.
-pub fn before(name: impl AsRef<str>) -> Result<(), Fault> {
-    match pass(name.as_ref(), "before") {
+pub(crate) fn before(name: &str) -> Result<(), Fault> {
+    match pass(name, "before") {
         Err(Fault { half: Some(Half::Torn), .. }) => die(),
         passed => passed,
     }
@@ -72,8 +72,8 @@ pub fn before(name: impl AsRef<str>) -> Result<(), Fault> {
 ///
 /// # Errors
 /// Where it is to fail all the same.
-pub fn after(name: impl AsRef<str>) -> Result<(), Fault> {
-    match pass(name.as_ref(), "after") {
+pub(crate) fn after(name: &str) -> Result<(), Fault> {
+    match pass(name, "after") {
         Err(Fault { half: Some(Half::Torn), .. }) => die(),
         passed => passed,
     }
@@ -83,7 +83,7 @@ pub fn after(name: impl AsRef<str>) -> Result<(), Fault> {
 ///
 /// # Errors
 /// Where it fails, or is to fail.
-pub fn write_all(name: &str, out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_all(name: &str, out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     if let Err(fault) = pass(name, "before") {
         if let Some(half) = fault.half {
             out.write_all(&bytes[..bytes.len() / 2])?;
@@ -96,32 +96,6 @@ pub fn write_all(name: &str, out: &mut impl Write, bytes: &[u8]) -> io::Result<(
     }
     out.write_all(bytes)?;
     after(name).map_err(Into::into)
-}
-
-/// The name of a call of git: `git::update-ref`.
-#[must_use]
-pub fn git_point(arguments: &[OsString]) -> String {
-    let words = arguments.iter().map(|word| word.to_string_lossy());
-    let mut words = words.skip_while(|word| word.starts_with('-'));
-    let command = words.next().unwrap_or_default();
-    match (&*command, words.next()) {
-        ("worktree", Some(deed)) => format!("git::{command}-{deed}"),
-        _ => format!("git::{command}"),
-    }
-}
-
-/// The name of an operation on a file of its own name: `disk::replace(current)`. Numbers don't count.
-#[must_use]
-pub fn file_point(operation: &str, path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut point = format!("{operation}(");
-    for c in name.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }) {
-        if c != '#' || !point.ends_with('#') {
-            point.push(c);
-        }
-    }
-    point.push(')');
-    point
 }
 
 /// Whether this bug is planted: whether `ORCH_PLANTED_BUG` names it.
@@ -222,14 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn names_say_what_is_done_to_what() {
-        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-        assert_eq!(git_point(&words(&["worktree", "add", "-b"])), "git::worktree-add");
-        assert_eq!(git_point(&words(&["--literal-pathspecs", "add", "x"])), "git::add");
-        assert_eq!(
-            file_point("small::write", Path::new("/a/slot-12.clean")),
-            "small::write(slot-#.clean)"
-        );
+    fn no_bug_is_planted_that_is_not_named() {
         assert!(!planted("none that there is"));
     }
 }

@@ -31,23 +31,36 @@
 //!
 //! A **planted bug** is a known mistake in the place where it would be made; it is there while
 //! `ORCH_PLANTED_BUG` names it, see [`planted`].
+//!
+//! With the feature `interleave` a point is also a step after which another process of a test may go on, or at
+//! which this one ends. See the module `interleave`.
 #![forbid(unsafe_code)]
 
 #[cfg(not(feature = "faults"))]
 mod absent;
 #[cfg(feature = "faults")]
 mod active;
+#[cfg(feature = "interleave")]
+pub mod interleave;
+#[cfg(any(feature = "faults", feature = "interleave"))]
+mod passed;
+mod steps;
 
+#[cfg(not(any(feature = "faults", feature = "interleave")))]
+pub use absent::write_all;
 #[cfg(not(feature = "faults"))]
-pub use absent::{is_old, planted, write_all};
+pub use absent::{is_old, planted};
 #[cfg(feature = "faults")]
-pub use active::{Fault, after, before, file_point, git_point, is_old, planted, write_all};
+pub use active::{is_old, planted};
+#[cfg(any(feature = "faults", feature = "interleave"))]
+pub use passed::{after, before, file_point, git_point, write_all};
+pub use steps::{is_dead, is_interleaved, lock, own_pid, pause, step};
 
 /// Puts the fail points `<name>.before` and `<name>.after` around an operation, an expression that gives a
 /// `Result` whose error can be made from an [`io::Error`](std::io::Error).
 ///
-/// Without the feature `faults` it is the operation alone, and the name is not evaluated.
-#[cfg(feature = "faults")]
+/// Without the features it is the operation alone, and the name is not evaluated.
+#[cfg(any(feature = "faults", feature = "interleave"))]
 #[macro_export]
 macro_rules! point {
     ($name:expr, $operation:expr) => {
@@ -67,8 +80,8 @@ macro_rules! point {
 /// Puts the fail points `<name>.before` and `<name>.after` around an operation, an expression that gives a
 /// `Result` whose error can be made from an [`io::Error`](std::io::Error).
 ///
-/// Without the feature `faults` it is the operation alone, and the name is not evaluated.
-#[cfg(not(feature = "faults"))]
+/// Without the features it is the operation alone, and the name is not evaluated.
+#[cfg(not(any(feature = "faults", feature = "interleave")))]
 #[macro_export]
 macro_rules! point {
     ($name:expr, $operation:expr) => {

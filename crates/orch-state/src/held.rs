@@ -21,6 +21,7 @@ use self_cell::{MutBorrow, self_cell};
 /// by a group, with a umask to match, share the file.
 pub(crate) fn open_lock_file(path: &Path, access: OFlags) -> io::Result<File> {
     let flags = access | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    orch_faults::step("held::open")?;
     Ok(rustix::fs::open(path, flags, rustix::fs::Mode::from_raw_mode(0o666))?.into())
 }
 
@@ -32,6 +33,7 @@ pub(crate) fn open_lock_file(path: &Path, access: OFlags) -> io::Result<File> {
 pub(crate) fn open_shared_file(path: &Path, access: OFlags) -> io::Result<File> {
     let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     loop {
+        orch_faults::step("held::open")?;
         match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
             Err(Errno::NOENT) => {}
             opened => return Ok(opened?.into()),
@@ -94,6 +96,7 @@ impl HeldFile {
     /// Locks an open file, or gives `None` where somebody else holds it. Locks belong to the open
     /// file description: two of one process exclude each other as those of two processes do.
     pub(crate) fn try_lock(file: File, mode: Mode) -> io::Result<Option<Self>> {
+        orch_faults::step("held::lock")?;
         let cell = Cell::try_new(MutBorrow::new(RwLock::new(file)), |lock| {
             let lock = lock.borrow_mut();
             match mode {

@@ -5,11 +5,11 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
-use orch_faults::{planted, point};
+use orch_faults::{lock, planted, point};
 use orch_model::{
     event::Event,
     ports::{RunJournal, StoreError},
@@ -17,8 +17,9 @@ use orch_model::{
 };
 
 use crate::{
+    alone::Alone,
     disk::{self, io_error},
-    format,
+    format::{self, Position},
     owner::Ownership,
     published::Outlet,
 };
@@ -66,19 +67,19 @@ struct Tail {
 }
 
 impl FileJournal {
-    /// Opens the file to go on after event `seq`, whose checksum is `chain`.
-    pub(crate) fn open(
+    /// Takes the open file to go on at `end`, where it was seen to end.
+    pub(crate) fn new(
         path: PathBuf,
+        file: File,
         outlet: Outlet,
-        (seq, chain): (u64, u32),
+        end: Position,
         owner: Ownership,
     ) -> Result<Self, StoreError> {
-        let file =
-            OpenOptions::new().append(true).open(&path).map_err(io_error(&path, "opening"))?;
         // Last, so that a run that can't be written does not become the current one.
         outlet.claim()?;
         let metadata = file.metadata().map_err(io_error(&path, "looking at it"))?;
-        let length = metadata.is_file().then_some(metadata.len());
+        let length = metadata.is_file().then_some(end.offset);
+        let (chain, seq) = (end.chain, end.seq - 1);
         let tail = Tail { buffer: Vec::new(), chain, seq, length, synced: 0, stopped: None };
         Ok(Self(Arc::new(Shared {
             path,
@@ -113,6 +114,7 @@ impl Shared {
     fn append(&self, events: &[Event]) -> Result<(), StoreError> {
         let mut tail = lock(&self.tail);
         tail.check()?;
+        let _alone = self.alone(&mut tail)?;
         tail.buffer.clear();
         let (mut chain, mut seq) = (tail.chain, tail.seq);
         for (due, event) in (seq + 1..).zip(events) {
@@ -121,7 +123,6 @@ impl Shared {
                 return Err(StoreError::Other { source: error.into() });
             }
         }
-        self.check_alone(&mut tail)?;
         for event in events {
             if tail.buffer.len() > CHUNK {
                 self.write(&mut tail)?;
@@ -137,11 +138,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes sure that this is still the only writer: nobody has taken the run over, and the file
-    /// ends where this one left it.
-    fn check_alone(&self, tail: &mut Tail) -> Result<(), StoreError> {
+    /// Makes sure that this is still the only writer, and that it stays so until it has written: nobody has taken
+    /// the run over, and the file ends where this one left it.
+    fn alone(&self, tail: &mut Tail) -> Result<Alone<'_>, StoreError> {
+        let alone = Alone::with(&self.file, &self.path)
+            .inspect_err(|error| tail.stopped = Some(error.to_string()))?;
         if planted("second-writer-unnoticed") {
-            return Ok(());
+            return Ok(alone);
         }
         let mut checked = self.owner.check();
         if let Some(length) = tail.length {
@@ -150,7 +153,8 @@ impl Shared {
                 checked = Err(StoreError::Superseded { path: self.path.clone() });
             }
         }
-        checked.inspect_err(|error| tail.stopped = Some(error.to_string()))
+        checked.inspect_err(|error| tail.stopped = Some(error.to_string()))?;
+        Ok(alone)
     }
 
     fn write(&self, tail: &mut Tail) -> Result<(), StoreError> {
@@ -217,6 +221,11 @@ impl Tail {
     }
 }
 
+/// Opens a journal to add to it.
+pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new().append(true).open(path).map_err(io_error(path, "opening"))
+}
+
 /// Cuts a torn tail off, after it was copied to `journal.torn-1`, `-2`, ... beside the journal.
 pub(crate) fn cut_torn_tail(path: &Path, torn: &[u8], end: u64) -> Result<(), StoreError> {
     let mut aside = path.to_path_buf();
@@ -264,14 +273,13 @@ pub(crate) fn write_again(path: &Path) -> Result<(), StoreError> {
 pub(crate) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
+    if orch_faults::is_interleaved() {
+        return act();
+    }
     match tokio::task::spawn_blocking(act).await {
         Ok(result) => result,
         Err(error) => Err(StoreError::Other { source: error.into() }),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -299,7 +307,8 @@ mod tests {
             run_dir: dir.to_owned(),
             run,
         };
-        FileJournal::open(path.into(), outlet, (0, 0), owner).unwrap()
+        let end = Position { offset: 0, seq: 1, chain: 0 };
+        FileJournal::new(path.into(), open(Path::new(path)).unwrap(), outlet, end, owner).unwrap()
     }
 
     #[tokio::test]

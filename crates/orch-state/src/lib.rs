@@ -63,11 +63,14 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod alone;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod disk;
 mod format;
 mod held;
+#[cfg(test)]
+mod interleavings;
 mod journal;
 mod locks;
 mod memory;

@@ -3,6 +3,8 @@
 mod deadlock;
 mod file;
 mod gate;
+#[cfg(test)]
+mod histories;
 mod inspect;
 #[cfg(test)]
 mod simulation;
@@ -29,6 +31,8 @@ use orch_model::{
 use tokio::time::timeout;
 
 pub use self::inspect::LockInspection;
+#[cfg(test)]
+pub(crate) use self::watch::simulated as simulated_watch;
 use self::{
     table::{Answer, Grant, Obstacle, Table},
     watch::{News, Sign, Watch},
@@ -139,6 +143,10 @@ impl FileLocks {
     /// Listens to the folder from now on.
     fn listen(&self) -> News {
         let dir = self.dir();
+        #[cfg(test)]
+        if orch_faults::is_interleaved() {
+            return watch::simulated::listen(dir);
+        }
         let mut watch = self.watch();
         if watch.as_ref().is_none_or(Watch::is_over) {
             *watch = match std::fs::create_dir_all(dir).and_then(|()| Watch::start(dir)) {
@@ -167,11 +175,16 @@ impl FileLocks {
                     return Err(LockError::Deadlock { deadlock });
                 }
                 Some((Answer::Busy(_), processes)) => {
+                    #[cfg(test)]
+                    watch::simulated::follow(&processes);
                     if let Some(watch) = &mut *self.watch() {
                         watch.follow(processes);
                     }
                 }
                 None => {}
+            }
+            if orch_faults::planted("looks-before-it-listens") {
+                news = self.listen();
             }
             // Where nothing is heard, the place in line has to be kept all the same.
             let _ = timeout(RENEWAL, news.of(Sign::Freed)).await;
@@ -334,6 +347,9 @@ impl Drop for FileLease {
 async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, LockError> + Send + 'static,
 ) -> Result<T, LockError> {
+    if orch_faults::is_interleaved() {
+        return act();
+    }
     match tokio::task::spawn_blocking(act).await {
         Ok(result) => result,
         Err(error) => Err(LockError::Other { source: error.into() }),

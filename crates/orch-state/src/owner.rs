@@ -13,14 +13,13 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::Read,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    thread,
     time::{Duration, Instant},
 };
 
-use orch_faults::{planted, point};
+use orch_faults::{planted, point, step};
 use orch_model::{id::RunId, ports::StoreError};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -28,14 +27,16 @@ use serde::{Deserialize, Serialize};
 use crate::{
     disk::io_error,
     held::{HeldFile, Mode, open_lock_file},
+    process,
 };
 
 /// How long an orchestrator that starts tries before it says that another one is at work.
 const PATIENCE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// More than the longest note takes, in bytes: an id of a run has 64 at most.
-const LONGEST: usize = 512;
+/// How long a note is made, in bytes, by spaces at its end: more than the longest one takes, for an id of a run
+/// has 64 at most.
+const LENGTH: usize = 512;
 
 /// What the file says about its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +70,7 @@ impl Ownership {
                 None if planted("stale-by-age") && orch_faults::is_old(path) => {
                     std::fs::remove_file(path).map_err(io_error(path, "removing"))?;
                 }
-                None if Instant::now() < deadline => thread::sleep(PAUSE),
+                None if orch_faults::pause(PAUSE, deadline) => {}
                 None => {
                     let pid = read(path).map_or(0, |note| note.pid);
                     return Err(StoreError::Busy { pid });
@@ -77,7 +78,7 @@ impl Ownership {
             }
         };
         let epoch = read(path).map_or(1, |note| note.epoch.saturating_add(1));
-        let note = Note { pid: std::process::id(), run: run.clone(), epoch };
+        let note = Note { pid: process::own_pid(), run: run.clone(), epoch };
         let text = held.with_file(|file| write(file, &note)).map_err(io_error(path, "writing"))?;
         Ok(Self { held, path: path.into(), note, text })
     }
@@ -87,7 +88,8 @@ impl Ownership {
     /// # Errors
     /// [`StoreError::Superseded`] where somebody has.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        let mut text = [0; LONGEST];
+        let mut text = [0; LENGTH];
+        step("owner::check").map_err(io_error(&self.path, "looking at it"))?;
         let (still, read) = self.held.with_file(|file| {
             let still = match (file.metadata(), std::fs::metadata(&self.path)) {
                 (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
@@ -103,11 +105,16 @@ impl Ownership {
     }
 }
 
-fn write(mut file: &File, note: &Note) -> std::io::Result<Vec<u8>> {
-    let text = serde_json::to_vec(note)?;
-    point!("owner::empty", file.set_len(0))?;
-    file.seek(SeekFrom::Start(0))?;
-    orch_faults::write_all("owner::write", &mut file, &text)?;
+/// Replaces the note. Always as long, and in one write: when this process is killed, the old one or the new one is there
+/// as a whole, and with it the epoch.
+fn write(file: &File, note: &Note) -> std::io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(note)?;
+    text.resize(LENGTH - 1, b' ');
+    text.push(b'\n');
+    if planted("note-emptied-first") {
+        file.set_len(0)?;
+    }
+    point!("owner::write", file.write_all_at(&text, 0))?;
     Ok(text)
 }
 
@@ -151,6 +158,7 @@ pub(crate) fn is_held(path: &Path) -> bool {
 
 fn read(path: &Path) -> Option<Note> {
     let mut text = String::new();
+    step("owner::read").ok()?;
     File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
@@ -235,12 +243,12 @@ mod tests {
         let run = RunId::new("r1").unwrap();
         drop(Ownership::take(&path, &run).unwrap());
         let stop = std::sync::atomic::AtomicBool::new(false);
-        thread::scope(|scope| {
+        std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                         current(&path);
-                        thread::yield_now();
+                        std::thread::yield_now();
                     }
                 });
             }

@@ -25,7 +25,15 @@ impl Life {
 
     /// This process.
     pub(crate) fn own() -> Self {
-        own().clone()
+        match orch_faults::own_pid() {
+            Some(pid) => Self::simulated(pid),
+            None => own().clone(),
+        }
+    }
+
+    /// A process of the tests that is none of the system.
+    fn simulated(pid: u32) -> Self {
+        Self::of(AgentIdentity { pid, start_ticks: 0, boot_id: boot_id().to_owned() })
     }
 
     /// Whether it can still be watched from here.
@@ -35,6 +43,9 @@ impl Life {
 
     /// Whether it is dead for certain. A process that can't be seen, as in another namespace, isn't.
     pub(crate) fn is_dead(&self) -> bool {
+        if let Some(is_dead) = orch_faults::is_dead(self.process.pid) {
+            return is_dead;
+        }
         if *self == *own() {
             return false;
         }
@@ -63,6 +74,11 @@ fn own() -> &'static Life {
         let start_ticks = stat(pid).map_or(0, |stat| stat.starttime);
         Life::of(AgentIdentity { pid, start_ticks, boot_id: boot_id().to_owned() })
     })
+}
+
+/// The pid of this process.
+pub(crate) fn own_pid() -> u32 {
+    orch_faults::own_pid().unwrap_or_else(std::process::id)
 }
 
 /// The process with this pid; `None` where there is none.

@@ -192,6 +192,7 @@ impl Outlet {
 
 /// The run that a file names as the current one.
 pub(crate) fn current(path: &Path) -> Option<RunId> {
+    orch_faults::step("published::current").ok()?;
     RunId::new(std::fs::read_to_string(path).ok()?.trim()).ok()
 }
 
@@ -203,6 +204,7 @@ pub(crate) fn last_event_of(path: &Path, run: &RunId) -> u64 {
         run: RunId,
         seq: u64,
     }
+    orch_faults::step("published::read").ok();
     let brief = std::fs::read(path).ok().and_then(|b| serde_json::from_slice::<Brief>(&b).ok());
     brief.filter(|b| b.version <= STATE_VERSION && b.run == *run).map_or(0, |brief| brief.seq)
 }

@@ -15,8 +15,9 @@ use orch_model::{
 };
 
 use crate::{
+    alone::Alone,
     disk::{self, io_error},
-    format::Header,
+    format::{Header, Position},
     journal::{self, FileJournal, blocking},
     owner::{self, Ownership},
     published::{self, Outlet, PublishedState},
@@ -251,7 +252,9 @@ impl Layout {
         if !disk::create(&path, &dir, header.as_bytes())? {
             return Err(StoreError::Exists { run: run.clone() });
         }
-        Ok(Box::new(FileJournal::open(path, self.outlet(run), (0, chain), owner)?))
+        let end = Position { offset: header.len() as u64, seq: 1, chain };
+        let file = journal::open(&path)?;
+        Ok(Box::new(FileJournal::new(path, file, self.outlet(run), end, owner)?))
     }
 
     fn open(&self, run: &RunId) -> Result<Box<dyn RunJournal>, StoreError> {
@@ -263,7 +266,9 @@ impl Layout {
         self.reader(run, 1)?.check_version()?;
         let owner = Ownership::take(&self.owner(run), run)?;
         disk::remove_temporaries(&self.run(run));
-        // Only now: until the lock was taken somebody may have been writing.
+        let file = journal::open(&path)?;
+        // Only now: until the locks were taken somebody may have been writing.
+        let alone = Alone::with(&file, &path)?;
         let mut reader = self.reader(run, 1)?;
         let (end, torn) = reader.skim()?;
         self.check_end(run, end.seq - 1)?;
@@ -271,7 +276,8 @@ impl Layout {
             journal::cut_torn_tail(&path, torn, end.offset)?;
         }
         journal::write_again(&path)?;
-        Ok(Box::new(FileJournal::open(path, self.outlet(run), (end.seq - 1, end.chain), owner)?))
+        drop(alone);
+        Ok(Box::new(FileJournal::new(path, file, self.outlet(run), end, owner)?))
     }
 
     /// Refuses a journal that ends with event `last` where the published state tells of later ones.

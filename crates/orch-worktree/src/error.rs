@@ -44,6 +44,9 @@ pub(crate) fn would_lose(path: &Path, reason: impl Into<String>) -> WorktreeErro
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, WorktreeError>> + Send + 'static,
 ) -> Result<T, WorktreeError> {
+    if orch_faults::is_interleaved() {
+        return work.await;
+    }
     match tokio::spawn(work.in_current_span()).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {

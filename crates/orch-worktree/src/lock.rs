@@ -7,6 +7,7 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
+    time::{Duration, Instant},
 };
 
 use orch_model::ports::WorktreeError;
@@ -70,6 +71,14 @@ impl RepositoryLock {
             .append(true)
             .open(&self.file)
             .map_err(io_error(doing.clone()))?;
+        while orch_faults::is_interleaved() {
+            // On a thread of its own it would wait for one who waits for that.
+            orch_faults::step("lock::hold").map_err(io_error(doing.clone()))?;
+            match file.try_lock() {
+                Ok(()) => return Ok(Held { file, _here: here }),
+                Err(_) => _ = orch_faults::pause(Duration::ZERO, Instant::now()),
+            }
+        }
         let file = match file.try_lock() {
             Ok(()) => file,
             Err(TryLockError::WouldBlock) => wait(file, &doing).await?,

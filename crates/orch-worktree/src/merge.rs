@@ -254,6 +254,10 @@ impl Repo {
                 lines.push(format!("update {name} {new} {target}"));
             }
         }
+        if planted("moves-whatever-is-there") {
+            lines =
+                lines.iter().map(|l| l.split(' ').take(3).collect::<Vec<_>>().join(" ")).collect();
+        }
         self.transact(why, &lines).await
     }
 

@@ -16,6 +16,8 @@ use crate::binary;
 pub enum Layer {
     /// The tests of a crate: of its parts, contract suites, properties.
     Suite(&'static str),
+    /// Those of them that try schedules of several processes.
+    Interleavings(&'static str),
     /// The engine in simulated worlds.
     Simulation,
     /// The faults whose `FAILPOINTS` contain this; where it is empty, runs in which nothing else goes wrong.
@@ -28,6 +30,7 @@ impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Suite(package) => write!(f, "tests of {package}"),
+            Self::Interleavings(package) => write!(f, "interleavings of {package}"),
             Self::Simulation => f.write_str("simulation"),
             Self::FailPoints(_) => f.write_str("fail points"),
             Self::EndToEnd(file) => write!(f, "end to end: {file}"),
@@ -62,6 +65,10 @@ impl Programs {
             Layer::Suite(package) => {
                 let programs = self.built(package, "", &["--features", "faults"]);
                 sum(programs.iter().map(|program| run(program, bug, &[], &[])))
+            }
+            Layer::Interleavings(package) => {
+                let programs = self.built(package, "", &["--features", "faults"]);
+                sum(programs.iter().map(|program| run(program, bug, &["interleavings"], &[])))
             }
             Layer::EndToEnd(file) => {
                 let programs = self.built("orch-tests", file, &[]);

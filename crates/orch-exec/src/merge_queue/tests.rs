@@ -67,6 +67,16 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// Nobody is told to stop, and the orchestrator is killed again and again.
+    fn mortal()(case in noisy())(
+        kills in prop::collection::vec(0..2000 * case.tasks as u64, 0..5),
+        case in Just(case),
+    ) -> Case {
+        Case { kills, stops: std::collections::BTreeMap::new(), ..case }
+    }
+}
+
 /// What holds under all circumstances.
 fn check(case: &Case, play: &Play) -> Result<(), TestCaseError> {
     for (task, answer) in play.answers.iter().enumerate() {
@@ -110,6 +120,16 @@ proptest! {
     fn nothing_bad_gets_in_and_nothing_good_is_refused(case in noisy()) {
         let play = play(&case);
         check(&case, &play)?;
+    }
+
+    #[test]
+    fn whenever_it_is_killed_each_task_comes_to_what_the_model_says(case in mortal()) {
+        let play = play(&case);
+        check(&case, &play)?;
+        prop_assert_eq!(play.answers.len(), case.tasks, "{:?}", play);
+        if case.pushes.is_empty() {
+            prop_assert_eq!(&play.answers, &model(&case), "{:?}", play);
+        }
     }
 
     #[test]

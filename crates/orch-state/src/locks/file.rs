@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use orch_faults::point;
+use orch_faults::{planted, point};
 use orch_model::{ports::LockError, time::Timestamp};
 use rustix::{
     fs::OFlags,
@@ -38,8 +38,10 @@ pub(super) fn with_table<T>(
     act: impl FnOnce(&mut Table, Now, NextFence<'_>) -> Result<T, LockError>,
 ) -> Result<Option<T>, LockError> {
     std::fs::create_dir_all(dir).map_err(io_error(dir, "making the folder"))?;
+    let early = if planted("read-before-gate") { read(dir)? } else { None };
     let Some(gate) = Gate::enter(dir, patience)? else { return Ok(None) };
-    let mut table = read(dir)?.unwrap_or_else(Table::new);
+    let table = if early.is_some() { early } else { read(dir)? };
+    let mut table = table.unwrap_or_else(Table::new);
     let now = now();
     table.sweep(now, Life::is_dead);
     let result = act(&mut table, now, &mut || gate.next_fence())?;
@@ -63,6 +65,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<Table>, LockError> {
         version: u32,
     }
     let path = path(dir);
+    orch_faults::step("leases::read").map_err(io_error(&path, "reading"))?;
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -152,6 +155,8 @@ pub(super) fn of_earlier_boots(dir: &Path) -> Vec<PathBuf> {
 fn signal(dir: &Path, name: &str) {
     let path = dir.join(name);
     let woken = point!("leases::signal", crate::held::open_shared_file(&path, OFlags::WRONLY));
+    #[cfg(test)]
+    super::watch::simulated::tell(dir, name);
     if let Err(error) = woken {
         tracing::debug!(path = %path.display(), %error, "those who wait for locks aren't woken");
     }

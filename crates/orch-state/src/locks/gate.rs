@@ -5,7 +5,6 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -38,8 +37,8 @@ impl Gate {
             let file = open_shared_file(&path, OFlags::RDWR).map_err(io_error(&path, "opening"))?;
             match HeldFile::try_lock(file, Mode::Exclusive).map_err(io_error(&path, "locking"))? {
                 Some(held) => return Ok(Some(Self { path, held })),
-                None if Instant::now() >= deadline => return Ok(None),
-                None => thread::sleep(pause),
+                None if orch_faults::pause(pause, deadline) => {}
+                None => return Ok(None),
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -117,6 +117,11 @@ impl News {
         Self(None)
     }
 
+    #[cfg(test)]
+    fn of_simulated(signs: broadcast::Receiver<Sign>) -> Self {
+        Self(Some(signs))
+    }
+
     /// Waits for a sign, or one that was lost. For ever where nothing can be heard.
     pub(super) async fn of(&mut self, sign: Sign) {
         let Some(signs) = &mut self.0 else { return std::future::pending().await };
@@ -224,6 +229,10 @@ impl Reader {
         }
     }
 }
+
+/// What processes of one program hear of each other, without the kernel: at once, and on the same thread.
+#[cfg(test)]
+pub(crate) mod simulated;
 
 #[cfg(test)]
 mod tests {

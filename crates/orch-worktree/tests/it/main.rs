@@ -6,6 +6,7 @@ mod files;
 mod finishing;
 mod furnishing;
 mod hostile;
+mod interleavings;
 mod killed;
 mod leftovers;
 mod lifecycle;

@@ -24,7 +24,8 @@ use orch_model::{
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::sleep,
+    task::JoinSet,
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::super::{Entry, MergeQueue};
@@ -41,6 +42,9 @@ const FOREIGN: usize = 1000;
 
 /// How long a verification takes.
 const VERIFICATION: Duration = Duration::from_secs(1);
+
+/// How long it takes until it is known that the results were moved.
+const UNHEARD: Duration = Duration::from_millis(100);
 
 /// Some tasks, and what is wrong with them.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +67,8 @@ pub(super) struct Case {
     pub(super) stops: BTreeMap<usize, u64>,
     /// When somebody else pushes, in quarters of a verification and a bit.
     pub(super) pushes: Vec<u64>,
+    /// When the orchestrator is killed and another one begins with what is known, in milliseconds.
+    pub(super) kills: Vec<u64>,
     /// A task that conflicts with what is pushed.
     pub(super) foreign_conflict: Option<usize>,
     /// A task that fails together with it.
@@ -134,6 +140,8 @@ struct Inner {
     verifications: usize,
     at_once: usize,
     mistakes: Vec<String>,
+    /// What the orchestrators have written down, by task.
+    answers: BTreeMap<usize, Answer>,
 }
 
 #[derive(Debug, Clone)]
@@ -220,14 +228,18 @@ impl WorktreeProvider for World {
         base: &CommitId,
         new: &CommitId,
     ) -> Result<bool, WorktreeError> {
-        let mut inner = self.lock();
-        if commit(&inner.results) != *base {
-            return Ok(false);
+        {
+            let mut inner = self.lock();
+            if commit(&inner.results) != *base {
+                return Ok(false);
+            }
+            if !inner.passed.contains(new.as_str()) {
+                inner.mistakes.push(format!("{new} got in and was not verified"));
+            }
+            inner.results = merges(new.as_str());
         }
-        if !inner.passed.contains(new.as_str()) {
-            inner.mistakes.push(format!("{new} got in and was not verified"));
-        }
-        inner.results = merges(new.as_str());
+        // Where it is killed now nobody has heard of it.
+        sleep(UNHEARD).await;
         Ok(true)
     }
 
@@ -349,18 +361,7 @@ async fn play_in_time(case: &Case) -> Play {
         records: Arc::default(),
         before_delivery: None,
     });
-    let run = RunId::new("r").unwrap();
-    let (queue, worker) = MergeQueue::new(plan(case), ports, run.clone(), 0);
-    let worker = tokio::spawn(worker.run());
-    let (messages, mut inbox) = mpsc::unbounded_channel();
-    // A dispatcher that writes at once.
-    tokio::spawn(async move {
-        while let Some(message) = inbox.recv().await {
-            if let Message::Input(_, Some(written)) = message {
-                let _ = written.send(());
-            }
-        }
-    });
+    let begin = Instant::now();
     for (number, at) in case.pushes.iter().enumerate() {
         let (world, at) = (world.clone(), quarters(*at) + Duration::from_millis(1));
         tokio::spawn(async move {
@@ -368,13 +369,51 @@ async fn play_in_time(case: &Case) -> Play {
             world.lock().results.push(FOREIGN + number);
         });
     }
-    let begin = tokio::time::Instant::now();
-    let mut units = Vec::new();
+    let mut kills = case.kills.clone();
+    kills.sort_unstable();
+    for at in kills {
+        let life = live(&world, &ports, begin);
+        if timeout_at(begin + Duration::from_millis(at), life).await.is_ok() {
+            break;
+        }
+    }
+    live(&world, &ports, begin).await;
+    let inner = world.lock();
+    Play {
+        answers: inner.answers.values().copied().collect(),
+        results: inner.results.clone(),
+        verifications: inner.verifications,
+        mistakes: inner.mistakes.clone(),
+    }
+}
+
+/// One orchestrator: it puts in what has no answer yet. Whoever drops this kills it.
+async fn live(world: &World, ports: &Arc<Ports>, begin: Instant) {
+    let case = &world.case;
+    let run = RunId::new("r").unwrap();
+    let last_candidate = world.lock().verifications as u64;
+    let (queue, worker) =
+        MergeQueue::new(plan(case), Arc::clone(ports), run.clone(), last_candidate);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(worker.run());
+    let (messages, mut inbox) = mpsc::unbounded_channel();
+    // A dispatcher that writes at once.
+    let mut others = JoinSet::new();
+    others.spawn(async move {
+        while let Some(message) = inbox.recv().await {
+            if let Message::Input(_, Some(written)) = message {
+                let _ = written.send(());
+            }
+        }
+    });
     for task in case.order() {
+        if world.lock().answers.contains_key(&task) {
+            continue;
+        }
         tokio::time::sleep_until(begin + quarters(case.delays[task])).await;
         let (control, receiver) = watch::channel(Control::default());
         let stop = case.stops.get(&task).map(|at| quarters(*at) + Duration::from_millis(2));
-        tokio::spawn(async move {
+        others.spawn(async move {
             if let Some(at) = stop {
                 tokio::time::sleep_until(begin + at).await;
                 control.send_modify(|control| control.stop = Some(StopReason::Cancelled));
@@ -398,21 +437,14 @@ async fn play_in_time(case: &Case) -> Play {
             reply,
         });
         let world = world.clone();
-        let unit = async move { judge(&world, task, answer.await.expect("it is answered")) };
-        units.push((task, tokio::spawn(unit)));
-    }
-    let mut answers = vec![Answer::Stopped; case.tasks];
-    for (task, unit) in units {
-        answers[task] = unit.await.expect("no task of the test panics");
+        tasks.spawn(async move {
+            let answer = judge(&world, task, answer.await.expect("it is answered"));
+            world.lock().answers.insert(task, answer);
+        });
     }
     drop(queue);
-    worker.await.expect("the queue does not panic");
-    let inner = world.lock();
-    Play {
-        answers,
-        results: inner.results.clone(),
-        verifications: inner.verifications,
-        mistakes: inner.mistakes.clone(),
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("neither the queue nor a unit panics");
     }
 }
 
