@@ -6,7 +6,7 @@ use anstyle_parse::{DefaultCharAccumulator, Parser, Perform};
 /// out of text, also where a sequence or a character comes in several pieces. Line ends and tabs
 /// stay.
 #[derive(Debug, Default)]
-pub(crate) struct Harmless {
+pub struct Harmless {
     parser: Parser<DefaultCharAccumulator>,
     shown: Shown,
 }
@@ -16,7 +16,7 @@ struct Shown(String);
 
 impl Harmless {
     /// What a terminal may show of the next piece.
-    pub(crate) fn of(&mut self, bytes: &[u8]) -> String {
+    pub fn of(&mut self, bytes: &[u8]) -> String {
         for byte in bytes {
             if *byte == b'\n' {
                 // A sequence that never ends hides no more than its line.
@@ -47,12 +47,14 @@ impl Perform for Shown {
 }
 
 /// A whole text without anything that a terminal would act on.
-pub(crate) fn clean(text: &str) -> String {
+#[must_use]
+pub fn clean(text: &str) -> String {
     Harmless::default().of(text.as_bytes())
 }
 
 /// [`clean`] text in one line, so that it can't pass for lines of ours.
-pub(crate) fn one_line(text: &str) -> String {
+#[must_use]
+pub fn one_line(text: &str) -> String {
     clean(text).replace(['\n', '\t'], " ").trim().to_owned()
 }
 
