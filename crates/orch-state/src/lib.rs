@@ -67,6 +67,8 @@
 pub mod contract;
 mod disk;
 mod format;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod held;
 mod journal;
 mod locks;

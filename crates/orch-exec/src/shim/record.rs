@@ -86,9 +86,16 @@ pub(super) fn last(run_dir: &Path, key: &Key) -> io::Result<Option<Fact>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text?,
     };
-    let mut entries = text.split(|byte| *byte == b'\n').rev().filter_map(decode);
-    Ok(entries.find(|entry| entry.key == *key).map(|entry| entry.fact))
+    Ok(last_in(&text, key))
 }
+
+fn last_in(text: &[u8], key: &Key) -> Option<Fact> {
+    let mut entries = text.split(|byte| *byte == b'\n').rev().filter_map(decode);
+    entries.find(|entry| entry.key == *key).map(|entry| entry.fact)
+}
+
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 
 #[cfg(test)]
 mod tests {
