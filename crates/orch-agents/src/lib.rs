@@ -22,6 +22,7 @@
 pub mod acp;
 pub mod adapter;
 pub mod event;
+pub mod harmless;
 pub mod home;
 pub mod prices;
 pub mod probe;

@@ -12,7 +12,6 @@ use crate::error::CliError;
 
 pub(crate) mod cost;
 pub(crate) mod events;
-mod harmless;
 pub(crate) mod live;
 pub(crate) mod patch;
 pub(crate) mod show;
@@ -20,7 +19,7 @@ pub(crate) mod status;
 pub(crate) mod summary;
 pub(crate) mod terminal;
 
-pub(crate) use harmless::{Harmless, clean, one_line};
+pub(crate) use orch_agents::harmless::{Harmless, clean, one_line};
 
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();

@@ -210,6 +210,20 @@ impl Conflicts {
     }
 }
 
+/// Whether two globs of claimed files can match the same path, as [`Conflicts`] takes them. Where the
+/// answer is in doubt, they overlap.
+///
+/// ```
+/// use orch_deps::conflict::globs_overlap;
+///
+/// assert!(globs_overlap("src/**/login.rs", "src/auth"));
+/// assert!(!globs_overlap("src/*.rs", "src/auth/login.rs"));
+/// ```
+#[must_use]
+pub fn globs_overlap(a: &str, b: &str) -> bool {
+    a == b || overlaps(&[a.into(), b.into()])[0].len() > 1
+}
+
 /// By glob: the globs that overlap it, itself included; sorted.
 ///
 /// Only globs one of whose constant prefixes begins with the other can overlap. In the order of the

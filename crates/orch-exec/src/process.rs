@@ -24,4 +24,6 @@ mod runner;
 pub use cgroup::containment;
 pub use command::Invocation;
 pub use patterns::Patterns;
+#[cfg(feature = "fuzz")]
+pub use redact::fuzz;
 pub use runner::CommandRunner;

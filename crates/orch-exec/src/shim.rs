@@ -27,6 +27,8 @@ mod supervisor;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use client::SupervisedRunner;
+#[cfg(feature = "fuzz")]
+pub use record::fuzz;
 
 /// What a supervisor is called in lists of processes.
 const NAME_OF_SUPERVISOR: &str = "orch-supervisor";

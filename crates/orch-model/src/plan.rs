@@ -35,6 +35,8 @@ pub use detect::Detection;
 #[cfg(feature = "parse")]
 pub use include::{ReadText, skill_file};
 pub use message::{MessageField, MessageTemplate};
+#[cfg(feature = "fuzz")]
+pub use parse::parse_placed;
 #[cfg(feature = "parse")]
 pub use parse::{parse, parse_with};
 pub use pool::{Pool, PoolRange, PoolRangeError, PoolValues};

@@ -193,9 +193,18 @@ impl Position {
 /// # Errors
 /// Where the event can't be written as JSON or is longer than 4 GiB; the buffer then holds a part.
 pub(crate) fn encode(buffer: &mut Vec<u8>, chain: u32, event: &Event) -> serde_json::Result<u32> {
+    put_record(buffer, chain, |buffer| serde_json::to_writer(buffer, event))
+}
+
+/// Adds a record with the JSON that `write` adds; as [`encode`].
+pub(crate) fn put_record(
+    buffer: &mut Vec<u8>,
+    chain: u32,
+    write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+) -> serde_json::Result<u32> {
     let start = buffer.len();
     buffer.extend_from_slice(&[b' '; FRAME]);
-    serde_json::to_writer(&mut *buffer, event)?;
+    write(&mut *buffer)?;
     let length = u32::try_from(buffer.len() - start - FRAME)
         .map_err(|error| serde_json::Error::io(std::io::Error::other(error)))?;
     put_hex8(&mut buffer[start..], length);

@@ -68,6 +68,8 @@ mod alone;
 pub mod contract;
 mod disk;
 mod format;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod held;
 #[cfg(test)]
 mod interleavings;

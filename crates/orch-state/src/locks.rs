@@ -1,7 +1,7 @@
 //! `FileLocks`: locks between the tasks of all orchestrators that share a folder.
 
 mod deadlock;
-mod file;
+pub(crate) mod file;
 mod gate;
 #[cfg(test)]
 mod histories;

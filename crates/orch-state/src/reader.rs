@@ -17,17 +17,31 @@ use crate::{
     format::{Fault, HEADER_MAX, Position},
 };
 
-/// How many bytes are read at a time.
-const PIECE: usize = 1 << 16;
-
 /// How many events are given out at a time.
 const BATCH: usize = 512;
 
+/// Where the bytes of a journal are.
+pub(crate) trait Source {
+    /// How many bytes are read at a time.
+    const PIECE: usize;
+
+    /// Reads some of them from an offset on; none only at the end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize>;
+}
+
+impl Source for File {
+    const PIECE: usize = 1 << 16;
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+}
+
 /// Reads the journal in a file, also while it is being written.
 #[derive(Debug)]
-pub(crate) struct JournalReader {
+pub(crate) struct JournalReader<S = File> {
     path: PathBuf,
-    file: File,
+    source: S,
     /// What was read from the file; that before `used` has been stepped over.
     buffer: Vec<u8>,
     used: usize,
@@ -43,8 +57,15 @@ pub(crate) struct JournalReader {
 
 impl JournalReader {
     pub(crate) fn open(path: &Path, from: u64) -> std::io::Result<Self> {
-        Ok(Self {
-            file: File::open(path)?,
+        Ok(Self::new(path, File::open(path)?, from))
+    }
+}
+
+impl<S: Source> JournalReader<S> {
+    /// One that reads from `source`, which errors name as `path`.
+    pub(crate) fn new(path: &Path, source: S, from: u64) -> Self {
+        Self {
+            source,
             path: path.into(),
             buffer: Vec::new(),
             used: 0,
@@ -52,7 +73,7 @@ impl JournalReader {
             from,
             newer: None,
             is_over: false,
-        })
+        }
     }
 
     /// Refuses events of a newer version: they may be read, and nothing may be added to them.
@@ -141,12 +162,12 @@ impl JournalReader {
         self.buffer.drain(..self.used);
         self.used = 0;
         // What held one long record is not needed for the others.
-        self.buffer.shrink_to(2 * PIECE);
+        self.buffer.shrink_to(2 * S::PIECE);
         let held = self.buffer.len();
         let offset = self.position.map_or(0, |position| position.offset) + held as u64;
-        self.buffer.resize(held + PIECE, 0);
+        self.buffer.resize(held + S::PIECE, 0);
         orch_faults::step("reader::read").map_err(io_error(&self.path, "reading"))?;
-        let read = self.file.read_at(&mut self.buffer[held..], offset);
+        let read = self.source.read_at(&mut self.buffer[held..], offset);
         self.buffer.truncate(held + *read.as_ref().unwrap_or(&0));
         Ok(read.map_err(io_error(&self.path, "reading"))? > 0)
     }

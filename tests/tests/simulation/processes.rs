@@ -363,7 +363,7 @@ struct Agent {
 /// How a process stands.
 enum Stand {
     Runs(Option<Timestamp>),
-    Ended(AgentExit),
+    Ended(Box<AgentExit>),
     Lost,
 }
 
@@ -378,7 +378,7 @@ impl Agent {
         let process = self.process(&mut world);
         match &process.ended {
             _ if process.is_lost => Stand::Lost,
-            Some(exit) => Stand::Ended(exit.clone()),
+            Some(exit) => Stand::Ended(Box::new(exit.clone())),
             None => Stand::Runs(process.ends.filter(|_| process.frozen.is_none())),
         }
     }
@@ -415,7 +415,7 @@ impl RunningAgent for Agent {
     async fn wait(&self) -> Result<AgentExit, RunnerError> {
         loop {
             match self.stand() {
-                Stand::Ended(exit) => return Ok(exit),
+                Stand::Ended(exit) => return Ok(*exit),
                 Stand::Lost => return Err(RunnerError::Lost("its supervisor is gone".into())),
                 Stand::Runs(ends) => {
                     let left = ends.map(|ends| ends.since(self.part.now()));

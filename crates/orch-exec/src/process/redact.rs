@@ -146,6 +146,9 @@ impl Redactor {
     }
 }
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -93,13 +93,20 @@ pub(super) fn last(run_dir: &Path, key: &Key) -> io::Result<Option<Fact>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text?,
     };
+    Ok(last_in(&text, key))
+}
+
+fn last_in(text: &[u8], key: &Key) -> Option<Fact> {
     let mut entries = text.split(|byte| *byte == b'\n').rev().filter_map(decode);
     let is_it = |entry: &Entry| {
         let is_of_this_boot = entry.boot_id == boot_id() || planted("record-of-earlier-boot");
         entry.key == *key && is_of_this_boot
     };
-    Ok(entries.find(is_it).map(|entry| entry.fact))
+    entries.find(is_it).map(|entry| entry.fact)
 }
+
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 
 #[cfg(test)]
 mod tests {

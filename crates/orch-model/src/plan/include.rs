@@ -148,6 +148,12 @@ impl Files<'_, '_> {
                 self.report(path, message, "tell agents where to find what is long");
                 None
             }
+            Ok(text) if text.contains('\0') => {
+                let line = Position::of(&text, text.find('\0').unwrap_or(0)).line;
+                let message = format!("{file}:{line}: a NUL character");
+                self.report(path, message, "remove it: no program can be given one");
+                None
+            }
             Ok(text) => Some(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
             Err(error) => {
                 let message = match error.kind() {
@@ -164,7 +170,12 @@ impl Files<'_, '_> {
     /// Front matter and the rest of a prompt.
     fn split(&mut self, file: &str, text: &str, path: &Path) -> (Option<TaskSpec>, String) {
         let (yaml, body) = match front_matter(text) {
-            Ok(None) => return (None, text.to_owned()),
+            Ok(None) => {
+                if text.trim().is_empty() {
+                    self.report(path, format!("{file} is empty"), "write a prompt in it");
+                }
+                return (None, text.to_owned());
+            }
             Ok(Some(parts)) => parts,
             Err(()) => {
                 let message = format!("{file}:1: front matter without an end");

@@ -48,6 +48,15 @@ pub fn parse_with(
     parse_and(text, format, Some(read))
 }
 
+/// [`parse`] by the way alone that keeps the place of every value: what either way takes has to be the same.
+///
+/// # Errors
+/// As [`parse`].
+#[cfg(feature = "fuzz")]
+pub fn parse_placed(text: &str, format: Format) -> Result<ValidPlan, Problems> {
+    parse_with_places(text, format, None)
+}
+
 fn parse_and(
     text: &str,
     format: Format,

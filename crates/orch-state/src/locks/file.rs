@@ -60,10 +60,6 @@ pub(super) fn with_table<T>(
 
 /// Reads the table as it was left by whoever changed it last; `None` where there is none.
 pub(super) fn read(dir: &Path) -> Result<Option<Table>, LockError> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: u32,
-    }
     let path = path(dir);
     orch_faults::step("leases::read").map_err(io_error(&path, "reading"))?;
     let bytes = match std::fs::read(&path) {
@@ -71,18 +67,24 @@ pub(super) fn read(dir: &Path) -> Result<Option<Table>, LockError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(&path, "reading")(error)),
     };
-    let damaged = |reason: String| LockError::Damaged { path: path.clone(), reason };
+    decode(&bytes).map(Some).map_err(|reason| LockError::Damaged { path, reason })
+}
+
+/// Reads a table; the error says what is wrong with it, and what to do.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Table, String> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
     let unreadable = |error: serde_json::Error| {
-        damaged(format!(
-            "who holds which locks can't be read ({error}); delete it when no run is going on"
-        ))
+        format!("who holds which locks can't be read ({error}); delete it when no run is going on")
     };
-    let Versioned { version } = serde_json::from_slice(&bytes).map_err(unreadable)?;
+    let Versioned { version } = serde_json::from_slice(bytes).map_err(unreadable)?;
     if version != VERSION {
         let reason = format!("it is of version {version}, and this orch reads version {VERSION}");
-        return Err(damaged(format!("{reason}; use the orch that the other runs use")));
+        return Err(format!("{reason}; use the orch that the other runs use"));
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
+    serde_json::from_slice(bytes).map_err(unreadable)
 }
 
 /// Now, by a clock that all processes of this boot share.

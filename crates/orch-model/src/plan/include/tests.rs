@@ -45,7 +45,7 @@ fn front_matter_gives_what_the_plan_does_not() {
 #[test]
 fn a_prompt_without_front_matter_is_taken_as_it_is() {
     let plan = PLAN.replace("retries = 1", "agent = \"coder\"");
-    for text in ["# Login\n---\nx: y\n---\n", "\n---\n", "--- a\nb\n", ""] {
+    for text in ["# Login\n---\nx: y\n---\n", "\n---\n", "--- a\nb\n"] {
         let plan = read(&plan, &[("prompts/login.md", text)]).unwrap();
         assert_eq!(plan.text("prompts/login.md"), Some(text));
     }
@@ -54,6 +54,12 @@ fn a_prompt_without_front_matter_is_taken_as_it_is() {
 #[test]
 fn mistakes_name_file_line_and_cure() {
     for (text, expected) in [
+        ("", "prompts/login.md is empty (write a prompt in it)"),
+        (" \n", "prompts/login.md is empty (write a prompt in it)"),
+        (
+            "Do\nit\0\n",
+            "prompts/login.md:2: a NUL character (remove it: no program can be given one)",
+        ),
         (
             "---\nagnet: coder\n---\nx",
             "prompts/login.md:2: unknown key `agnet` (did you mean `agent`?)",
