@@ -28,7 +28,7 @@ use std::{
 };
 
 use orch_tests::{
-    Plan, TestRepo,
+    Campaign, Plan, TestRepo,
     fail_points::{Deed, Fault, is_of, registered},
 };
 use scenario::{SCENARIOS, Scenario};
@@ -168,6 +168,12 @@ fn what_fails_at_any_point_is_mended() {
         .filter(|(fault, _)| only.as_ref().is_none_or(|only| fault.to_string().contains(only)))
         .filter(|(_, reach)| named.as_ref().is_none_or(|name| *name == reach.scenario.name))
         .collect();
+    let command = "cargo test -p orch-tests --test fail_points -- --ignored --nocapture any_point";
+    let mut campaign = Campaign::begin("fail-points", command);
+    campaign.did("fail points", reached.len() as u64);
+    for (fault, _) in &faults {
+        campaign.caused(&format!("{:?} at a point", fault.deed), 1_u32);
+    }
     let next = AtomicUsize::new(0);
     let work = || {
         let mut failed = Vec::new();
@@ -183,6 +189,8 @@ fn what_fails_at_any_point_is_mended() {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("panics are caught")).collect()
     });
-    eprintln!("{} faults, {} failed", faults.len(), failed.len());
-    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(failed.is_empty(), "{} of {} failed: {failed:#?}", failed.len(), faults.len());
+    if only.is_none() && named.is_none() {
+        campaign.finish();
+    }
 }

@@ -12,6 +12,8 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use orch_tests::Campaign;
+
 use crate::{
     caught,
     scenario::{SMALL, Scenario},
@@ -98,6 +100,14 @@ fn some_operation_fails_and_the_run_goes_on() {
 fn sweep() {
     let step = env::var("ORCH_SWEEP_STEP").map_or(1, |step| step.parse().expect("a number"));
     let faults = faults(step);
+    let command = "cargo test -p orch-tests --test fail_points -- --ignored --nocapture sweep";
+    let mut campaign = Campaign::begin("n-th operation", command);
+    campaign.did("every how many operations", step as u64);
+    for Fault { scenario, deed: (side, action), is_for_good, .. } in &faults {
+        let how_often = if *is_for_good { "for good" } else { "once" };
+        campaign.caused(&format!("{action} {side} it, {how_often}"), 1_u32);
+        campaign.did(&format!("faults in {}", scenario.name), 1_u32);
+    }
     let next = AtomicUsize::new(0);
     let work = || {
         let mut failed = Vec::new();
@@ -110,6 +120,6 @@ fn sweep() {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("panics are caught")).collect()
     });
-    eprintln!("{} faults, {} failed", faults.len(), failed.len());
-    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(failed.is_empty(), "{} of {} failed: {failed:#?}", failed.len(), faults.len());
+    campaign.finish();
 }
