@@ -140,13 +140,20 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Where the kernel says which boot this is.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
 /// A file system (ext4) in a file, whose power can be cut: what was not synced is lost then. It is mounted with `noauto_da_alloc`, so
-/// that ext4 does not sync on a rename what a program has forgotten to.
+/// that ext4 does not sync on a rename what a program has forgotten to. With the power another boot begins, as all
+/// processes see that begin in this namespace from then on.
 #[derive(Debug)]
 pub struct FragileDisk {
-    folder: TempDir,
+    /// Removed with what is in it.
+    _folder: TempDir,
     image: PathBuf,
     top: PathBuf,
+    /// Takes the place of [`BOOT`].
+    boot: PathBuf,
 }
 
 impl FragileDisk {
@@ -160,11 +167,13 @@ impl FragileDisk {
         let memory = Path::new("/dev/shm");
         let parent = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
         let folder = TempDir::with_prefix_in("orch-disk-", parent).expect("a temporary folder");
-        let (image, top) = (folder.path().join("image"), folder.path().join("top"));
+        let [image, top, boot] = ["image", "top", "boot"].map(|name| folder.path().join(name));
         File::create(&image).and_then(|file| file.set_len(bytes)).expect("a sparse file");
         fs::create_dir(&top).expect("a folder");
         system("mkfs.ext4", &["-q", "-F", "-m", "0", "-O", "^metadata_csum_seed"], &image);
-        let disk = Self { folder, image, top };
+        fs::write(&boot, another_boot()).expect("a file can be written");
+        system("mount", &["--bind", &boot.to_string_lossy()], Path::new(BOOT));
+        let disk = Self { _folder: folder, image, top, boot };
         disk.mount();
         disk
     }
@@ -204,6 +213,8 @@ impl FragileDisk {
     /// Where it is in use, or is damaged.
     pub fn power_up(&self) {
         system("umount", &[], &self.top);
+        // In place: it is what is mounted.
+        fs::write(&self.boot, another_boot()).expect("a file can be written");
         self.mount();
     }
 
@@ -221,9 +232,12 @@ impl FragileDisk {
 impl Drop for FragileDisk {
     fn drop(&mut self) {
         detach(&self.top);
-        // The folder is removed with what is in it.
-        let _ = self.folder.path();
+        detach(Path::new(BOOT));
     }
+}
+
+fn another_boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/uuid").expect("the kernel makes ids")
 }
 
 /// What still uses it keeps it until its end.

@@ -117,7 +117,7 @@ impl World {
         let mut done = 0;
         while !self.has_ended() {
             let outcomes = if done == pairs {
-                vec![self.begin().wait()]
+                vec![begin(&self.repo, &self.plan).wait()]
             } else {
                 done += 1;
                 self.pair(random)
@@ -138,18 +138,10 @@ impl World {
         done
     }
 
-    fn begin(&self) -> RunningOrch<'_> {
-        if self.repo.has_run() {
-            return self.repo.orch(["resume", "--json"]).spawn();
-        }
-        let plan = self.repo.plan_file(&self.plan.to_string());
-        self.repo.orch(["run", "--json"]).arg(plan).spawn()
-    }
-
     /// What came of two of them.
     fn pair(&mut self, random: &mut fastrand::Rng) -> Vec<Outcome> {
         let repo = &self.repo;
-        let mut first = self.begin();
+        let mut first = begin(repo, &self.plan);
         if random.u8(0..4) == 0 && repo.has_run() {
             let second = repo.orch(["resume", "--json"]).spawn();
             self.pairs.together += 1;
@@ -200,6 +192,15 @@ impl World {
         assert_eq!(merged, (0..TASKS).map(name).collect::<Vec<_>>(), "each was merged once");
         assert_eq!(self.witness.starts().len(), TASKS);
     }
+}
+
+/// Begins the run or takes it up.
+fn begin<'r>(repo: &'r TestRepo, plan: &Plan) -> RunningOrch<'r> {
+    if repo.has_run() {
+        return repo.orch(["resume", "--json"]).spawn();
+    }
+    let plan = repo.plan_file(&plan.to_string());
+    repo.orch(["run", "--json"]).arg(plan).spawn()
 }
 
 /// It may have ended already.

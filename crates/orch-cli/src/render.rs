@@ -62,7 +62,19 @@ pub(crate) fn tell(text: &str) {
 pub(crate) fn error(error: &CliError) -> String {
     match error {
         CliError::Report(report) => report.clone(),
-        other => format!("{BAD}error{BAD:#}: {}", clean(&other.to_string())),
+        other => {
+            let text = other.to_string();
+            format!("{BAD}error{BAD:#}: {}{}", clean(&text), room(&text))
+        }
+    }
+}
+
+/// What helps where a disk is full. Whoever met that, a system call or a git, names it with these words.
+fn room(text: &str) -> &'static str {
+    if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
+        "; free some space there, then call it again (`orch resume` where it was a run)"
+    } else {
+        ""
     }
 }
 
@@ -110,6 +122,17 @@ mod tests {
         assert_eq!(shown(12_900), "12s");
         assert_eq!(shown(200_000), "3m 20s");
         assert_eq!(shown(7_500_000), "2h 5m");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_with_its_cure() {
+        let io = |source| CliError::Io { doing: "writing /x".into(), source };
+        let shown = |source| anstream::adapter::strip_str(&error(&io(source))).to_string();
+        let full = shown(rustix::io::Errno::NOSPC.into());
+        assert!(full.starts_with("error: writing /x: No space left on device"), "{full}");
+        assert!(full.contains("; free some space there, then call it again"), "{full}");
+        let other = shown(rustix::io::Errno::IO.into());
+        assert!(!other.contains("free some space"), "{other}");
     }
 
     #[test]
