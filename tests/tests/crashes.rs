@@ -9,16 +9,10 @@
 //!
 //! `ORCH_CRASH_SEED=N` repeats the moments of an earlier call, whose seed it prints first.
 //! `ORCH_CRASH_FAULTS=N` is how many faults there are in a run beside the kills of its orchestrator.
-//! `ORCH_CRASH_MINUTES=N` has it end with the run that is under way then, however often it has killed.
 //! `ORCH_CRASH_ADOPT=0` and `=1` are one half of the cycles only: runs are taken up when
 //! nothing of the killed orchestrator is alive any more, or while its agents are.
 
-use std::{
-    env,
-    fmt::Debug,
-    str::FromStr,
-    time::{Duration, Instant},
-};
+use std::{env, fmt::Debug, str::FromStr, time::Duration};
 
 use orch_tests::{Campaign, Chaos, Outcome, Plan, TestRepo, Witness};
 
@@ -47,10 +41,8 @@ fn a_run_that_is_killed_again_and_again_loses_nothing() {
         env::var("ORCH_CRASH_ADOPT").ok().map(|_| setting("ORCH_CRASH_ADOPT", 1));
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut kills, mut runs) = (0, 0);
-    let minutes: u64 = setting("ORCH_CRASH_MINUTES", 24 * 60);
-    let end = Instant::now() + Duration::from_secs(60 * minutes);
     let mut campaign = Campaign::begin("kills", COMMAND);
-    while kills < cycles && Instant::now() < end {
+    while kills < cycles && campaign.has_time() {
         let mut world = World::new(runs, faults);
         world.adopts = adopt.map_or(runs.is_multiple_of(2), |adopt| adopt != 0);
         kills += world.run_to_the_end(&mut random, KILLS_PER_RUN.min(cycles - kills));

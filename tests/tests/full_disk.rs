@@ -59,13 +59,16 @@ fn a_run_whose_disk_was_full_loses_nothing() {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut campaign = Campaign::begin("full-disks", COMMAND);
     for number in 0..disks {
+        if !campaign.has_time() {
+            break;
+        }
         let mut world = World::new(&mut random);
         eprintln!("disk {number}: {:?}", world.filled);
         world.run_to_the_end(&mut random);
         eprintln!("disk {number}: {:?}", world.seen);
         world.seen.tell(&mut campaign);
+        campaign.did("runs", 1_u32);
     }
-    campaign.did("runs", disks);
     campaign.finish();
 }
 
@@ -217,13 +220,12 @@ impl World {
         }
     }
 
-    /// One sentence names the place and the cure.
+    /// One line names the place and the cure.
     #[track_caller]
     fn assert_names_the_disk(&self, outcome: &Outcome) {
         let place = self.disk.path().to_string_lossy();
-        outcome.assert_stderr(&["No space left on device", &place, "free some space"]);
-        let lines = outcome.stderr.lines().filter(|line| line.contains("No space left")).count();
-        assert_eq!(lines, 1, "{outcome}");
+        let tells = |line: &&str| line.contains(&*place) && line.contains("free some space");
+        assert_eq!(outcome.stderr.lines().filter(tells).count(), 1, "{outcome}");
     }
 
     fn take_in(&mut self, outcome: &Outcome) {
@@ -240,7 +242,8 @@ impl World {
             u32::try_from(outcome.events.iter().filter(|event| is_meant(event)).count())
                 .unwrap_or(u32::MAX)
         };
-        let is_shortage = |event: &serde_json::Value| event.to_string().contains("resource_shortage");
+        let is_shortage =
+            |event: &serde_json::Value| event.to_string().contains("resource_shortage");
         let shortages = count(&|event| event["change"] == "retry" && is_shortage(event));
         let failures = count(&|event| event["change"] == "retry") - shortages;
         let held = u32::from(count(&|event| event["event"] == "starts_held") > 0);

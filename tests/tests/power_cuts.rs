@@ -25,7 +25,8 @@ use std::{
 };
 
 use orch_tests::{
-    Campaign, Checkout, FragileDisk, Outcome, Plan, RunningOrch, TestRepo, Witness, in_own_namespace,
+    Campaign, Checkout, FragileDisk, Outcome, Plan, RunningOrch, TestRepo, Witness,
+    in_own_namespace,
 };
 
 const TASKS: usize = 24;
@@ -56,11 +57,9 @@ fn a_run_whose_power_is_cut_again_and_again_loses_nothing() {
     let seed: u64 = setting("ORCH_POWER_SEED", fastrand::u64(..));
     eprintln!("ORCH_POWER_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let minutes: u64 = setting("ORCH_POWER_MINUTES", 24 * 60);
-    let end = Instant::now() + Duration::from_secs(60 * minutes);
     let mut campaign = Campaign::begin("power-cuts", COMMAND);
     let (mut done, mut runs) = (0, 0_u32);
-    while done < cuts && Instant::now() < end {
+    while done < cuts && campaign.has_time() {
         let mut world = World::new(runs);
         done += world.run_to_the_end(&mut random, CUTS_PER_RUN.min(cuts - done));
         runs += 1;
@@ -243,7 +242,8 @@ impl World {
             let file = format!("{commit}:work/{task}.txt");
             assert_eq!(self.repo.git(["show", &*file]), *task, "{outcome}");
             let is_in = self.repo.git(["rev-list", "--merges", &*results]).contains(&**commit);
-            let references = || self.repo.git(["for-each-ref", "--format=%(refname) %(objectname)"]);
+            let references =
+                || self.repo.git(["for-each-ref", "--format=%(refname) %(objectname)"]);
             assert!(is_in, "{task} is not in {results} as {commit}\n{}\n{outcome}", references());
         }
         self.assert_can_be_read(&results);

@@ -179,9 +179,9 @@ fn an_interrupted_recovery_without_a_supervisor_ends_in_the_same_state() {
 fn what_comes_back_of_a_merged_task_is_taken_away_again() {
     let repo = TestRepo::new();
     let go = repo.signal("go");
-    let plan = Plan::new().task("a", |t| t.script("write a.txt 1; commit a")).task("b", |t| {
-        t.script(format!("wait-for {go}; write b.txt 1")).needs(["a"])
-    });
+    let plan = Plan::new()
+        .task("a", |t| t.script("write a.txt 1; commit a"))
+        .task("b", |t| t.script(format!("wait-for {go}; write b.txt 1")).needs(["a"]));
     let mut run = repo.start(&plan);
     let id = run.wait_for_change("b", "started")["run"].as_str().expect("a run").to_owned();
     run.kill();

@@ -73,7 +73,7 @@ fn of_two_orchestrators_one_works() {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut campaign = Campaign::begin("rivals", COMMAND);
     let mut done = 0;
-    while done < pairs {
+    while done < pairs && campaign.has_time() {
         let mut world = World::new();
         done += world.run_to_the_end(&mut random, RIVALS_PER_RUN.min(pairs - done));
         let Pairs { frozen, killed, together, took_over } = world.pairs;
@@ -103,7 +103,10 @@ impl World {
         let mut plan = Plan::new().set("max_concurrency", 4).set("target", "main");
         for number in 0..TASKS {
             let id = name(number);
-            let work = format!("record {record}; sleep 0.{:03}; write work/{id}.txt {id}", 50 + number * 7);
+            let work = format!(
+                "record {record}; sleep 0.{:03}; write work/{id}.txt {id}",
+                50 + number * 7
+            );
             plan = plan.task(&id, |task| match number % 2 {
                 0 => task.script(work),
                 _ => task.script(format!("{work}; commit {id}")).lock("narrow"),
@@ -217,7 +220,10 @@ fn assert_is_told(outcome: &Outcome) {
         None | Some(0) => {}
         Some(2) => {
             let says = |part: &str| outcome.stderr.contains(part);
-            assert!(says("is at work on this run") || says("there is no run to resume"), "{outcome}");
+            assert!(
+                says("is at work on this run") || says("there is no run to resume"),
+                "{outcome}"
+            );
         }
         Some(code) => panic!("exit code {code}\n{outcome}"),
     }

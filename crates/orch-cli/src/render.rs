@@ -2,13 +2,14 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::PathBuf,
     time::Duration,
 };
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets::NOTHING};
 
-use crate::error::CliError;
+use crate::{error::CliError, exit_code::Exit};
 
 pub(crate) mod cost;
 pub(crate) mod events;
@@ -27,6 +28,9 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
 pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const STRONG: Style = Style::new().bold();
+
+/// With less than this, in bytes, a disk is full: git alone writes as much for a few files.
+const LITTLE: u64 = 1 << 20;
 
 /// Whether what goes to the standard error may have colours.
 pub(crate) fn is_colored() -> bool {
@@ -63,18 +67,27 @@ pub(crate) fn error(error: &CliError) -> String {
     match error {
         CliError::Report(report) => report.clone(),
         other => {
-            let text = other.to_string();
-            format!("{BAD}error{BAD:#}: {}{}", clean(&text), room(&text))
+            let (text, room) = (other.to_string(), room(other));
+            format!("{BAD}error{BAD:#}: {}{}", clean(&text), clean(&room))
         }
     }
 }
 
-/// What helps where a disk is full. Whoever met that, a system call or a git, names it with these words.
-fn room(text: &str) -> &'static str {
+/// What helps where a disk is full. Who met that says so, a system call in these words and a git by no more than a
+/// file that it can't write; then what is left on the disk of the current folder tells.
+fn room(error: &CliError) -> String {
+    let text = error.to_string();
+    let cure = "free some space there, then call it again (`orch resume` where it was a run)";
     if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
-        "; free some space there, then call it again (`orch resume` where it was a run)"
-    } else {
-        ""
+        return format!("; {cure}");
+    }
+    let folder = std::env::current_dir().ok().filter(|_| error.exit() == Exit::Engine);
+    let left = |folder: &PathBuf| {
+        rustix::fs::statvfs(folder).map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+    };
+    match folder.filter(|folder| left(folder) < LITTLE) {
+        Some(folder) => format!("; the disk of {} is full: {cure}", folder.display()),
+        None => String::new(),
     }
 }
 

@@ -181,7 +181,10 @@ async fn free_locks(
 /// before it. That of the others is wanted.
 async fn traces(state: &RunState, ports: &Ports) -> Result<BTreeSet<TaskId>, EngineError> {
     let is_merged = |task: &&TaskRun| {
-        matches!(task.state, TaskState::Merged { result: Merged::Commit { .. } | Merged::Nothing, .. })
+        matches!(
+            task.state,
+            TaskState::Merged { result: Merged::Commit { .. } | Merged::Nothing, .. }
+        )
     };
     let merged: BTreeSet<&TaskId> = state.tasks.iter().filter(is_merged).map(|t| &t.id).collect();
     let Some(worktrees) = ports.worktrees.as_ref().filter(|_| !merged.is_empty()) else {

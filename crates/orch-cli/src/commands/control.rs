@@ -123,9 +123,7 @@ pub(super) async fn ask(
 ) -> Result<(), CliError> {
     match order(workspace, run, request).await? {
         Asked::Done => Ok(()),
-        Asked::Nobody => {
-            Err(CliError::input(format!("no orchestrator is at work on run {run}")))
-        }
+        Asked::Nobody => Err(CliError::input(format!("no orchestrator is at work on run {run}"))),
     }
 }
 
