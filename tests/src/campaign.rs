@@ -30,11 +30,25 @@ impl Campaign {
     /// The variable that names the folder for records. Without it none is written.
     pub const RECORDS: &'static str = "ORCH_CAMPAIGN_RECORDS";
 
+    /// The variable that says after how many minutes a campaign ends, with what is under way then. Without it, it ends
+    /// when all is done.
+    pub const MINUTES: &'static str = "ORCH_CAMPAIGN_MINUTES";
+
     /// A campaign that begins now. The `command` is what somebody else runs it with.
     #[must_use]
     pub fn begin(name: &'static str, command: &'static str) -> Self {
         let (done, faults) = (BTreeMap::new(), BTreeMap::new());
         Self { name, command, began: Instant::now(), done, faults, bugs: Vec::new() }
+    }
+
+    /// Whether its time is not over.
+    ///
+    /// # Panics
+    /// Where [`MINUTES`](Self::MINUTES) is no number.
+    #[must_use]
+    pub fn has_time(&self) -> bool {
+        let minutes = env::var(Self::MINUTES).ok().map(|text| text.parse().expect("minutes"));
+        minutes.is_none_or(|minutes: u64| self.began.elapsed().as_secs() < 60 * minutes)
     }
 
     /// So much was done: seeds, runs, steps.

@@ -146,7 +146,7 @@ impl Chaos {
         let is_done = match random.u32(0..10) {
             0 => self.supervisors_left > 0 && self.kill_supervisor(repo, witness),
             1..3 => {
-                supervisor(repo).is_some_and(|pid| self.stop(pid, random)) && {
+                repo.supervisor().is_some_and(|pid| self.stop(pid, random)) && {
                     self.faults.stopped_supervisors += 1;
                     true
                 }
@@ -177,9 +177,9 @@ impl Chaos {
 
     /// Kills the supervisor of the repository's run, if there is one.
     pub fn kill_supervisor(&mut self, repo: &TestRepo, witness: &Witness) -> bool {
-        let Some(pid) = supervisor(repo) else { return false };
+        let Some(pid) = repo.supervisor() else { return false };
         let Some(handle) = open(pid) else { return false };
-        if supervisor(repo) != Some(pid) {
+        if repo.supervisor() != Some(pid) {
             return false;
         }
         // Those that end before the kill need not be repeated, but may be: nobody may have been told.
@@ -187,7 +187,7 @@ impl Chaos {
         if pidfd_send_signal(handle, Signal::KILL).is_err() {
             return false;
         }
-        until("the end of a killed supervisor", || (supervisor(repo) != Some(pid)).then_some(()));
+        until("the end of a killed supervisor", || (repo.supervisor() != Some(pid)).then_some(()));
         self.faults.supervisors += 1;
         self.supervisors_left -= 1;
         let after = agents(repo);
@@ -227,8 +227,12 @@ fn command(pid: u32) -> Vec<u8> {
     fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
-fn supervisor(repo: &TestRepo) -> Option<u32> {
-    repo.processes().into_iter().find(|pid| command(*pid).starts_with(b"orch-supervisor\0"))
+impl TestRepo {
+    /// The process that looks after the agents of a run, where one does.
+    #[must_use]
+    pub fn supervisor(&self) -> Option<u32> {
+        self.processes().into_iter().find(|pid| command(*pid).starts_with(b"orch-supervisor\0"))
+    }
 }
 
 fn agents(repo: &TestRepo) -> Vec<Agent> {

@@ -10,9 +10,11 @@
 //! - [`Chaos`] kills and stops supervisors, agents and orchestrators at random moments.
 //! - [`fail_points`] are the places in `orch` where a test can have things go wrong.
 //! - [`KillPoints`] kill an orchestrator at one of its calls of git.
+//! - [`Trend`] says whether something grows.
 //! - [`Campaign`] is what a long campaign tells of itself.
 //! - [`report`] is the page that tells what campaigns did.
 //! - [`planted`] are known mistakes, and what catches them.
+//! - [`SmallDisk`] is soon full, and of a [`FragileDisk`] the power can be cut.
 //! - [`EndState`] is what a run has come to, for the comparison of two.
 //! - [`TestRepo::doctor`] and [`Witness`] are the oracle: what has to hold after every fault.
 //! - [`agent`] is the inside of the `fake-agent` binary.
@@ -42,6 +44,7 @@ pub mod binary;
 mod campaign;
 mod chaos;
 mod checkout;
+mod disk;
 mod end_state;
 mod events;
 pub mod fail_points;
@@ -56,11 +59,13 @@ pub mod report;
 mod running;
 mod signal;
 mod supervisors;
+mod trend;
 mod wait;
 
 pub use campaign::Campaign;
 pub use chaos::{Chaos, Faults};
 pub use checkout::Checkout;
+pub use disk::{FragileDisk, SmallDisk, in_own_namespace};
 pub use end_state::EndState;
 pub use events::{Interval, intervals, is_run, is_task};
 pub use kill_points::{KillPoints, Moment, strike};
@@ -71,4 +76,5 @@ pub use plan::{Plan, Task};
 pub use repo::{RepoBuilder, TestRepo};
 pub use running::RunningOrch;
 pub use signal::Signal;
+pub use trend::Trend;
 pub use wait::{DEADLINE, process_is_alive, process_is_stopped, until};

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::{Pid, PidfdFlags, Signal as Kill, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
 use crate::{Outcome, Signal, TestRepo, until};
@@ -130,6 +131,23 @@ impl TestRepo {
             .collect()
     }
 
+    /// Kills all that runs in the environment of this test, again and again until nothing does.
+    ///
+    /// # Panics
+    /// After [`crate::DEADLINE`].
+    #[track_caller]
+    pub fn kill_everything(&self) {
+        let mut was_quiet = false;
+        until("the end of all that was killed", || {
+            let processes = self.processes();
+            let before = std::mem::replace(&mut was_quiet, processes.is_empty());
+            for pid in processes {
+                kill(pid);
+            }
+            (before && was_quiet).then_some(())
+        });
+    }
+
     /// Waits until nothing runs any more in the environment of this test.
     ///
     /// # Panics
@@ -142,6 +160,14 @@ impl TestRepo {
             let before = std::mem::replace(&mut was_quiet, self.processes().is_empty());
             (before && was_quiet).then_some(())
         });
+    }
+}
+
+/// It may have ended already.
+fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    if let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) {
+        let _ = pidfd_send_signal(handle, Kill::KILL);
     }
 }
 

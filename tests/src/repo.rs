@@ -23,6 +23,8 @@ pub struct TestRepo {
     /// Dropped before the folder.
     _supervisors: Supervisors,
     folder: TempDir,
+    /// The same folder as git prints it.
+    top: PathBuf,
     path: PathBuf,
     counter: Cell<u32>,
 }
@@ -32,11 +34,12 @@ pub struct TestRepo {
 pub struct RepoBuilder {
     files: usize,
     branch: String,
+    disk: Option<PathBuf>,
 }
 
 impl Default for RepoBuilder {
     fn default() -> Self {
-        Self { files: 3, branch: "main".into() }
+        Self { files: 3, branch: "main".into(), disk: None }
     }
 }
 
@@ -55,6 +58,14 @@ impl RepoBuilder {
         self
     }
 
+    /// Has the repository, and so its worktrees and the state of orch, in this folder. What the test
+    /// itself writes stays elsewhere. Default: all are in one temporary folder.
+    #[must_use]
+    pub fn on(mut self, disk: impl Into<PathBuf>) -> Self {
+        self.disk = Some(disk.into());
+        self
+    }
+
     /// Makes it, with one commit.
     ///
     /// # Panics
@@ -64,9 +75,9 @@ impl RepoBuilder {
         let folder = TempDir::with_prefix("orch-test-").expect("a temporary folder can be made");
         // git prints real paths.
         let top = folder.path().canonicalize().expect("the temporary folder is there");
-        let path = top.join("repo");
+        let path = self.disk.as_ref().unwrap_or(&top).join("repo");
         let supervisors = Supervisors { runs: path.join(".orch/runs") };
-        let repo = TestRepo { _supervisors: supervisors, folder, path, counter: Cell::new(0) };
+        let repo = TestRepo { _supervisors: supervisors, folder, top, path, counter: Cell::new(0) };
         for folder in [&repo.path, &repo.beside("home"), &repo.beside("signals")] {
             fs::create_dir_all(folder).expect("a folder can be made");
         }
@@ -108,10 +119,11 @@ impl TestRepo {
         &self.path
     }
 
-    /// A path beside the repository, in the same temporary folder.
+    /// A path beside the repository, in the same temporary folder; on a disk of its own the
+    /// repository has nothing of the test beside it.
     #[must_use]
     pub fn beside(&self, name: &str) -> PathBuf {
-        self.path.with_file_name(name)
+        self.top.join(name)
     }
 
     /// A file on which an agent and the test can wait for one another.

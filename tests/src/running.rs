@@ -102,6 +102,15 @@ impl<'r> RunningOrch<'r> {
         }
     }
 
+    /// The events that have come and were not looked at, without waiting for more. Needs `--json`.
+    pub fn events_until_now(&mut self) -> impl Iterator<Item = &Value> {
+        while let Ok(line) = self.lines.try_recv() {
+            self.take(&line);
+        }
+        let seen = std::mem::replace(&mut self.seen, self.events.len());
+        self.events[seen..].iter()
+    }
+
     /// Waits until one of its agents raises a signal.
     ///
     /// # Panics

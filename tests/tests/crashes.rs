@@ -4,7 +4,7 @@
 //! In its short form this is part of the tests. The long form:
 //!
 //! ```text
-//! ORCH_CRASH_CYCLES=200 cargo test --release -p orch-tests --test crashes -- --nocapture
+//! ORCH_CRASH_CYCLES=5000 cargo test --release -p orch-tests --test crashes -- --nocapture
 //! ```
 //!
 //! `ORCH_CRASH_SEED=N` repeats the moments of an earlier call, whose seed it prints first.
@@ -42,7 +42,7 @@ fn a_run_that_is_killed_again_and_again_loses_nothing() {
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut kills, mut runs) = (0, 0);
     let mut campaign = Campaign::begin("kills", COMMAND);
-    while kills < cycles {
+    while kills < cycles && campaign.has_time() {
         let mut world = World::new(runs, faults);
         world.adopts = adopt.map_or(runs.is_multiple_of(2), |adopt| adopt != 0);
         kills += world.run_to_the_end(&mut random, KILLS_PER_RUN.min(cycles - kills));

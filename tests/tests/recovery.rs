@@ -173,3 +173,25 @@ fn an_interrupted_recovery_ends_in_the_same_state() {
 fn an_interrupted_recovery_without_a_supervisor_ends_in_the_same_state() {
     check(true);
 }
+
+/// A removal that was not on the disk yet when the power was cut is undone by that.
+#[test]
+fn what_comes_back_of_a_merged_task_is_taken_away_again() {
+    let repo = TestRepo::new();
+    let go = repo.signal("go");
+    let plan = Plan::new()
+        .task("a", |t| t.script("write a.txt 1; commit a"))
+        .task("b", |t| t.script(format!("wait-for {go}; write b.txt 1")).needs(["a"]));
+    let mut run = repo.start(&plan);
+    let id = run.wait_for_change("b", "started")["run"].as_str().expect("a run").to_owned();
+    run.kill();
+    let _ = run.wait();
+    let folder = repo.beside("repo.worktrees").join(&id).join("a");
+    let (folder, branch) = (folder.to_string_lossy(), format!("orch/{id}/a"));
+    repo.git(["worktree", "add", "--quiet", "-b", &branch, &folder, &format!("orch/{id}/target")]);
+    go.raise();
+    let outcome = repo.orch(["resume"]).run();
+    outcome.assert_code(0);
+    assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new(), "{outcome}");
+    assert!(!repo.has_branch(&branch), "{outcome}");
+}

@@ -20,6 +20,12 @@ pub(crate) enum CliError {
     Engine(EngineError),
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The orchestrator of a run was stopped.
+    #[error(
+        "the orchestrator (process {pid}) does not answer, and does what it was asked when it goes on; {}",
+        crate::render::status::let_go_on(*.pid)
+    )]
+    Mute { pid: u32 },
     /// A lock was not free in time.
     #[error("{0}")]
     Busy(String),
@@ -47,7 +53,7 @@ impl CliError {
             Self::Busy(_) => Exit::Busy,
             #[cfg(feature = "history")]
             Self::History(_) => Exit::Engine,
-            Self::Io { .. } | Self::Lock(_) => Exit::Engine,
+            Self::Io { .. } | Self::Mute { .. } | Self::Lock(_) => Exit::Engine,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use orch_faults::point;
@@ -14,12 +15,16 @@ use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
     task::{AbortHandle, JoinSet},
+    time::timeout,
 };
 
 use crate::{error::EngineError, orchestrator::Run, socket};
 
 /// The version of the protocol.
 pub const CONTROL_VERSION: u32 = 1;
+
+/// How long an orchestrator that works may take to answer: it does so between two turns.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// What is asked of an orchestrator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,10 +222,11 @@ impl Client {
         }
     }
 
-    /// Asks and waits for the answer.
+    /// Asks and waits for the answer, for 10 s at most.
     ///
     /// # Errors
-    /// Where the connection breaks, for one because the orchestrator ended.
+    /// [`EngineError::NoAnswer`] where none came in time: the orchestrator was stopped, and does what it was asked when it goes
+    /// on; [`EngineError::Ended`] where it ended meanwhile; and where the connection breaks otherwise.
     ///
     /// # Cancel safety
     /// After a dropped call the client must not be used again.
@@ -232,9 +238,12 @@ impl Client {
             let envelope: Envelope<Response> = serde_json::from_slice(&line)?;
             Ok(envelope.body)
         };
-        exchange.await.map_err(|source: io::Error| EngineError::Io {
-            doing: "asking the running orchestrator".into(),
-            source,
+        let outcome = timeout(ANSWER, exchange).await.map_err(|_| EngineError::NoAnswer)?;
+        outcome.map_err(|source: io::Error| match source.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe => EngineError::Ended,
+            _ => EngineError::Io { doing: "asking the running orchestrator".into(), source },
         })
     }
 }

@@ -60,6 +60,9 @@ pub enum EngineError {
     /// A request came after the run had ended.
     #[error("the run has ended")]
     Ended,
+    /// The orchestrator that is at work on the run was asked something, and said nothing.
+    #[error("the orchestrator does not answer")]
+    NoAnswer,
     /// A task is not part of the plan.
     #[error("there is no task {0} in this run")]
     NoSuchTask(orch_model::TaskId),

@@ -1,10 +1,10 @@
 //! What became of the tasks that were under way when an earlier orchestrator stopped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use orch_faults::planted;
 use orch_model::{
-    Event, EventKind, RunState, TaskState, Timestamp, ValidPlan,
+    Event, EventKind, RunState, TaskId, TaskState, Timestamp, ValidPlan,
     event::TaskChange,
     outcome::{Failure, StopReason},
     plan::{
@@ -15,7 +15,7 @@ use orch_model::{
         Acquired, AdoptRequest, Adopted, MergeOutcome, Purpose, RunningAgent, Stacked,
         WorktreeError, WorktreeRequest,
     },
-    run::Candidate,
+    run::{Candidate, TaskRun},
     state::Merged,
 };
 
@@ -60,9 +60,13 @@ pub(crate) async fn reconcile(
     let mut found = Found::default();
     record(state, ports, &mut found, EventKind::RunReopened { pid: std::process::id() })?;
     end_candidate(state, plan, ports).await?;
+    let traces = traces(state, ports).await?;
     for index in plan.indices() {
         if !state.task(index).state.is_active() {
             take_up_conflict(state, plan, index, ports, &mut found).await?;
+            if traces.contains(&state.task(index).id) {
+                tidy_or_tell(state, plan, index, ports, &mut found).await?;
+            }
             continue;
         }
         let (changes, adoption) = match fate(state, plan, index, ports).await? {
@@ -78,10 +82,7 @@ pub(crate) async fn reconcile(
             let kind = EventKind::Task { task: task.clone(), change };
             record(state, ports, &mut found, kind)?;
         }
-        if let Err(error) = tidy(state, plan, index, ports).await {
-            let kind = EventKind::Warning { task: Some(task), message: error.to_string() };
-            record(state, ports, &mut found, kind)?;
-        }
+        tidy_or_tell(state, plan, index, ports, &mut found).await?;
         found.adoptions.extend(adoption.map(|adoption| (index, adoption)));
     }
     Ok(found)
@@ -172,6 +173,39 @@ async fn free_locks(
     // To free a lease is to have it. Where others have the locks, the attempt has none.
     if let Acquired::Granted(lease) = ports.locks.try_acquire(request).await? {
         lease.release().await?;
+    }
+    Ok(())
+}
+
+/// The merged tasks of which something is there that is to be gone: a power cut can bring back what was removed
+/// before it. That of the others is wanted.
+async fn traces(state: &RunState, ports: &Ports) -> Result<BTreeSet<TaskId>, EngineError> {
+    let is_merged = |task: &&TaskRun| {
+        matches!(
+            task.state,
+            TaskState::Merged { result: Merged::Commit { .. } | Merged::Nothing, .. }
+        )
+    };
+    let merged: BTreeSet<&TaskId> = state.tasks.iter().filter(is_merged).map(|t| &t.id).collect();
+    let Some(worktrees) = ports.worktrees.as_ref().filter(|_| !merged.is_empty()) else {
+        return Ok(BTreeSet::new());
+    };
+    let mut traces = worktrees.traces(state.run()).await?;
+    traces.retain(|task| merged.contains(task));
+    Ok(traces)
+}
+
+async fn tidy_or_tell(
+    state: &mut RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+    found: &mut Found,
+) -> Result<(), EngineError> {
+    if let Err(error) = tidy(state, plan, index, ports).await {
+        let task = state.task(index).id.clone();
+        let kind = EventKind::Warning { task: Some(task), message: error.to_string() };
+        record(state, ports, found, kind)?;
     }
     Ok(())
 }

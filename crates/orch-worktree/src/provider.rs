@@ -1,6 +1,7 @@
 //! [`GitWorktrees`]: the port on git.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -334,6 +335,10 @@ impl WorktreeProvider for GitWorktrees {
 
     async fn clash(&self, one: &CommitId, other: &CommitId) -> Result<Vec<String>, WorktreeError> {
         self.repo.clash(one, other).await
+    }
+
+    async fn traces(&self, run: &RunId) -> Result<BTreeSet<TaskId>, WorktreeError> {
+        self.repo.traces(run).await
     }
 
     async fn tidy(&self, request: WorktreeRequest, release: Release) -> Result<(), WorktreeError> {

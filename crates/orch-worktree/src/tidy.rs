@@ -1,12 +1,34 @@
-//! Takes away what is left of a merged task, for an orchestrator that was killed before it could.
+//! Takes away what is left of a merged task, for an orchestrator that was killed before it could, or whose
+//! machine lost its power before the removal was on the disk.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, fs, sync::Arc};
 
-use orch_model::ports::{Release, Worktree, WorktreeError, WorktreeRequest};
+use orch_model::{
+    RunId, TaskId,
+    ports::{Release, Worktree, WorktreeError, WorktreeRequest},
+};
 
-use crate::{mend::set_aside, names, preserve::Site, repo::Repo, slot::Slot};
+use crate::{
+    mend::set_aside,
+    names::{self, OURS},
+    preserve::Site,
+    repo::Repo,
+    slot::Slot,
+};
 
 impl Repo {
+    /// The tasks of a run of which a folder or a branch is there, also one that can't be read.
+    pub(crate) async fn traces(&self, run: &RunId) -> Result<BTreeSet<TaskId>, WorktreeError> {
+        let branches = format!("{OURS}{run}/");
+        let list = ["for-each-ref", "--format=%(refname)", "--", &*branches];
+        let list = String::from_utf8_lossy(&self.git.run(list).await?).into_owned();
+        let branches = list.lines().filter_map(|name| name.strip_prefix(&*branches));
+        let folders = fs::read_dir(self.root.join(run.as_str())).into_iter().flatten().flatten();
+        let folders: Vec<_> = folders.map(|folder| folder.file_name()).collect();
+        let folders = folders.iter().filter_map(|name| name.to_str());
+        Ok(branches.chain(folders).filter_map(|name| TaskId::new(name).ok()).collect())
+    }
+
     /// Releases a worktree of which nothing but the names is known. What of it is gone already is
     /// no error, so this may be repeated after any of its steps.
     pub(crate) async fn tidy(

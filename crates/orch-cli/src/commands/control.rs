@@ -1,7 +1,14 @@
 //! `orch pause`, `orch resume`, `orch cancel`: they reach the orchestrator that is at work.
 
-use orch_exec::control::{Client, Request, Response};
-use orch_model::{RunId, RunStatus, ports::StateStore};
+use orch_exec::{
+    EngineError,
+    control::{Client, Request, Response},
+};
+use orch_model::{
+    BudgetChange, RunId, RunStatus,
+    ports::{RunSummary, StateStore},
+};
+use orch_state::FileStore;
 
 use super::{pick, run};
 use crate::{
@@ -39,23 +46,9 @@ pub(super) async fn resume(workspace: &Workspace, args: ResumeArgs) -> Result<Ex
     let store = engine.store().as_ref();
     let live = pick::live(store).await?;
     let meant = live.iter().find(|live| args.run.as_ref().is_none_or(|run| *run == live.run));
-    // Where nobody listens, its orchestrator was killed while it started a process that shares the
-    // lock for a moment, or it begins right now; to take the run up tells which.
     if let Some(live) = meant
-        && let Some(mut client) = Client::connect(&workspace.state_dir, &live.run).await?
+        && let Some(what) = goes_on(workspace, live, &args.budget).await?
     {
-        let is_paused = matches!(live.status, RunStatus::Paused | RunStatus::Frozen);
-        let has_budget = !args.budget.is_empty();
-        let request = match args.budget {
-            budgets if has_budget => Request::ResumeWith { budgets },
-            _ => Request::Resume,
-        };
-        order(&mut client, request).await?;
-        let what = match (is_paused, has_budget) {
-            (true, _) => "goes on",
-            (false, true) => "has its new budget",
-            (false, false) => "is not paused",
-        };
         render::print(&format!("run {} {what}", live.run))?;
         return Ok(Exit::Success);
     }
@@ -70,6 +63,27 @@ pub(super) async fn resume(workspace: &Workspace, args: ResumeArgs) -> Result<Ex
     let signals = Signals::new()?;
     let resumed = engine.resume_with(&stopped, args.budget).await?;
     run::watch(workspace, &config, resumed, signals, &args.output).await
+}
+
+/// Has the orchestrator that is at work on a run go on, and says what became of the run. `None` where
+/// nobody listens, or nobody any more: its orchestrator was killed (perhaps while it started a process that shares the lock
+/// for a moment), or it begins right now. To take the run up tells which.
+async fn goes_on(
+    workspace: &Workspace,
+    live: &RunSummary,
+    budgets: &[BudgetChange],
+) -> Result<Option<&'static str>, CliError> {
+    let request = match budgets {
+        [] => Request::Resume,
+        budgets => Request::ResumeWith { budgets: budgets.to_vec() },
+    };
+    let is_paused = matches!(live.status, RunStatus::Paused | RunStatus::Frozen);
+    match order(workspace, &live.run, request).await? {
+        Asked::Nobody => Ok(None),
+        Asked::Done if is_paused => Ok(Some("goes on")),
+        Asked::Done if !budgets.is_empty() => Ok(Some("has its new budget")),
+        Asked::Done => Ok(Some("is not paused")),
+    }
 }
 
 /// A run that has used up its budget would stop again where it stands.
@@ -107,15 +121,33 @@ pub(super) async fn ask(
     run: &RunId,
     request: Request,
 ) -> Result<(), CliError> {
-    let Some(mut client) = Client::connect(&workspace.state_dir, run).await? else {
-        return Err(CliError::input(format!("no orchestrator is at work on run {run}")));
-    };
-    order(&mut client, request).await
+    match order(workspace, run, request).await? {
+        Asked::Done => Ok(()),
+        Asked::Nobody => Err(CliError::input(format!("no orchestrator is at work on run {run}"))),
+    }
 }
 
-async fn order(client: &mut Client, request: Request) -> Result<(), CliError> {
-    match client.request(&request).await? {
-        Response::Refused { message } => Err(CliError::input(message)),
-        _ => Ok(()),
+/// What came of a request.
+enum Asked {
+    Done,
+    /// Nobody listens, or whoever did ended.
+    Nobody,
+}
+
+async fn order(workspace: &Workspace, run: &RunId, request: Request) -> Result<Asked, CliError> {
+    let Some(mut client) = Client::connect(&workspace.state_dir, run).await? else {
+        return Ok(Asked::Nobody);
+    };
+    match client.request(&request).await {
+        Ok(Response::Refused { message }) => Err(CliError::input(message)),
+        Ok(_) => Ok(Asked::Done),
+        Err(EngineError::Ended) => Ok(Asked::Nobody),
+        Err(EngineError::NoAnswer) => {
+            let store = FileStore::open(&workspace.state_dir)?;
+            let live = pick::live(&store).await?;
+            let owner = live.iter().find(|live| live.run == *run).and_then(|live| live.owner);
+            Err(owner.map_or(EngineError::NoAnswer.into(), |pid| CliError::Mute { pid }))
+        }
+        Err(error) => Err(error.into()),
     }
 }

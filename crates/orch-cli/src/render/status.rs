@@ -98,10 +98,13 @@ pub(crate) fn live(state: &RunState, progress: &Progress, all: bool) -> String {
 
 /// A supervisor that does not look after its agents.
 pub(crate) fn stuck(pid: u32) -> String {
-    format!(
-        "{WARN}Its supervisor (process {pid}) does not answer.{WARN:#} If somebody stopped it, \
-         `kill -CONT {pid}` lets it go on."
-    )
+    let cure = let_go_on(pid);
+    format!("{WARN}Its supervisor (process {pid}) does not answer:{WARN:#} {cure}.")
+}
+
+/// What helps where a process does not answer.
+pub(crate) fn let_go_on(pid: u32) -> String {
+    format!("if somebody stopped it, `kill -CONT {pid}` lets it go on")
 }
 
 /// A run as its journal tells. `owner` is the process that is at work on it, where one is that
@@ -120,7 +123,8 @@ pub(crate) fn at_rest(state: &RunState, owner: Option<u32>, now: Timestamp, all:
         time(state.updated_at.since(state.started_at)),
     );
     if let Some(pid) = owner {
-        let _ = writeln!(out, "Process {pid} is at work on it and does not answer.");
+        let cure = let_go_on(pid);
+        let _ = writeln!(out, "Process {pid} is at work on it and does not answer; {cure}.");
     } else if is_abandoned {
         let _ = writeln!(
             out,

@@ -17,6 +17,11 @@ const SHORT: &[&str] = &[
     "out of memory",
     "too many open files",
     "resource temporarily unavailable",
+    // Of a full disk git often says no more than that, without the reason.
+    "unable to write",
+    "couldn't write",
+    "could not write",
+    "couldn't close",
 ];
 
 /// `ENFILE` and `EMFILE`, which have no [`io::ErrorKind`].
@@ -135,6 +140,14 @@ mod tests {
         };
         let full = "error: unable to write file: No space left on device\nfatal: ...";
         assert_eq!(class(git(full)), "resource_shortage");
+        for full in [
+            "error: unable to write file work/a.txt",
+            "fatal: unable to write new index file",
+            "error: couldn't close 'refs/heads/a.lock'",
+            "error: could not write config file .git/config",
+        ] {
+            assert_eq!(class(git(full)), "resource_shortage", "{full}");
+        }
         assert_eq!(class(git("fatal: bad object HEAD")), "infrastructure");
         let left = WorktreeError::WouldLoseWork {
             path: "w".into(),

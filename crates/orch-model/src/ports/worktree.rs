@@ -1,6 +1,7 @@
 //! `WorktreeProvider`: gives tasks a place to work and merges what they did.
 
 use std::{
+    collections::BTreeSet,
     fmt::{self, Debug},
     path::{Path, PathBuf},
 };
@@ -248,6 +249,15 @@ pub trait WorktreeProvider: Debug + Send + Sync {
     async fn clash(&self, one: &CommitId, other: &CommitId) -> Result<Vec<String>, WorktreeError> {
         let _ = (one, other);
         Ok(Vec::new())
+    }
+
+    /// The tasks of a run of which a place of their own or a branch is there. That may be more than was left: what was
+    /// removed right before a power cut comes back.
+    ///
+    /// # Errors
+    /// Where git failed.
+    async fn traces(&self, _run: &RunId) -> Result<BTreeSet<TaskId>, WorktreeError> {
+        Ok(BTreeSet::new())
     }
 
     /// Takes away what is left of a task's worktree and branch after its work was merged, for an

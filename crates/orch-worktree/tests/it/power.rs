@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use orch_model::ports::{BeginRun, GcRequest, Release, WorktreeProvider};
+use orch_model::{
+    RunId,
+    ports::{BeginRun, GcRequest, Release, WorktreeProvider},
+};
 
 use crate::support::{
     Fixture, commit, complete, finish, merge, message, request, run_id, work, write,
@@ -117,4 +120,22 @@ async fn a_folder_that_is_back_is_moved_and_its_branch_taken_away() {
     let error = provider.tidy(request("b", 1), Release::Done).await.unwrap_err().to_string();
     assert!(error.contains("not part of the results"), "{error}");
     assert_eq!(fixture.tip("orch/r1/b"), tip);
+}
+
+#[tokio::test]
+async fn what_is_there_of_tasks_is_told_also_where_a_branch_was_emptied() {
+    let fixture = Fixture::new();
+    let provider = fixture.begun().await;
+    assert!(provider.traces(&run_id()).await.unwrap().is_empty());
+    complete(&provider, "merged", &[("merged", "1")]).await;
+    let worktree = provider.acquire(request("a", 1)).await.unwrap();
+    commit(worktree.path(), &[("a", "1")]);
+    drop(worktree);
+    // A folder without a branch, and a branch that was emptied.
+    fs::create_dir_all(fixture.place("back")).unwrap();
+    fs::write(fixture.repo.join(".git/refs/heads/orch/r1/empty"), "").unwrap();
+    let traces = provider.traces(&run_id()).await.unwrap();
+    let traces: Vec<_> = traces.iter().map(|task| task.as_str()).collect();
+    assert_eq!(traces, ["a", "back"], "git passes over the empty one");
+    assert!(provider.traces(&RunId::new("r2").unwrap()).await.unwrap().is_empty());
 }

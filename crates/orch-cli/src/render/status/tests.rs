@@ -153,7 +153,12 @@ Ended
     assert_eq!(plain(&at_rest(&state, None, now, false)), expected);
     let mute = plain(&at_rest(&state, Some(7), now, false));
     assert!(mute.contains("run r1 running"), "{mute}");
-    assert!(mute.contains("Process 7 is at work on it and does not answer."), "{mute}");
+    assert!(
+        mute.contains(
+            "Process 7 is at work on it and does not answer; if somebody stopped it, `kill -CONT 7`"
+        ),
+        "{mute}"
+    );
 }
 
 #[test]
