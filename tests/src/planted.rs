@@ -61,6 +61,11 @@ pub const BUGS: &[Bug] = &[
         layers: &[Layer::Interleavings("orch-state")],
     },
     Bug {
+        name: "older-state-last",
+        mistake: "of two states that are published at once the older one may stay",
+        layers: &[Layer::Interleavings("orch-state")],
+    },
+    Bug {
         name: "half-of-two-tails",
         mistake: "a torn tail that is replaced while it is read is taken for damage",
         layers: &[Layer::Interleavings("orch-state")],

@@ -99,7 +99,14 @@ impl<T> Running<T> {
     /// # Panics
     /// Where it has panicked.
     pub fn join(self) -> Option<T> {
-        self.thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        let given = self.thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        // Where a thread of one process waits for another one, the kill ends both.
+        if let Some(world) = world()
+            && let Some(index) = world.member()
+        {
+            world.die_if_killed(index);
+        }
+        given
     }
 }
 
