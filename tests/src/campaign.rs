@@ -10,8 +10,6 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::planted::{Bug, Layer, Verdict};
-
 /// A campaign that ran to its end: its record is a file of `docs/reliability`, from which the
 /// tables of `docs/reliability.md` are written (the binary `reliability`).
 ///
@@ -23,7 +21,6 @@ pub struct Campaign {
     began: Instant,
     done: BTreeMap<String, u64>,
     faults: BTreeMap<String, u64>,
-    bugs: Vec<Value>,
 }
 
 impl Campaign {
@@ -38,7 +35,7 @@ impl Campaign {
     #[must_use]
     pub fn begin(name: &'static str, command: &'static str) -> Self {
         let (done, faults) = (BTreeMap::new(), BTreeMap::new());
-        Self { name, command, began: Instant::now(), done, faults, bugs: Vec::new() }
+        Self { name, command, began: Instant::now(), done, faults }
     }
 
     /// Whether its time is not over.
@@ -61,17 +58,6 @@ impl Campaign {
         *self.faults.entry(fault.to_owned()).or_default() += count.into();
     }
 
-    /// A layer was tried out on a planted bug.
-    pub fn tried(&mut self, bug: &Bug, layer: Layer, verdict: &Verdict) {
-        self.bugs.push(json!({
-            "name": bug.name,
-            "mistake": bug.mistake,
-            "layer": layer.to_string(),
-            "how_often": verdict.how_often,
-            "is_caught": verdict.is_caught,
-        }));
-    }
-
     /// Prints what was done, and writes it into the folder of [`RECORDS`](Self::RECORDS) when that
     /// is set.
     ///
@@ -88,18 +74,15 @@ impl Campaign {
             println!("{count:>12} x {fault}");
         }
         let Some(folder) = env::var_os(Self::RECORDS).map(PathBuf::from) else { return };
-        let mut record = json!({
+        let record = json!({
             "campaign": self.name,
             "command": self.command,
             "date": output("date", &["--utc", "+%F"]),
-            "commit": output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"]),
+            "commit": commit(),
             "seconds": seconds,
             "done": self.done,
             "faults": self.faults,
         });
-        if !self.bugs.is_empty() {
-            record["bugs"] = self.bugs.into();
-        }
         write(&folder, self.name, &record);
     }
 }
@@ -108,6 +91,15 @@ fn write(folder: &Path, name: &str, record: &Value) {
     let text = serde_json::to_string_pretty(record).expect("a record is JSON") + "\n";
     fs::create_dir_all(folder).expect("the folder of the records");
     fs::write(folder.join(format!("{name}.json")), text).expect("a record is written");
+}
+
+/// What the sources are of.
+///
+/// # Panics
+/// Where there is no git.
+#[must_use]
+pub fn commit() -> String {
+    output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"])
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {

@@ -62,7 +62,7 @@ mod supervisors;
 mod trend;
 mod wait;
 
-pub use campaign::Campaign;
+pub use campaign::{Campaign, commit};
 pub use chaos::{Chaos, Faults};
 pub use checkout::Checkout;
 pub use disk::{FragileDisk, SmallDisk, in_own_namespace};

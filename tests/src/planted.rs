@@ -4,8 +4,10 @@
 //! fault is missing. `cargo run -p orch-tests --bin planted-bugs` tries all of them and prints the table.
 
 mod layers;
+mod record;
 
 pub use layers::{Layer, Programs, Verdict};
+pub use record::Tried;
 
 /// A known mistake.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +60,11 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "check-then-write",
         mistake: "another one can write between the look at the journal's end and the writing",
+        layers: &[Layer::Interleavings("orch-state")],
+    },
+    Bug {
+        name: "older-state-last",
+        mistake: "of two states that are published at once the older one may stay",
         layers: &[Layer::Interleavings("orch-state")],
     },
     Bug {

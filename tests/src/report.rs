@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use serde::Deserialize;
 
+use crate::planted::Tried;
+
 /// The record of a campaign, as [`Campaign`](crate::Campaign) and others write it.
 #[derive(Debug, Deserialize)]
 struct Record {
@@ -15,20 +17,10 @@ struct Record {
     done: BTreeMap<String, u64>,
     #[serde(default)]
     faults: BTreeMap<String, u64>,
-    /// Of the planted bugs only.
-    #[serde(default)]
-    bugs: Vec<Caught>,
 }
 
-/// A planted bug and a layer that caught it.
-#[derive(Debug, Deserialize)]
-struct Caught {
-    name: String,
-    mistake: String,
-    layer: String,
-    how_often: String,
-    is_caught: bool,
-}
+/// The record of planted bugs, which is no campaign's.
+const PLANTED: &str = "planted.json";
 
 /// The files that hold what follows from records, relative to the repository: in each, what stands between two
 /// comments is replaced.
@@ -40,10 +32,11 @@ pub const PAGES: [&str; 2] = ["docs/reliability.md", "README.md"];
 /// Where a record or the page can't be read, or a part has no end.
 #[must_use]
 pub fn page(root: &Path, page: &str) -> String {
-    let records = records(&root.join("docs/reliability"));
+    let folder = root.join("docs/reliability");
+    let (records, tried) = (records(&folder), Tried::read(&folder.join(PLANTED)));
     let mut text = read(&root.join(page));
     for (part, content) in
-        [("campaigns", campaigns(&records)), ("bugs", bugs(&records)), ("last", last(&records))]
+        [("campaigns", campaigns(&records)), ("bugs", bugs(&tried)), ("last", last(&records))]
     {
         let (begin, end) = (format!("<!-- {part} -->\n"), format!("<!-- /{part} -->"));
         let Some((before, rest)) = text.split_once(&begin) else { continue };
@@ -60,6 +53,7 @@ fn read(path: &Path) -> String {
 fn records(folder: &Path) -> Vec<Record> {
     let entries = fs::read_dir(folder).expect("the folder of the records");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| !path.ends_with(PLANTED));
     paths.sort();
     let record = |path: &Path| {
         serde_json::from_str(&read(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
@@ -85,13 +79,13 @@ fn campaigns(records: &[Record]) -> String {
     text
 }
 
-fn bugs(records: &[Record]) -> String {
-    let mut text = String::from("\n| bug | mistake | caught by | in |\n|---|---|---|---|\n");
-    for Caught { name, mistake, layer, how_often, is_caught } in
-        records.iter().flat_map(|record| &record.bugs)
-    {
+fn bugs(tried: &[Tried]) -> String {
+    let mut text =
+        String::from("\n| bug | mistake | caught by | in | at |\n|---|---|---|---|---|\n");
+    for Tried { name, mistake, layer, how_often, is_caught, commit } in tried {
         let not = if *is_caught { "" } else { "**not** " };
-        let _ = writeln!(text, "| `{name}` | {mistake} | {not}{layer} | {how_often} |");
+        let _ =
+            writeln!(text, "| `{name}` | {mistake} | {not}{layer} | {how_often} | `{commit}` |");
     }
     text.push('\n');
     text

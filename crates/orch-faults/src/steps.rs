@@ -1,7 +1,7 @@
 //! What a protocol between processes does besides its operations: it looks, waits, locks and asks who is alive.
 //!
 //! Without the feature `interleave` each of these is the plain call. With it, and inside of
-//! [`interleave::explore`](crate::interleave), it is a step of a simulated process.
+//! `interleave::explore`, it is a step of a simulated process.
 
 use std::{
     io,

@@ -6,6 +6,7 @@
 mod hand_over;
 mod journal;
 mod leases;
+mod published;
 
 use std::{future::Future, mem::ManuallyDrop, path::Path};
 

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+#[cfg(feature = "defaults")]
+mod git;
 mod world;
 
 use world::{Answer, Case, Play, play};

@@ -29,7 +29,8 @@ pub(super) fn add(name: &str, exploration: Exploration) {
     faults.insert(format!("kills of processes in {name}"), exploration.kills.into());
     let seconds = old["seconds"].as_u64().unwrap_or_default() + exploration.took.as_secs();
     let times = env::var("ORCH_SCHEDULES").unwrap_or_else(|_| "1".into());
-    let command = format!("ORCH_SCHEDULES={times} cargo test --workspace interleavings");
+    let command =
+        format!("ORCH_SCHEDULES={times} cargo test -p orch-state -p orch-worktree interleavings");
     let record = json!({
         "campaign": "shuttle",
         "command": command,

@@ -35,11 +35,11 @@ struct Truth {
 
 type Watched = Arc<Mutex<Truth>>;
 
-fn run() -> RunId {
+pub(super) fn run() -> RunId {
     RunId::new("r1").unwrap()
 }
 
-fn event(seq: u64, message: &str) -> Event {
+pub(super) fn event(seq: u64, message: &str) -> Event {
     let kind = EventKind::Warning { task: None, message: message.into() };
     Event { seq, at: Timestamp::from_millis(seq), kind }
 }
@@ -52,7 +52,7 @@ fn message(event: &Event) -> String {
 }
 
 /// All events of the run; numbers without gaps are a matter of course for the reader.
-async fn events(store: &FileStore) -> Result<Vec<Event>, StoreError> {
+pub(super) async fn events(store: &FileStore) -> Result<Vec<Event>, StoreError> {
     let mut reader = store.read(&run(), 1).await?;
     let mut all = Vec::new();
     loop {

@@ -319,7 +319,26 @@ impl Drop for Verification {
     }
 }
 
-fn plan(case: &Case) -> Arc<ValidPlan> {
+/// Only what the queue uses.
+pub(super) fn ports(
+    runner: Arc<dyn AgentRunner>,
+    worktrees: Arc<dyn WorktreeProvider>,
+) -> Arc<Ports> {
+    Arc::new(Ports {
+        workspace: "/".into(),
+        runner,
+        worktrees: Some(worktrees),
+        store: Arc::new(MockStateStore::new()),
+        locks: Arc::new(MockResourceLock::new()),
+        clock: Arc::new(SystemClock),
+        resources: None,
+        selector: Arc::new(orch_model::tiers::Tiers),
+        records: Arc::default(),
+        before_delivery: None,
+    })
+}
+
+pub(super) fn plan(case: &Case) -> Arc<ValidPlan> {
     let mut spec = PlanSpec::new();
     spec.merge.verify = vec![CommandLine::Shell("verify".into())];
     spec.merge.batch = Some(case.batch as u32);
@@ -329,7 +348,7 @@ fn plan(case: &Case) -> Arc<ValidPlan> {
     Arc::new(spec.validate().unwrap())
 }
 
-fn id(task: usize) -> TaskId {
+pub(super) fn id(task: usize) -> TaskId {
     TaskId::new(format!("t{task}")).unwrap()
 }
 
@@ -349,18 +368,7 @@ pub(super) fn play(case: &Case) -> Play {
 
 async fn play_in_time(case: &Case) -> Play {
     let world = World { case: Arc::new(case.clone()), inner: Arc::default() };
-    let ports = Arc::new(Ports {
-        workspace: "/".into(),
-        runner: Arc::new(world.clone()),
-        worktrees: Some(Arc::new(world.clone())),
-        store: Arc::new(MockStateStore::new()),
-        locks: Arc::new(MockResourceLock::new()),
-        clock: Arc::new(SystemClock),
-        resources: None,
-        selector: Arc::new(orch_model::tiers::Tiers),
-        records: Arc::default(),
-        before_delivery: None,
-    });
+    let ports = ports(Arc::new(world.clone()), Arc::new(world.clone()));
     let begin = Instant::now();
     for (number, at) in case.pushes.iter().enumerate() {
         let (world, at) = (world.clone(), quarters(*at) + Duration::from_millis(1));
@@ -466,7 +474,7 @@ fn judge(world: &World, task: usize, answer: Result<MergeOutcome, Exit>) -> Answ
     answer
 }
 
-fn agent(run: &RunId, task: usize) -> AgentRequest {
+pub(super) fn agent(run: &RunId, task: usize) -> AgentRequest {
     AgentRequest {
         context: None,
         run: run.clone(),

@@ -1,0 +1,68 @@
+//! What was found of planted bugs: the record that the page of reliability has its table from.
+
+use std::{fs, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::{BUGS, Bug, Layer, Verdict};
+
+/// A planted bug and a layer that was tried out on it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Tried {
+    /// The name of the bug.
+    pub name: String,
+    /// What is done wrong.
+    pub mistake: String,
+    /// What was to catch it.
+    pub layer: String,
+    /// In how many of its tests, seeds or faults it did.
+    pub how_often: String,
+    /// Whether it did.
+    pub is_caught: bool,
+    /// Of what.
+    pub commit: String,
+}
+
+impl Tried {
+    /// What a layer said of a bug.
+    #[must_use]
+    pub fn new(bug: &Bug, layer: Layer, verdict: Verdict, commit: &str) -> Self {
+        Self {
+            name: bug.name.into(),
+            mistake: bug.mistake.into(),
+            layer: layer.to_string(),
+            how_often: verdict.how_often,
+            is_caught: verdict.is_caught,
+            commit: commit.into(),
+        }
+    }
+
+    /// Those of a record, none where there is no such file.
+    ///
+    /// # Panics
+    /// Where it can't be read.
+    #[must_use]
+    pub fn read(path: &Path) -> Vec<Self> {
+        match fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            text => text
+                .and_then(|text| Ok(serde_json::from_slice(&text)?))
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+        }
+    }
+
+    /// Puts these in the place of what the record says of the same bugs. Bugs that can't be planted any more go.
+    ///
+    /// # Panics
+    /// Where it can't be read or written.
+    pub fn write(path: &Path, tried: &[Self]) {
+        let mut all = Self::read(path);
+        all.retain(|old| tried.iter().all(|new| new.name != old.name));
+        all.extend_from_slice(tried);
+        let place = |tried: &Self| BUGS.iter().position(|bug| bug.name == tried.name);
+        all.retain(|tried| place(tried).is_some());
+        all.sort_by_key(place);
+        let text = serde_json::to_string_pretty(&all).expect("it is JSON") + "\n";
+        fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
