@@ -183,6 +183,7 @@ fn check_bounds(samples: &[Sample]) {
 }
 
 /// A line through what was measured after the first third, for a thousand tasks.
+#[expect(clippy::print_stdout, reason = "how much it is is the result, also where it is little")]
 fn check_slopes(samples: &[Sample], campaign: &mut Campaign) {
     let samples = &samples[samples.len() / 3..];
     let slope = |of: &dyn Fn(&Sample) -> u64| {
