@@ -23,9 +23,13 @@ impl Repo {
         let list = ["for-each-ref", "--format=%(refname)", "--", &*branches];
         let list = String::from_utf8_lossy(&self.git.run(list).await?).into_owned();
         let branches = list.lines().filter_map(|name| name.strip_prefix(&*branches));
-        let folders = fs::read_dir(self.root.join(run.as_str())).into_iter().flatten().flatten();
-        let folders: Vec<_> = folders.map(|folder| folder.file_name()).collect();
-        let folders = folders.iter().filter_map(|name| name.to_str());
+        let top = self.root.join(run.as_str());
+        let folders = fs::read_dir(&top).into_iter().flatten().flatten().map(|entry| entry.path());
+        // Of a place of a pool, that it is lent may be all that is there.
+        let lent = self.checkouts.linked().map(|(path, _)| path);
+        let folders: Vec<_> = folders.chain(lent).collect();
+        let folders = folders.iter().filter(|path| path.parent() == Some(&*top));
+        let folders = folders.filter_map(|path| path.file_name()?.to_str());
         Ok(branches.chain(folders).filter_map(|name| TaskId::new(name).ok()).collect())
     }
 

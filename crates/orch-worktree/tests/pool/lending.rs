@@ -10,7 +10,8 @@ use orch_model::ports::{GcRequest, Release, WorktreeProvider};
 use orch_worktree::{GitWorktrees, PoolConfig};
 
 use crate::support::{
-    Fixture, complete, finish, git, merge, merged, message, request, task_id, trees, work, write,
+    Fixture, complete, finish, git, merge, merged, message, request, run_id, task_id, trees, work,
+    write,
 };
 
 fn slots(fixture: &Fixture) -> Vec<PathBuf> {
@@ -221,4 +222,26 @@ async fn what_a_task_did_to_the_git_folder_does_not_reach_the_next() {
     let sealed = worktree.seal(&message("d")).await.unwrap();
     assert!(sealed.committed);
     assert_eq!(message("d").task, task_id("d"));
+}
+
+#[tokio::test]
+async fn a_place_that_a_power_cut_lends_again_goes_back_into_the_pool() {
+    let fixture = Fixture::new();
+    let provider = fixture.begun().await;
+    let (worktree, tip) = work(&provider, "a", &[("a", "1")]).await;
+    let lent = fixture.repo.join(".git/worktrees/slot-1/orch-place");
+    let note = fs::read(&lent).unwrap();
+    merged(merge(&provider, "a", &tip).await);
+    worktree.release(Release::Done).await.unwrap();
+    assert!(!lent.exists() && provider.traces(&run_id()).await.unwrap().is_empty());
+    // Git is at work in the background no more.
+    provider.gc(GcRequest { live: vec![run_id()], ..GcRequest::default() }).await.unwrap();
+    // The link to it is not back.
+    fs::write(&lent, note).unwrap();
+    assert!(provider.traces(&run_id()).await.unwrap().contains(&task_id("a")));
+    provider.tidy(request("a", 1), Release::Done).await.unwrap();
+    assert!(!lent.exists() && provider.traces(&run_id()).await.unwrap().is_empty());
+    complete(&provider, "b", &[("b", "1")]).await;
+    finish(&provider).await;
+    assert_eq!(slots(&fixture).len(), 1);
 }
