@@ -54,6 +54,9 @@ pub(crate) struct Case {
 /// How long a task may take.
 const TIMEOUT: u64 = 60;
 
+/// How many tasks take a week.
+const WEEK: usize = 600;
+
 fn id(n: usize) -> TaskId {
     TaskId::new(format!("t{n}")).expect("an id")
 }
@@ -151,6 +154,27 @@ impl Case {
             longest: Duration::from_secs(rng.u64(1..=TIMEOUT / 2)),
         };
         (task, script)
+    }
+
+    /// A plan that takes a week or more: many tasks, each up to some hours long.
+    pub(crate) fn week(rng: &mut Rng) -> Self {
+        let mut case = Self::new(rng);
+        let mut spec = PlanSpec { tasks: Vec::new(), ..(**case.plan.spec()).clone() };
+        case.scripts.clear();
+        for n in 0..WEEK {
+            let (mut task, mut script) = Self::task(rng, n, false);
+            // The others would wait for what can't be had.
+            script.fails.get_or_insert(0);
+            script.longest *= 240;
+            task.timeout = Some(Span::from_secs(TIMEOUT * 240));
+            task.needs.truncate(2);
+            case.scripts.insert(task.id.clone(), script);
+            spec = spec.task(task);
+        }
+        spec.run.max_concurrency = Some(4);
+        spec.run.on_failure = None;
+        case.plan = spec.validate().expect("a valid plan");
+        Self { poison: None, is_calm: true, max_concurrency: 4, ..case }
     }
 
     /// Whether a task's work is merged in the end, or would be if those that it needs are: only for a

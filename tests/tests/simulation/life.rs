@@ -25,6 +25,10 @@ pub(crate) struct Outcome {
     pub(crate) steps: u64,
     /// Equal for two runs in which the same happened at the same times.
     pub(crate) trace: u64,
+    /// How much time has passed in the world.
+    pub(crate) took: Duration,
+    /// How much the engine had going on (tasks of its runtime), from time to time.
+    pub(crate) going_on: Vec<usize>,
 }
 
 /// How a life ended.
@@ -41,18 +45,36 @@ enum End {
 const MOST_LIVES: u32 = 40;
 
 /// Longer than any run takes, with all pauses.
-const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+const LONGEST: Duration = Duration::from_secs(60 * 86_400);
 
+/// How often is looked at what goes on.
+const LOOK: Duration = Duration::from_secs(6 * 3600);
+
+/// A small plan, which much happens to.
 pub(crate) fn simulate(seed: u64, tells: bool) -> Outcome {
     // The ids of runs.
     fastrand::seed(seed);
     let mut rng = Rng::with_seed(seed);
     let case = Case::new(&mut rng);
     let kills = rng.u32(0..=5);
+    live_out(case, kills, [12, 60, 300], rng, tells)
+}
+
+/// A plan that takes a week, while orchestrators come and go.
+pub(crate) fn simulate_week(seed: u64) -> Outcome {
+    fastrand::seed(seed);
+    let mut rng = Rng::with_seed(seed);
+    let case = Case::week(&mut rng);
+    live_out(case, MOST_LIVES / 2, [300, 1000, 3000], rng, false)
+}
+
+/// So many orchestrators are killed, each after some steps.
+fn live_out(case: Case, kills: u32, late: [u64; 3], mut rng: Rng, tells: bool) -> Outcome {
     let world = World::new(case, rng.fork(), tells);
-    let mut now = Timestamp::from_millis(1_700_000_000_000);
+    let began = Timestamp::from_millis(1_700_000_000_000);
+    let mut now = began;
     let report = loop {
-        let killed_late = [12, 60, 300][rng.usize(0..3)];
+        let killed_late = late[rng.usize(0..3)];
         let kill_at = (world.lock().life < kills).then(|| rng.u64(1..=killed_late));
         let life = world.begin_life(kill_at);
         let end = live(&world, life, &mut now);
@@ -77,6 +99,8 @@ pub(crate) fn simulate(seed: u64, tells: bool) -> Outcome {
         lives: world.life,
         steps: world.steps,
         trace: world.trace(),
+        took: now.since(began),
+        going_on: std::mem::take(&mut world.going_on),
     }
 }
 
@@ -175,6 +199,7 @@ async fn run(part: &Part) -> Result<Report, EngineError> {
     };
     part.world.lock().is_running = true;
     tokio::spawn(observe(part.clone(), run.clone()));
+    tokio::spawn(look(part.clone()));
     tokio::spawn(interfere(part.clone(), run.clone()));
     run.wait().await
 }
@@ -196,6 +221,15 @@ async fn observe(part: Part, run: Run) {
         if part.is_alive() {
             part.world.lock().told(run.id(), event.seq);
         }
+    }
+}
+
+/// Looks from time to time at how much goes on.
+async fn look(part: Part) {
+    while part.is_alive() {
+        tokio::time::sleep(LOOK).await;
+        let going_on = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        part.world.lock().going_on.push(going_on);
     }
 }
 

@@ -30,7 +30,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use life::{Outcome, simulate};
+use life::{Outcome, simulate, simulate_week};
 use orch_tests::Campaign;
 
 const COMMAND: &str = "ORCH_SIMULATION_SEEDS=1000000 cargo test --profile campaign -p orch-tests --test simulation -- --nocapture whatever";
@@ -145,6 +145,31 @@ fn a_seed_replays_to_the_same_trace() {
         let (one, two) = (simulate(seed, false), simulate(seed, false));
         assert_eq!((one.trace, one.steps), (two.trace, two.steps), "seed {seed}");
     }
+}
+
+/// A run that takes a week, taken up again and again: it comes to its end, and nothing adds up on the way.
+#[test]
+fn a_week_leaves_nothing_behind() {
+    let seed = number("ORCH_SIMULATION").unwrap_or(1);
+    let command = "cargo test --profile campaign -p orch-tests --test simulation -- week";
+    let mut record = Campaign::begin("simulated week", command);
+    let outcome = simulate_week(seed);
+    assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}", outcome.violations);
+    let days = outcome.took.as_secs() / 86_400;
+    assert!(days >= 7, "{days} days");
+    // What the engine has going on follows from what is at work, and not from what was.
+    let (early, late) = outcome.going_on.split_at(outcome.going_on.len() / 2);
+    let most = |of: &[usize]| of.iter().max().copied().unwrap_or_default();
+    assert!(early.len() >= 7 && most(late) <= most(early) + 4, "{:?}", outcome.going_on);
+    record.did("simulated days", days);
+    record.did("lives of an orchestrator", outcome.lives);
+    record.did("steps", outcome.steps);
+    record.did("most asynchronous tasks alive in the first half", most(early) as u64);
+    record.did("most asynchronous tasks alive in the second half", most(late) as u64);
+    for (fault, count) in outcome.faults {
+        record.caused(fault, count);
+    }
+    record.finish();
 }
 
 /// Tells step by step what happens in the world of one seed.

@@ -79,6 +79,8 @@ pub(crate) struct Inner {
     pub(crate) is_running: bool,
     /// How many more things may go wrong that a task's budget for infrastructure pays for.
     trouble_left: u32,
+    /// How much the engine had going on, from time to time.
+    pub(crate) going_on: Vec<usize>,
     trace: u64,
     tells: bool,
 }
@@ -102,6 +104,7 @@ impl World {
             steps_of_life: 0,
             is_running: false,
             trouble_left: 3,
+            going_on: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             tells,
         };
