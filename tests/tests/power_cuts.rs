@@ -106,7 +106,11 @@ impl World {
     fn new(number: u32) -> Self {
         let disk = FragileDisk::new(DISK);
         let repo = TestRepo::builder().on(disk.path()).build();
-        repo.configure("grace = \"300ms\"\nbackoff = \"20ms\"\nmin_free_disk = \"0B\"\n");
+        // One in four runs has worktrees that are used again.
+        let kind = if number % 4 == 3 { "pool" } else { "worktree" };
+        repo.configure(&format!(
+            "grace = \"300ms\"\nbackoff = \"20ms\"\nmin_free_disk = \"0B\"\nworktree_kind = \"{kind}\"\n"
+        ));
         if number.is_multiple_of(2) {
             repo.git(["checkout", "--quiet", "-b", "mine"]);
         }
