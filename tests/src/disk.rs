@@ -10,6 +10,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::until;
+
 /// Set where a test runs in a mount namespace of its own.
 const INSIDE: &str = "ORCH_TEST_NAMESPACE";
 
@@ -199,6 +201,14 @@ impl FragileDisk {
         rustix::fs::syncfs(top).expect("it can be synced");
     }
 
+    /// Whoever ends has files open for a moment longer than it can be seen.
+    fn unmount(&self) {
+        until("the last user of a disk", || {
+            let output = Command::new("umount").arg(&self.top).output().expect("umount is there");
+            output.status.success().then_some(())
+        });
+    }
+
     /// Cuts the power: from now on each operation fails, and what was not synced is lost.
     ///
     /// # Panics
@@ -212,7 +222,7 @@ impl FragileDisk {
     /// # Panics
     /// Where it is in use, or is damaged.
     pub fn power_up(&self) {
-        system("umount", &[], &self.top);
+        self.unmount();
         // In place: it is what is mounted.
         fs::write(&self.boot, another_boot()).expect("a file can be written");
         self.mount();
@@ -223,7 +233,7 @@ impl FragileDisk {
     /// # Panics
     /// Where it is damaged.
     pub fn check(&self) {
-        system("umount", &[], &self.top);
+        self.unmount();
         system("e2fsck", &["-fn"], &self.image);
         self.mount();
     }

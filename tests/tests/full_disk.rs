@@ -173,6 +173,11 @@ impl World {
         }
         let outcome = self.meet_the_full_disk(random);
         self.take_in(&outcome);
+        if !self.repo.has_run() {
+            // It gave up between the making of its folder and the first record.
+            let _ = self.repo.orch(["doctor", "--repair"]).run();
+            self.repo.orch(["gc"]).run().assert_code(0);
+        }
         let mut is_done = outcome.code == Some(0);
         // Once more than is needed would be a run that never ends.
         for _ in 0..3 {

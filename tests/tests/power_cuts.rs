@@ -28,6 +28,7 @@ use orch_tests::{
     Campaign, Checkout, FragileDisk, Outcome, Plan, RunningOrch, TestRepo, Witness,
     in_own_namespace,
 };
+use serde_json::Value;
 
 const TASKS: usize = 24;
 const COMMAND: &str =
@@ -67,6 +68,7 @@ fn a_run_whose_power_is_cut_again_and_again_loses_nothing() {
         campaign.caused("power cut", world.seen.cuts);
         campaign.caused("power cut in a recovery", world.seen.in_recovery);
         campaign.did("acknowledged merges looked at after a cut", world.seen.acknowledged);
+        campaign.did("merges told while the power was cut, and lost", world.seen.told_too_late);
         campaign.did("objects that a cut had emptied", world.seen.emptied);
     }
     campaign.did("runs", runs);
@@ -81,6 +83,8 @@ struct Seen {
     in_recovery: u32,
     /// Tasks that had been told to be merged at each cut.
     acknowledged: u64,
+    /// Merges that were told while the power was cut, and never written down.
+    told_too_late: u32,
     /// Objects of git that were empty after a cut: none of what was told.
     emptied: u64,
 }
@@ -95,6 +99,8 @@ struct World {
     /// The commits that tasks were told to be merged as.
     merged: BTreeMap<String, String>,
     checkout: Checkout,
+    /// What a person was told that may explain what is found.
+    warnings: Vec<String>,
     /// Where those of agents are, if there are any.
     control_groups: Option<PathBuf>,
     seen: Seen,
@@ -140,7 +146,8 @@ impl World {
         }
         let (witness, merged, seen) = (Witness::new(record), BTreeMap::new(), Seen::default());
         let control_groups = repo.control_groups();
-        Self { repo, disk, plan, witness, merged, checkout, control_groups, seen }
+        let warnings = Vec::new();
+        Self { repo, disk, plan, witness, merged, checkout, warnings, control_groups, seen }
     }
 
     /// Gives how often the power was cut.
@@ -179,14 +186,19 @@ impl World {
         if !lives_for(&mut orch, life) {
             return (orch.wait(), false);
         }
+        let told = orch.events_until_now().count();
         self.disk.cut();
         self.seen.cuts += 1;
         // Whoever ends now can't write it down.
         self.repo.kill_everything();
-        let outcome = orch.wait();
+        let mut outcome = orch.wait();
+        // A sync that waits while the file system is shut down may be told that all is well, which nobody
+        // would hear of whose power is gone.
+        let late = outcome.events.split_off(told.min(outcome.events.len()));
         self.repo.wait_until_quiet();
         self.disk.power_up();
         self.forget_control_groups();
+        self.take_in_late(&late);
         let has_begun = self.repo.has_run();
         if !has_begun {
             // Nothing was recorded yet of what it had begun to make.
@@ -217,13 +229,34 @@ impl World {
         self.repo.run_status().is_some_and(|status| status == "succeeded")
     }
 
+    /// Of what was told while the power was cut, what was written down counts as well.
+    fn take_in_late(&mut self, events: &[Value]) {
+        let runs = fs::read_dir(self.repo.path().join(".orch/runs")).into_iter().flatten();
+        let journals = runs.flatten().map(|run| fs::read(run.path().join("journal")));
+        let journals: Vec<u8> = journals.flat_map(Result::unwrap_or_default).collect();
+        let journals = String::from_utf8_lossy(&journals);
+        for event in events.iter().filter(|event| event["change"] == "merged") {
+            if journals.contains(&format!("\"seq\":{},", event["seq"])) {
+                self.note_merged(event);
+            } else {
+                self.seen.told_too_late += 1;
+            }
+        }
+    }
+
+    fn note_merged(&mut self, event: &Value) {
+        let commit = event["result"]["merge_commit"].as_str();
+        let commit = commit.unwrap_or_else(|| panic!("{event} names no commit"));
+        let task = event["task"].as_str().expect("a task").to_owned();
+        self.merged.insert(task, commit.to_owned());
+    }
+
     fn take_in(&mut self, outcome: &Outcome) {
         self.witness.see(outcome);
+        let warnings = outcome.events.iter().filter(|event| event["event"] == "warning");
+        self.warnings.extend(warnings.map(ToString::to_string));
         for event in outcome.events.iter().filter(|event| event["change"] == "merged") {
-            let commit = event["result"]["merge_commit"].as_str();
-            let commit = commit.unwrap_or_else(|| panic!("{event} names no commit"));
-            let task = event["task"].as_str().expect("a task").to_owned();
-            self.merged.insert(task, commit.to_owned());
+            self.note_merged(event);
         }
     }
 
@@ -275,7 +308,7 @@ impl World {
             let place = finding["place"].as_str().unwrap_or_default();
             !(place.contains("/@leases.") && finding["is_repairable"] == true)
         });
-        assert_eq!(findings, Vec::<serde_json::Value>::new());
+        assert!(findings.is_empty(), "{findings:#?}\n{:#?}", self.warnings);
         assert_eq!(repo.checkout(), self.checkout);
         let results = self.results();
         let mut branches = vec!["main", if results == "main" { "mine" } else { &*results }];

@@ -167,10 +167,13 @@ impl World {
             self.pairs.frozen += 1;
             first.signal(Signal::CONT);
             let second = second.wait();
-            assert!(second.events.is_empty(), "the first was alive\n{second}");
             pause(ALONE, random);
             kill(&mut first);
-            return vec![first.wait(), second];
+            let first = first.wait();
+            // The first may have been frozen before it had taken the run up.
+            let are_two = !first.events.is_empty() && !second.events.is_empty();
+            assert!(!are_two, "both have worked\n{first}\n{second}");
+            return vec![first, second];
         }
         self.pairs.killed += 1;
         kill(&mut first);

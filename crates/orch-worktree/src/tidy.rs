@@ -44,7 +44,15 @@ impl Repo {
         let branch = names::task_branch(&request.run, &request.task);
         let path = self.root.join(request.run.as_str()).join(names::folder(&request));
         self.revive(&path).await?;
-        let admin = self.checkouts.admin_of(&path);
+        let mut admin = self.checkouts.admin_of(&path);
+        if let Some(entry) = &admin {
+            let changes = self.misled(&path, entry);
+            if !changes.is_empty() {
+                // A power cut emptied what leads git there, or brought only some of it back. The work is merged.
+                let site = Site { path: path.clone(), admin: admin.take() };
+                self.give_up(&site, &WorktreeError::Tampered { changes }).await?;
+            }
+        }
         if admin.is_none() && (path.exists() || path.is_symlink()) {
             // A power cut took git's entry away, or brought the folder back: what is in it may be
             // more than what was merged.
