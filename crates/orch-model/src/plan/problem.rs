@@ -188,15 +188,27 @@ impl Finding {
     }
 }
 
+/// A text whose control characters are written as escapes: keys and ids that it quotes may hold any.
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
+    }
+    line
+}
+
 /// A plan that did not come from text has paths and no spans.
 impl From<Finding> for Problem {
     fn from(finding: Finding) -> Self {
         Self {
-            message: finding.message,
+            message: one_line(finding.message),
             path: finding.path.to_string(),
             span: None,
             label: finding.label,
-            help: finding.help,
+            help: finding.help.map(one_line),
             related: Vec::new(),
         }
     }
@@ -225,6 +237,8 @@ mod tests {
         let problems = Problems(vec![first.into(), second.into()]);
         assert_eq!(problems.to_string(), "version: bad (mend it)\nworse");
         assert_eq!(problems.len(), 2);
+        let odd: Problem = Finding::new(Path::default(), "unknown key `a\n\u{1b}[1mb`").into();
+        assert_eq!(odd.message, "unknown key `a\\n\\u{1b}[1mb`");
         assert!(!problems.is_empty());
         assert_eq!((&problems).into_iter().count(), problems.iter().count());
         assert_eq!(problems.clone().into_iter().next().unwrap().label.as_deref(), Some("here"));
