@@ -26,17 +26,20 @@ const FILES: u64 = 64;
 const CONCURRENCY: u64 = 8;
 /// How often is looked.
 const EVERY: Duration = Duration::from_millis(500);
+/// How long the doctor may take after that.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// How long it takes at least until slopes tell anything.
 const TELLING: Duration = Duration::from_secs(60);
 
 /// How much may be held more for a thousand tasks: what is none, but for noise.
 const NOTHING: f64 = 0.5;
-/// In KiB: the state of a task that was merged takes more than that of one that waits.
-const MEMORY: f64 = 4096.0;
+/// In KiB: of a task that was merged the state holds its attempts, place, commits and use, which was measured as
+/// 1.1 KiB more than one that waits.
+const MEMORY: f64 = 2048.0;
 const MEMORY_OF_SUPERVISOR: f64 = 256.0;
-/// In bytes.
-const JOURNAL: f64 = 4e6;
-const RECORDS: f64 = 8e6;
+/// In bytes: 1.1 kB of journal for a task, and its logs, were measured.
+const JOURNAL: f64 = 2e6;
+const RECORDS: f64 = 4e6;
 
 /// What a process holds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,7 +90,8 @@ fn a_long_run_does_not_grow() {
         check_slopes(&samples, &mut campaign);
     }
     repo.wait_until_quiet();
-    repo.assert_in_order(&outcome);
+    // It reads and proves again all that was done in half an hour.
+    repo.orch(["doctor"]).spawn().wait_or_kill(PATIENCE).assert_code(0);
     campaign.did("tasks", last.tasks);
     campaign.did("samples", samples.len() as u64);
     campaign.finish();
