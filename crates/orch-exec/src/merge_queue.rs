@@ -130,8 +130,11 @@ impl Worker {
     /// Brings a batch in, as far as it can be.
     async fn integrate(&mut self, mut batch: Vec<Entry>) {
         let mut races = 0;
-        while !batch.is_empty() {
+        loop {
             batch = still_wanted(batch);
+            if batch.is_empty() {
+                return;
+            }
             let stack = match self.stack(&batch).await {
                 Ok(stack) => stack,
                 Err(halt) => return answer_all(batch, &halt),

@@ -243,6 +243,12 @@ async fn fate(
         let hint = format!("end what still runs of it, then look at its work in {place}");
         Fate::Becomes(TaskChange::Lost { known, hint })
     };
+    // Also of a task that runs: that its agent had ended may not have been written down.
+    if !matches!(task.state, TaskState::Merging { .. })
+        && let Some(known) = end_verifications(state, plan, index, ports).await?
+    {
+        return Ok(lost(known));
+    }
     let is_cut_off = |agent| ports.runner.is_of_earlier_boot(agent) && !planted("torn-work-taken");
     Ok(match &task.state {
         TaskState::Merging { .. } => {
@@ -256,20 +262,10 @@ async fn fate(
             }
             _ => again("the machine was started again before its work was safe"),
         },
-        TaskState::Verifying { .. } => {
-            for verification in 0..plan.task(index).verify.len() {
-                let purpose = Purpose::Verify { index: verification };
-                match ask(state, index, purpose, ports).await? {
-                    Adopted::Agent(agent) => end(agent.as_ref()).await,
-                    Adopted::Unknown { known } => return Ok(lost(known)),
-                    _ => {}
-                }
-            }
-            match workplace(state, plan, index, ports).await? {
-                Some(place) => Fate::GoesOn(Adoption { place, entry: Entry::Verification }),
-                None => again("its worktree is gone"),
-            }
-        }
+        TaskState::Verifying { .. } => match workplace(state, plan, index, ports).await? {
+            Some(place) => Fate::GoesOn(Adoption { place, entry: Entry::Verification }),
+            None => again("its worktree is gone"),
+        },
         _ => match ask(state, index, Purpose::Work, ports).await? {
             Adopted::Agent(agent) => match workplace(state, plan, index, ports).await? {
                 Some(place) => {
@@ -301,6 +297,23 @@ async fn fate(
 fn began(state: &RunState, index: TaskIndex) -> Timestamp {
     let task = state.task(index);
     task.agent_since.unwrap_or(task.entered_at)
+}
+
+/// Ends what verifies the work of an attempt: it is repeated. What is known of one that can't be ended.
+async fn end_verifications(
+    state: &RunState,
+    plan: &ValidPlan,
+    index: TaskIndex,
+    ports: &Ports,
+) -> Result<Option<String>, EngineError> {
+    for verification in 0..plan.task(index).verify.len() {
+        match ask(state, index, Purpose::Verify { index: verification }, ports).await? {
+            Adopted::Agent(agent) => end(agent.as_ref()).await,
+            Adopted::Unknown { known } => return Ok(Some(known)),
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 async fn ask(
