@@ -102,7 +102,7 @@ fn last(records: &[Record]) -> String {
         figures.push(format!("{worlds} simulated worlds with {faults} faults"));
     }
     let real = |fault: &str| -> u64 {
-        let records = records.iter().filter(|record| record.campaign != "simulation");
+        let records = records.iter().filter(|record| !record.campaign.starts_with("simulat"));
         records.filter_map(|record| record.faults.get(fault)).sum()
     };
     for (fault, what) in [
