@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::binary;
+use crate::{Campaign, binary};
 
 /// A layer of tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,6 +135,8 @@ fn run(program: &Path, bug: &str, arguments: &[&str], environment: &[(&str, &str
         .args(arguments)
         .envs(environment.iter().copied())
         .env("ORCH_PLANTED_BUG", bug)
+        // What a campaign does with a bug is no record of it.
+        .env_remove(Campaign::RECORDS)
         .env("ORCH_BIN", binary::orch_faulty())
         .env("ORCH_FAULTY_BIN", binary::orch_faulty())
         .stdin(Stdio::null());
