@@ -208,6 +208,11 @@ pub const BUGS: &[Bug] = &[
         layers: &[Layer::Simulation],
     },
     Bug {
+        name: "blind-to-purpose",
+        mistake: "what is left of a verification is looked for, and the agent at work is ended with it",
+        layers: &[Layer::EndToEnd("recovery"), Layer::Suite("orch-exec")],
+    },
+    Bug {
         name: "lease-left-behind",
         mistake: "an attempt that was cut off keeps its locks as long as its supervisor lives",
         layers: &[Layer::Simulation, Layer::FailPoints("entry::head.write.before=1*return(kill)")],

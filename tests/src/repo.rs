@@ -391,11 +391,16 @@ impl TestRepo {
         fs::read_to_string(self.path.join(".orch/parallel-state.json"))
             .unwrap_or_else(|error| format!("no .orch/parallel-state.json: {error}"))
     }
+}
 
-    /// Keeps the temporary folder, for a look after a failure, and returns it.
-    #[must_use]
-    pub fn keep(self) -> PathBuf {
-        self.folder.keep()
+impl Drop for TestRepo {
+    /// With `ORCH_TEST_KEEP` the folder of a test that fails is there to be looked at.
+    #[expect(clippy::print_stderr, reason = "where to look is what somebody wants to read")]
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("ORCH_TEST_KEEP").is_some() {
+            self.folder.disable_cleanup(true);
+            eprintln!("kept: {}", self.top.display());
+        }
     }
 }
 

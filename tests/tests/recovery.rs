@@ -6,7 +6,8 @@
 use std::{collections::BTreeSet, env, fs, time::Duration};
 
 use orch_tests::{
-    Chaos, Checkout, EndState, Plan, Signal, TestRepo, Witness, binary, process_is_alive, until,
+    Chaos, Checkout, EndState, Plan, Signal, TestRepo, Witness, binary, is_run, process_is_alive,
+    until,
 };
 
 /// How long a recovery lives at most before it is killed.
@@ -194,4 +195,24 @@ fn what_comes_back_of_a_merged_task_is_taken_away_again() {
     outcome.assert_code(0);
     assert_eq!(repo.doctor(), Vec::<serde_json::Value>::new(), "{outcome}");
     assert!(!repo.has_branch(&branch), "{outcome}");
+}
+
+#[test]
+fn an_agent_whose_work_will_be_verified_is_left_at_work() {
+    let repo = TestRepo::new();
+    let (record, go) = (repo.signal("record"), repo.signal("go"));
+    let plan = Plan::new().task("a", |t| {
+        t.script(format!("record {record}; wait-for {go}; write a.txt 1")).verify(["test -f a.txt"])
+    });
+    let mut run = repo.start(&plan);
+    run.wait_for_change("a", "started");
+    let first = run.text_of(&record);
+    run.kill();
+    let _ = run.wait();
+    let mut resumed = repo.orch(["resume", "--json"]).spawn();
+    resumed.next_event(|event| is_run(event, "run_reopened"));
+    go.raise();
+    let outcome = resumed.wait();
+    outcome.assert_code(0);
+    assert_eq!(record.text(), first, "it was started again\n{outcome}");
 }

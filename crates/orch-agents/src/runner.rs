@@ -23,7 +23,7 @@ use crate::{
     prices::{self, Price, Prices},
     probe,
     prompt::Knowledge,
-    session::{RunFolder, SessionRecord, name},
+    session::{RunFolder, SessionRecord},
     summary::Summary,
     verdict::judge,
     watcher::{Watch, Watchers},
@@ -75,7 +75,7 @@ impl AgentAdapters {
 
     /// The output of an attempt.
     fn output_of(&self, request: &AdoptRequest) -> PathBuf {
-        let name = name(&request.task, request.attempt, request.purpose);
+        let name = request.purpose.name(&request.task, request.attempt);
         logs::folder(&self.state_dir, &request.run).join(format!("{name}.log"))
     }
 
@@ -153,12 +153,11 @@ impl AgentRunner for AgentAdapters {
         let Adopted::Agent(agent) = adopted else { return Ok(adopted) };
         let folder = RunFolder::new(&self.state_dir, &request.run);
         let record = match request.purpose {
-            purpose if is_agents(purpose) => folder
-                .read_of(&name(&request.task, request.attempt, purpose))
-                .map_err(|source| RunnerError::Io {
-                    doing: "reading the agent's session".into(),
-                    source,
-                })?,
+            purpose if is_agents(purpose) => {
+                folder.read_of(&purpose.name(&request.task, request.attempt)).map_err(|source| {
+                    RunnerError::Io { doing: "reading the agent's session".into(), source }
+                })?
+            }
             _ => None,
         };
         Ok(Adopted::Agent(match record {
@@ -284,7 +283,7 @@ impl Ended {
     fn judge(mut self, mut exit: AgentExit, reading: &mut Reading) -> AgentExit {
         let dialect = self.record.dialect();
         let folder = RunFolder::new(&self.runner.state_dir, &self.run);
-        let name = name(&self.task, self.attempt, self.purpose);
+        let name = self.purpose.name(&self.task, self.attempt);
         let (summary, ended) = reading.finish(&self.task);
         let verdict = judge(&dialect, &summary, &exit, &self.record.earlier, ended);
         let model = summary.model.as_deref().or(self.record.model.as_deref());

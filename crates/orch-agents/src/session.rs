@@ -56,14 +56,6 @@ pub struct SessionRecord {
     pub is_begun: bool,
 }
 
-/// What an agent does for an attempt, as files are named after it; see `orch_exec::logs`.
-pub(crate) fn name(task: &TaskId, attempt: Attempt, purpose: Purpose) -> String {
-    match purpose {
-        Purpose::Resolve { round } => format!("{task}.{attempt}.resolve-{round}"),
-        _ => format!("{task}.{attempt}"),
-    }
-}
-
 /// Where the sessions and homes of a run are.
 #[derive(Debug, Clone)]
 pub struct RunFolder(PathBuf);
@@ -96,7 +88,7 @@ impl RunFolder {
     /// # Errors
     /// Where the file can't be read or is of a newer version.
     pub fn read(&self, task: &TaskId, attempt: Attempt) -> io::Result<Option<SessionRecord>> {
-        self.read_of(&name(task, attempt, Purpose::Work))
+        self.read_of(&Purpose::Work.name(task, attempt))
     }
 
     /// The same of what an agent did for an attempt besides its work.
@@ -109,14 +101,14 @@ impl RunFolder {
         attempt: Attempt,
         purpose: Purpose,
     ) -> io::Result<Option<SessionRecord>> {
-        self.read_of(&name(task, attempt, purpose))
+        self.read_of(&purpose.name(task, attempt))
     }
 
     /// The file with the events of what an agent did for an attempt, see [`crate::event`]. It may not be
     /// there.
     #[must_use]
     pub fn events(&self, task: &TaskId, attempt: Attempt, purpose: Purpose) -> PathBuf {
-        self.0.join("logs").join(format!("{}.events.jsonl", name(task, attempt, purpose)))
+        self.0.join("logs").join(format!("{}.events.jsonl", purpose.name(task, attempt)))
     }
 
     pub(crate) fn read_of(&self, name: &str) -> io::Result<Option<SessionRecord>> {
@@ -138,7 +130,7 @@ impl RunFolder {
     /// # Errors
     /// Where it can't be written.
     pub fn write(&self, task: &TaskId, attempt: Attempt, record: &SessionRecord) -> io::Result<()> {
-        self.write_of(&name(task, attempt, Purpose::Work), record)
+        self.write_of(&Purpose::Work.name(task, attempt), record)
     }
 
     pub(crate) fn write_of(&self, name: &str, record: &SessionRecord) -> io::Result<()> {

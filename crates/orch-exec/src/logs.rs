@@ -86,32 +86,15 @@ pub(crate) fn output_of(
 }
 
 pub(crate) fn path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
-    let AgentRequest { task, attempt, .. } = request;
-    let name = match request.purpose {
-        Purpose::Resolve { round } => format!("{task}.{attempt}.resolve-{round}.log"),
-        Purpose::VerifyResolved { round, index } => {
-            format!("{task}.{attempt}.resolve-{round}-{index}.log")
-        }
-        Purpose::Verify { index } => {
-            format!("{}.{}.verify-{index}.log", request.task, request.attempt)
-        }
-        Purpose::Candidate { number, index } => {
-            format!("{}.{}.merge-{number}-{index}.log", request.task, request.attempt)
-        }
-        _ => format!("{}.{}.log", request.task, request.attempt),
-    };
-    folder(state_dir, &request.run).join(name)
+    let name = request.purpose.name(&request.task, request.attempt);
+    folder(state_dir, &request.run).join(name + ".log")
 }
 
 /// The file with what an agent was told.
 #[must_use]
 pub fn prompt_path(state_dir: &Path, request: &AgentRequest) -> PathBuf {
-    let AgentRequest { task, attempt, .. } = request;
-    let name = match request.purpose {
-        Purpose::Resolve { round } => format!("{task}.{attempt}.resolve-{round}.md"),
-        _ => format!("{task}.{attempt}.md"),
-    };
-    state_dir.join("runs").join(request.run.as_str()).join("prompts").join(name)
+    let name = request.purpose.name(&request.task, request.attempt);
+    state_dir.join("runs").join(request.run.as_str()).join("prompts").join(name + ".md")
 }
 
 #[cfg(test)]

@@ -331,7 +331,7 @@ async fn ask(
         task: task.id.clone(),
         attempt: task.attempts,
         purpose,
-        identity: task.agent.clone(),
+        identity: task.agent.clone().filter(|_| purpose == Purpose::Work),
     };
     Ok(ports.runner.adopt(request).await?)
 }

@@ -13,7 +13,7 @@ use super::AgentAdapters;
 use crate::{
     acp,
     adapter::{self, Adapter, Ask, Session},
-    session::{RunFolder, SESSIONS_VERSION, SessionRecord, name},
+    session::{RunFolder, SESSIONS_VERSION, SessionRecord},
     verdict::Totals,
 };
 
@@ -66,7 +66,7 @@ impl AgentAdapters {
             mcp: &agent.mcp,
             user: &user,
         });
-        let name = name(&request.task, request.attempt, request.purpose);
+        let name = request.purpose.name(&request.task, request.attempt);
         let home = match request.purpose {
             Purpose::Work => folder.home(&request.task, began, request.attempt),
             _ => folder.home_of(&name),
@@ -146,7 +146,7 @@ impl AgentAdapters {
             is_begun: false,
         };
         RunFolder::new(&self.state_dir, &request.run)
-            .write_of(&name(&request.task, request.attempt, request.purpose), &record)
+            .write_of(&request.purpose.name(&request.task, request.attempt), &record)
             .map_err(|source| RunnerError::Io {
                 doing: "keeping the agent's session".into(),
                 source,
@@ -194,7 +194,7 @@ impl AgentAdapters {
 
 /// The id of the session that an attempt begins: the same whenever it is asked for.
 fn session_id(request: &AgentRequest, attempt: Attempt) -> String {
-    let name = name(&request.task, attempt, request.purpose);
+    let name = request.purpose.name(&request.task, attempt);
     let name = format!("{}/{name}", request.run);
     Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
 }

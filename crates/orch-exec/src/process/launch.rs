@@ -42,6 +42,9 @@ pub(crate) struct Launch {
     pub(crate) is_contained: bool,
 }
 
+/// The variable that tells the processes of an attempt from those that verify it.
+pub(crate) const PURPOSE: &str = "ORCH_PURPOSE";
+
 impl Launch {
     /// What a request asks for. Writes the prompt to a file where the plan has its text.
     pub(crate) fn of(
@@ -50,12 +53,14 @@ impl Launch {
     ) -> Result<Self, RunnerError> {
         let scratch = logs::prompt_path(state_dir, request);
         let invocation = command::invocation(request, &scratch)?;
+        let mut env = request.env.clone();
+        env.insert(PURPOSE.into(), request.purpose.to_string());
         Ok(Self {
             program: invocation.program,
             args: invocation.args,
             stdin: invocation.stdin,
             directory: request.directory.clone(),
-            env: request.env.clone(),
+            env,
             log: logs::path(state_dir, request),
             silence_timeout_ms: request
                 .silence_timeout

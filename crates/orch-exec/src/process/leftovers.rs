@@ -1,5 +1,8 @@
 //! Processes of an attempt whose orchestrator and supervisor are dead: found, and ended.
 //!
+//! All of them where its work is asked for, which is verified again; those of one verification where that is,
+//! for the work may still go on.
+//!
 //! Every process of an attempt inherits `ORCH_RUN_ID`, `ORCH_TASK_ID` and `ORCH_ATTEMPT`, which
 //! together name it for good: a run's id is never used again, and a task's attempts are counted in the
 //! journal. The journal says that an attempt begins before anything is started for it, so whatever
@@ -7,15 +10,15 @@
 
 use std::{collections::BTreeSet, fs, io, os::fd::OwnedFd, time::Duration};
 
-use orch_faults::point;
-use orch_model::ports::{AdoptRequest, Adopted, RunnerError};
+use orch_faults::{planted, point};
+use orch_model::ports::{AdoptRequest, Adopted, Purpose, RunnerError};
 use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use tokio::{io::unix::AsyncFd, time::timeout};
 
-use super::identity;
+use super::{identity, launch::PURPOSE};
 
 /// How often the processes are looked for and killed: what forks meanwhile is met the next time.
 const ROUNDS: u32 = 50;
@@ -82,7 +85,11 @@ fn carries(pid: u32, request: &AdoptRequest) -> bool {
         format!("ORCH_TASK_ID={}", request.task),
         format!("ORCH_ATTEMPT={}", request.attempt),
     ];
-    wanted.iter().all(|wanted| environment.split(|byte| *byte == 0).any(|v| v == wanted.as_bytes()))
+    let variables = || environment.split(|byte| *byte == 0);
+    wanted.iter().all(|wanted| variables().any(|v| v == wanted.as_bytes()))
+        && (request.purpose == Purpose::Work
+            || planted("blind-to-purpose")
+            || variables().any(|v| v == format!("{PURPOSE}={}", request.purpose).as_bytes()))
 }
 
 /// Stops a process, through a handle that can't come to mean another one. `None`: it is gone.

@@ -25,14 +25,7 @@ pub(super) struct Key {
 impl Key {
     /// What the control group of the agent is called.
     pub(super) fn group(&self) -> String {
-        let Self { task, attempt, purpose } = self;
-        match purpose {
-            Purpose::Verify { index } => format!("{task}.{attempt}.verify-{index}"),
-            Purpose::Candidate { number, index } => {
-                format!("{task}.{attempt}.candidate-{number}-{index}")
-            }
-            _ => format!("{task}.{attempt}"),
-        }
+        self.purpose.name(&self.task, self.attempt)
     }
 }
 

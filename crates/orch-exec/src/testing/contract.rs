@@ -13,7 +13,7 @@ use orch_model::{
     ByteSize, RunId, TaskId,
     outcome::{ExitStatus, Failure},
     plan::{Work, spec::CommandLine},
-    ports::{AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
+    ports::{AdoptRequest, Adopted, AgentRequest, AgentRunner, Purpose, RunnerError, RunningAgent},
     state::Attempt,
 };
 
@@ -93,6 +93,17 @@ pub async fn runner(
     assert!(matches!(exit.failure, Some(Failure::Interrupted { .. })), "{exit:?}");
 
     let agent = started(Behaviour::Hang).await;
+    let verification = AdoptRequest {
+        run: RunId::new("contract").expect("an id"),
+        task: TaskId::new(Behaviour::Hang.task()).expect("an id"),
+        attempt: attempts.load(Ordering::Relaxed),
+        purpose: Purpose::Verify { index: 0 },
+        identity: None,
+    };
+    let adopted = runner.adopt(verification).await.expect("it can be asked for");
+    assert!(matches!(adopted, Adopted::Gone), "there was no such thing: {adopted:?}");
+    let early = tokio::time::timeout(Duration::from_millis(20), agent.wait()).await;
+    assert!(early.is_err(), "asking for a verification does nothing to the work: {early:?}");
     agent.freeze().await.expect("it can be frozen");
     agent.stop(Duration::from_secs(60)).await.expect("a frozen one can be ended");
     assert_eq!(agent.wait().await.expect("its end").status, ExitStatus::Signal(15));
@@ -127,7 +138,11 @@ fn request(
         agent: None,
         directory: directory.to_owned(),
         repository: directory.to_owned(),
-        env: BTreeMap::new(),
+        env: BTreeMap::from([
+            ("ORCH_RUN_ID".into(), "contract".into()),
+            ("ORCH_TASK_ID".into(), behaviour.task().into()),
+            ("ORCH_ATTEMPT".into(), attempt.to_string()),
+        ]),
         silence_timeout: None,
         max_output: ByteSize(1 << 20),
         max_total_output: ByteSize(1 << 30),

@@ -357,7 +357,9 @@ async fn in_a_process_with_many_variables() {
     let mut request = bench.request(shell(&format!("env | grep -E '^({seen})' | sort")));
     request.env.insert("ORCH_TASK_ID".into(), "inner".into());
     let exit = bench.runner.start(request).await.unwrap().wait().await.unwrap();
-    assert_eq!(exit.output_tail, "GIT_AUTHOR_NAME=Ada\nORCH_TASK_ID=inner\nSEEN_BY_AGENTS=yes\n");
+    let expected =
+        "GIT_AUTHOR_NAME=Ada\nORCH_PURPOSE=work\nORCH_TASK_ID=inner\nSEEN_BY_AGENTS=yes\n";
+    assert_eq!(exit.output_tail, expected);
 }
 
 #[test]

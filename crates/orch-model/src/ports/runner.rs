@@ -1,6 +1,11 @@
 //! `AgentRunner`: starts agents and commands.
 
-use std::{collections::BTreeMap, fmt::Debug, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Debug},
+    path::PathBuf,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -26,6 +31,8 @@ use crate::{
 ///   standard input at its end (or the prompt, then the end).
 /// - Run, task, attempt and purpose name an agent. The engine starts none twice, but for a verification
 ///   whose end nobody saw, once nothing of the first is left.
+/// - What is asked of one purpose ([`AgentRunner::adopt`]) changes nothing for agents of another, but that asking for
+///   the work may end what verifies it. The stock runners tell them apart by a variable of their own, `ORCH_PURPOSE`.
 /// - An agent that ends without success is an [`AgentExit`], not an error.
 /// - After [`RunningAgent::wait`] has returned, no process that belongs to the agent's group is left.
 #[async_trait]
@@ -267,6 +274,32 @@ pub enum Purpose {
         /// Which of the plan's commands for that, from 0.
         index: usize,
     },
+}
+
+/// Short, for the names of files and for `ORCH_PURPOSE`: `work`, `verify-0`, `resolve-1`, `resolve-1-0` (a verification
+/// of the first resolution), `merge-3-0` (one of the third candidate).
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Work => f.write_str("work"),
+            Self::Verify { index } => write!(f, "verify-{index}"),
+            Self::Resolve { round } => write!(f, "resolve-{round}"),
+            Self::VerifyResolved { round, index } => write!(f, "resolve-{round}-{index}"),
+            Self::Candidate { number, index } => write!(f, "merge-{number}-{index}"),
+        }
+    }
+}
+
+impl Purpose {
+    /// The name of what is kept of an agent with this purpose: `TASK.ATTEMPT` for the work itself,
+    /// `TASK.ATTEMPT.PURPOSE` otherwise.
+    #[must_use]
+    pub fn name(self, task: &TaskId, attempt: Attempt) -> String {
+        match self {
+            Self::Work => format!("{task}.{attempt}"),
+            _ => format!("{task}.{attempt}.{self}"),
+        }
+    }
 }
 
 /// Why an agent could not be started or watched.
