@@ -41,7 +41,6 @@
 
 pub mod agent;
 pub mod binary;
-mod campaign;
 mod chaos;
 mod checkout;
 mod disk;
@@ -62,7 +61,6 @@ mod supervisors;
 mod trend;
 mod wait;
 
-pub use campaign::{Campaign, commit};
 pub use chaos::{Chaos, Faults};
 pub use checkout::Checkout;
 pub use disk::{FragileDisk, SmallDisk, in_own_namespace};
@@ -71,6 +69,7 @@ pub use events::{Interval, intervals, is_run, is_task};
 pub use kill_points::{KillPoints, Moment, strike};
 pub use oracle::Witness;
 pub use orch::Orch;
+pub use orch_faults::campaign::{Campaign, commit};
 pub use outcome::{Outcome, Report};
 pub use plan::{Plan, Task};
 pub use repo::{RepoBuilder, TestRepo};

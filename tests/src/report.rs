@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::planted::Tried;
 
-/// The record of a campaign, as [`Campaign`](crate::Campaign) and others write it.
+/// The record of a campaign, as [`Campaign`](crate::Campaign) writes it.
 #[derive(Debug, Deserialize)]
 struct Record {
     campaign: String,
@@ -33,7 +33,8 @@ pub const PAGES: [&str; 2] = ["docs/reliability.md", "README.md"];
 #[must_use]
 pub fn page(root: &Path, page: &str) -> String {
     let folder = root.join("docs/reliability");
-    let (records, tried) = (records(&folder), Tried::read(&folder.join(PLANTED)));
+    let records = records(&folder);
+    let tried: Vec<Tried> = parsed(&folder.join(PLANTED));
     let mut text = read(&root.join(page));
     for (part, content) in
         [("campaigns", campaigns(&records)), ("bugs", bugs(&tried)), ("last", last(&records))]
@@ -50,15 +51,16 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+fn parsed<T: DeserializeOwned>(path: &Path) -> T {
+    serde_json::from_str(&read(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
 fn records(folder: &Path) -> Vec<Record> {
     let entries = fs::read_dir(folder).expect("the folder of the records");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.retain(|path| !path.ends_with(PLANTED));
     paths.sort();
-    let record = |path: &Path| {
-        serde_json::from_str(&read(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-    };
-    paths.iter().map(|path| record(path)).collect()
+    paths.iter().map(|path| parsed(path)).collect()
 }
 
 fn campaigns(records: &[Record]) -> String {

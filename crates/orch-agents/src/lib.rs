@@ -43,5 +43,5 @@ pub use runner::AgentAdapters;
 pub use stream::{Dialect, Parser};
 pub use summary::Summary;
 pub use tokens::Tokens;
-pub use uncounted::uncounted;
+pub use uncounted::{Unknown, uncounted};
 pub use verdict::{Totals, Verdict, judge};

@@ -13,34 +13,39 @@ use orch_model::{
 
 use crate::Prices;
 
+/// Why nobody will know what an agent costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// It does not tell what it uses.
+    Usage,
+    /// It tells what it uses, and nobody knows the price of its model.
+    Price,
+}
+
 /// Those of a plan, each with the reason. A run with a budget of money stops when one of them has worked.
 #[must_use]
-pub fn uncounted(plan: &ValidPlan, prices: &Prices) -> Vec<(Worker, &'static str)> {
+pub fn uncounted(plan: &ValidPlan, prices: &Prices) -> Vec<(Worker, Unknown)> {
     let of = |task| Worker::of(plan.spec(), task, &TaskState::Queued, None);
     let workers: BTreeSet<Worker> = plan.indices().map(of).collect();
     let why = |worker: &Worker| {
         let agent = plan.agents().get(worker.agent.as_ref()?)?;
-        lacks(agent, worker.model.as_deref(), prices)
+        unknown(agent, worker.model.as_deref(), prices)
     };
     workers.into_iter().filter_map(|worker| Some((worker.clone(), why(&worker)?))).collect()
 }
 
-/// Why nobody will know what an agent costs; `None` where somebody will, or may.
-fn lacks(agent: &Agent, model: Option<&str>, prices: &Prices) -> Option<&'static str> {
+/// `None` where somebody will know what an agent costs, or may.
+fn unknown(agent: &Agent, model: Option<&str>, prices: &Prices) -> Option<Unknown> {
     let is_usage = |event| matches!(event, EventKind::Usage | EventKind::UsageSoFar);
     let rules: Vec<_> = agent.events.iter().filter(|rule| is_usage(rule.event)).collect();
     match agent.kind {
-        AgentKind::Command if rules.is_empty() => {
-            Some("it does not tell what it uses (see `output = \"jsonl\"`)")
-        }
+        AgentKind::Command if rules.is_empty() => Some(Unknown::Usage),
         AgentKind::Command if rules.iter().any(|rule| rule.take.contains_key("cost")) => None,
         // They tell their costs.
         AgentKind::Claude | AgentKind::Opencode => None,
         // The model that it takes by itself may have a price.
         _ if model.is_none_or(|model| prices.of(model).is_some()) => None,
-        _ => Some(
-            "nobody knows the price of this model (name it in the file of the setting `prices`)",
-        ),
+        _ => Some(Unknown::Price),
     }
 }
 
@@ -86,8 +91,8 @@ mod tests {
         "#;
         let plan = parse(text, Format::Toml).unwrap();
         let found = uncounted(&plan, &Prices::built_in());
-        let names: Vec<_> = found.iter().map(|(worker, _)| worker.to_string()).collect();
-        assert_eq!(names, ["mute", "odd (nobody-knows-me)"]);
-        assert!(found[1].1.contains("the setting `prices`"));
+        let found: Vec<_> = found.iter().map(|(worker, why)| (worker.to_string(), *why)).collect();
+        let expected = [("mute", Unknown::Usage), ("odd (nobody-knows-me)", Unknown::Price)];
+        assert_eq!(found, expected.map(|(worker, why)| (worker.to_owned(), why)));
     }
 }

@@ -19,6 +19,7 @@ mod config;
 mod diagnostics;
 mod error;
 mod exit_code;
+mod full_disk;
 #[cfg(feature = "history")]
 mod history;
 mod render;
@@ -54,7 +55,7 @@ pub fn main() -> ExitCode {
         });
     result
         .unwrap_or_else(|error| {
-            render::tell(&render::error(&error));
+            render::tell(&render::error(&error, full_disk::cure(&error).as_deref()));
             error.exit()
         })
         .into()

@@ -2,14 +2,13 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::PathBuf,
     time::Duration,
 };
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets::NOTHING};
 
-use crate::{error::CliError, exit_code::Exit};
+use crate::error::CliError;
 
 pub(crate) mod cost;
 pub(crate) mod events;
@@ -27,9 +26,6 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
 pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const STRONG: Style = Style::new().bold();
-
-/// With less than this, in bytes, a disk is full: git alone writes as much for a few files.
-const LITTLE: u64 = 1 << 20;
 
 /// Whether what goes to the standard error may have colours.
 pub(crate) fn is_colored() -> bool {
@@ -61,32 +57,14 @@ pub(crate) fn tell(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
-/// An error as the last thing on the screen.
-pub(crate) fn error(error: &CliError) -> String {
+/// An error as the last thing on the screen, with what helps against it where that is known.
+pub(crate) fn error(error: &CliError, cure: Option<&str>) -> String {
     match error {
         CliError::Report(report) => report.clone(),
         other => {
-            let (text, room) = (other.to_string(), room(other));
-            format!("{BAD}error{BAD:#}: {}{}", clean(&text), clean(&room))
+            let cure = cure.map(|cure| format!("; {cure}")).unwrap_or_default();
+            format!("{BAD}error{BAD:#}: {}{}", clean(&other.to_string()), clean(&cure))
         }
-    }
-}
-
-/// What helps where a disk is full. Who met that says so, a system call in these words and a git by no more than a
-/// file that it can't write; then what is left on the disk of the current folder tells.
-fn room(error: &CliError) -> String {
-    let text = error.to_string();
-    let cure = "free some space there, then call it again (`orch resume` where it was a run)";
-    if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
-        return format!("; {cure}");
-    }
-    let folder = std::env::current_dir().ok().filter(|_| error.exit() == Exit::Engine);
-    let left = |folder: &PathBuf| {
-        rustix::fs::statvfs(folder).map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
-    };
-    match folder.filter(|folder| left(folder) < LITTLE) {
-        Some(folder) => format!("; the disk of {} is full: {cure}", folder.display()),
-        None => String::new(),
     }
 }
 
@@ -134,17 +112,6 @@ mod tests {
         assert_eq!(shown(12_900), "12s");
         assert_eq!(shown(200_000), "3m 20s");
         assert_eq!(shown(7_500_000), "2h 5m");
-    }
-
-    #[test]
-    fn a_full_disk_is_told_with_its_cure() {
-        let io = |source| CliError::Io { doing: "writing /x".into(), source };
-        let shown = |source| anstream::adapter::strip_str(&error(&io(source))).to_string();
-        let full = shown(rustix::io::Errno::NOSPC.into());
-        assert!(full.starts_with("error: writing /x: No space left on device"), "{full}");
-        assert!(full.contains("; free some space there, then call it again"), "{full}");
-        let other = shown(rustix::io::Errno::IO.into());
-        assert!(!other.contains("free some space"), "{other}");
     }
 
     #[test]

@@ -14,7 +14,6 @@
 //! thread of the system or to another program; a call of git is one step.
 
 mod explore;
-mod record;
 #[cfg(test)]
 mod tests;
 

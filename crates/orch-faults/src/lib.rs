@@ -33,13 +33,16 @@
 //! `ORCH_PLANTED_BUG` names it, see [`planted`].
 //!
 //! With the feature `interleave` a point is also a step after which another process of a test may go on, or at
-//! which this one ends. See the module `interleave`.
+//! which this one ends. See the module `interleave`. With the feature `campaign` there are the records of what long
+//! campaigns did.
 #![forbid(unsafe_code)]
 
 #[cfg(not(feature = "faults"))]
 mod absent;
 #[cfg(feature = "faults")]
 mod active;
+#[cfg(feature = "campaign")]
+pub mod campaign;
 #[cfg(feature = "interleave")]
 pub mod interleave;
 #[cfg(any(feature = "faults", feature = "interleave"))]

@@ -1,8 +1,10 @@
 //! What was found of planted bugs: the record that the page of reliability has its table from.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
+use orch_faults::campaign;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{BUGS, Bug, Layer, Verdict};
 
@@ -37,32 +39,23 @@ impl Tried {
         }
     }
 
-    /// Those of a record, none where there is no such file.
-    ///
-    /// # Panics
-    /// Where it can't be read.
-    #[must_use]
-    pub fn read(path: &Path) -> Vec<Self> {
-        match fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            text => text
-                .and_then(|text| Ok(serde_json::from_slice(&text)?))
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display())),
-        }
-    }
-
     /// Puts these in the place of what the record says of the same bugs. Bugs that can't be planted any more go.
     ///
     /// # Panics
     /// Where it can't be read or written.
     pub fn write(path: &Path, tried: &[Self]) {
-        let mut all = Self::read(path);
-        all.retain(|old| tried.iter().all(|new| new.name != old.name));
-        all.extend_from_slice(tried);
-        let place = |tried: &Self| BUGS.iter().position(|bug| bug.name == tried.name);
-        all.retain(|tried| place(tried).is_some());
-        all.sort_by_key(place);
-        let text = serde_json::to_string_pretty(&all).expect("it is JSON") + "\n";
-        fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        campaign::update(path, |old| {
+            let mut all: Vec<Self> = match old {
+                Value::Null => Vec::new(),
+                old => serde_json::from_value(old)
+                    .unwrap_or_else(|e| panic!("{}: {e}", path.display())),
+            };
+            all.retain(|old| tried.iter().all(|new| new.name != old.name));
+            all.extend_from_slice(tried);
+            let place = |tried: &Self| BUGS.iter().position(|bug| bug.name == tried.name);
+            all.retain(|tried| place(tried).is_some());
+            all.sort_by_key(place);
+            serde_json::to_value(all).expect("it is JSON")
+        });
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use orch_agents::{Prices, uncounted};
+use orch_agents::{Prices, Unknown, uncounted};
 use orch_exec::{Run, control::Server};
 use orch_model::{Event, Report, ValidPlan, event::EVENT_VERSION};
 use serde::Serialize;
@@ -60,7 +60,13 @@ pub(super) async fn run(workspace: &Workspace, args: RunArgs) -> Result<Exit, Cl
 
 /// Tells of agents whose work a budget of money can't count.
 fn warn_of_uncounted(plan: &ValidPlan, prices: &Prices) {
-    for (worker, why) in uncounted(plan, prices) {
+    for (worker, unknown) in uncounted(plan, prices) {
+        let why = match unknown {
+            Unknown::Usage => "it does not tell what it uses (see `output = \"jsonl\"`)",
+            Unknown::Price => {
+                "nobody knows the price of this model (name it in the file of the setting `prices`)"
+            }
+        };
         render::tell(&format!(
             "{WARN}warning{WARN:#}: a budget of money can't count {}: {why}; the run stops when it has worked",
             render::one_line(&worker.to_string())

@@ -15,9 +15,10 @@ use shuttle::{
     scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler},
 };
 
-use super::{begin, end, kills, record};
+use super::{begin, end, kills};
+use crate::campaign::Campaign;
 
-/// How many schedules there are instead of the usual number, in thousandths of it.
+/// How many times the usual number of schedules there are.
 const MANY: &str = "ORCH_SCHEDULES";
 /// One schedule, as a failure prints it.
 const ONE: &str = "ORCH_SCHEDULE";
@@ -53,9 +54,9 @@ pub struct Exploration {
 ///
 /// # Panics
 /// Where the world does, where all wait for each other, or where a schedule gets nowhere.
-#[expect(clippy::print_stderr, reason = "what was explored belongs to the output of a test")]
 pub fn explore(name: &str, usual: u64, world: impl Fn() + Send + Sync + 'static) -> Exploration {
     let (began, before) = (Instant::now(), kills());
+    let mut campaign = Campaign::begin("shuttle", command());
     let (world, count) = (Arc::new(world), Arc::new(AtomicU64::new(0)));
     let run = |scheduler: Box<dyn Scheduler + Send>| {
         let (world, count) = (Arc::clone(&world), Arc::clone(&count));
@@ -85,10 +86,16 @@ pub fn explore(name: &str, usual: u64, world: impl Fn() + Send + Sync + 'static)
     }
     let schedules = count.load(Ordering::Relaxed);
     let exploration = Exploration { schedules, kills: kills() - before, took: began.elapsed() };
-    let Exploration { kills, took, .. } = exploration;
-    eprintln!("{name}: {schedules} schedules, {kills} kills, {:.1} s", took.as_secs_f64());
-    record::add(name, exploration);
+    let kills = exploration.kills;
+    campaign.did(&format!("schedules of {name}"), schedules);
+    campaign.caused(&format!("kills of processes in {name}"), kills);
+    campaign.finish_part();
     exploration
+}
+
+/// What somebody else runs the same with.
+fn command() -> String {
+    format!("{MANY}={} cargo test -p orch-state -p orch-worktree interleavings", times())
 }
 
 fn times() -> u64 {
