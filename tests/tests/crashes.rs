@@ -12,9 +12,9 @@
 //! `ORCH_CRASH_ADOPT=0` and `=1` are one half of the cycles only: runs are taken up when
 //! nothing of the killed orchestrator is alive any more, or while its agents are.
 
-use std::{env, fmt::Debug, str::FromStr, time::Duration};
+use std::{env, time::Duration};
 
-use orch_tests::{Campaign, Chaos, Outcome, Plan, TestRepo, Witness};
+use orch_tests::{Campaign, Chaos, Outcome, Plan, TestRepo, Witness, random, setting};
 
 const TASKS: usize = 40;
 const COMMAND: &str =
@@ -26,20 +26,14 @@ const FAULTS_PER_RUN: u32 = 24;
 /// How long an orchestrator lives at most before it is killed.
 const LONGEST: Duration = Duration::from_millis(500);
 
-fn setting<T: FromStr<Err: Debug>>(name: &str, default: T) -> T {
-    env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
 #[test]
-#[expect(clippy::print_stderr, reason = "the seed is what a failure is repeated with")]
+#[expect(clippy::print_stderr, reason = "what a campaign did is its result")]
 fn a_run_that_is_killed_again_and_again_loses_nothing() {
     let cycles: u32 = setting("ORCH_CRASH_CYCLES", 10);
-    let seed: u64 = setting("ORCH_CRASH_SEED", fastrand::u64(..));
-    eprintln!("ORCH_CRASH_SEED={seed}");
     let faults = setting("ORCH_CRASH_FAULTS", FAULTS_PER_RUN);
     let adopt: Option<u32> =
         env::var("ORCH_CRASH_ADOPT").ok().map(|_| setting("ORCH_CRASH_ADOPT", 1));
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = random("ORCH_CRASH_SEED");
     let (mut kills, mut runs) = (0, 0);
     let mut campaign = Campaign::begin("kills", COMMAND);
     while kills < cycles && campaign.has_time() {

@@ -14,16 +14,13 @@
 
 use std::{
     collections::BTreeSet,
-    env,
-    fmt::Debug,
-    str::FromStr,
     thread,
     time::{Duration, Instant},
 };
 
 use orch_tests::{
     Campaign, Checkout, Outcome, Plan, RunningOrch, SmallDisk, TestRepo, Witness, binary,
-    in_own_namespace,
+    in_own_namespace, random, setting,
 };
 
 const TASKS: usize = 10;
@@ -41,12 +38,8 @@ const FULL: Duration = Duration::from_millis(2500);
 const EARLIER: Duration = Duration::from_millis(900);
 const TICK: Duration = Duration::from_millis(2);
 
-fn setting<T: FromStr<Err: Debug>>(name: &str, default: T) -> T {
-    env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
 #[test]
-#[expect(clippy::print_stderr, reason = "the seed is what a failure is repeated with")]
+#[expect(clippy::print_stderr, reason = "what a campaign did is its result")]
 fn a_run_whose_disk_was_full_loses_nothing() {
     let disks: u32 = setting("ORCH_FULL_DISKS", 3);
     let name = "a_run_whose_disk_was_full_loses_nothing";
@@ -54,9 +47,7 @@ fn a_run_whose_disk_was_full_loses_nothing() {
     if !in_own_namespace(name, &programs, &format!("{disks} full disks")) {
         return;
     }
-    let seed: u64 = setting("ORCH_FULL_DISK_SEED", fastrand::u64(..));
-    eprintln!("ORCH_FULL_DISK_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = random("ORCH_FULL_DISK_SEED");
     let mut campaign = Campaign::begin("full-disks", COMMAND);
     for number in 0..disks {
         if !campaign.has_time() {

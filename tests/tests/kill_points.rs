@@ -12,9 +12,9 @@
 //! `ORCH_KILL_MOMENTS=N` is how many moments the plain tests take of each case, and `ORCH_KILL_SEED=N` repeats
 //! those of an earlier call, whose seed is printed.
 
-use std::{collections::BTreeSet, env, fmt};
+use std::{collections::BTreeSet, fmt};
 
-use orch_tests::{Checkout, KillPoints, Moment, Outcome, Plan, TestRepo, Witness};
+use orch_tests::{Checkout, KillPoints, Moment, Outcome, Plan, TestRepo, Witness, random, setting};
 
 /// How many moments the plain tests take of each case.
 const MOMENTS: u64 = 4;
@@ -204,13 +204,9 @@ fn kill(case: Case, moments: &[Moment]) {
 }
 
 /// Some moments, spread over the run.
-#[expect(clippy::print_stderr, reason = "the seed is what a failure is repeated with")]
 fn sample(case: Case) {
-    let setting = |name: &str| env::var(name).ok().map(|text| text.parse().expect("a number"));
-    let seed = setting("ORCH_KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let moments = setting("ORCH_KILL_MOMENTS").unwrap_or(MOMENTS).max(1);
-    eprintln!("ORCH_KILL_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let moments = setting("ORCH_KILL_MOMENTS", MOMENTS).max(1);
+    let mut random = random("ORCH_KILL_SEED");
     let all = moments_of(case) as u64;
     for part in 0..moments {
         let within =

@@ -15,18 +15,15 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    fmt::Debug,
     fs,
     path::{Path, PathBuf},
-    str::FromStr,
     thread,
     time::{Duration, Instant},
 };
 
 use orch_tests::{
     Campaign, Checkout, FragileDisk, Outcome, Plan, RunningOrch, TestRepo, Witness,
-    in_own_namespace,
+    in_own_namespace, random, setting,
 };
 use serde_json::Value;
 
@@ -42,12 +39,8 @@ const TICK: Duration = Duration::from_millis(1);
 /// How large the disk is: sparse, and a journal of ext4 is in it.
 const DISK: u64 = 192 << 20;
 
-fn setting<T: FromStr<Err: Debug>>(name: &str, default: T) -> T {
-    env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
 #[test]
-#[expect(clippy::print_stderr, reason = "the seed is what a failure is repeated with")]
+#[expect(clippy::print_stderr, reason = "what a campaign did is its result")]
 fn a_run_whose_power_is_cut_again_and_again_loses_nothing() {
     let cuts: u32 = setting("ORCH_POWER_CUTS", 4);
     let name = "a_run_whose_power_is_cut_again_and_again_loses_nothing";
@@ -55,9 +48,7 @@ fn a_run_whose_power_is_cut_again_and_again_loses_nothing() {
     if !in_own_namespace(name, &programs, &format!("{cuts} power cuts")) {
         return;
     }
-    let seed: u64 = setting("ORCH_POWER_SEED", fastrand::u64(..));
-    eprintln!("ORCH_POWER_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = random("ORCH_POWER_SEED");
     let mut campaign = Campaign::begin("power-cuts", COMMAND);
     let (mut done, mut runs) = (0, 0_u32);
     while done < cuts && campaign.has_time() {

@@ -3,11 +3,11 @@
 //! `ORCH_RECOVERY_KILLS=N` is how often it is interrupted (6 times in the plain tests), and
 //! `ORCH_RECOVERY_SEED=N` repeats the moments of an earlier call, whose seed it prints first.
 
-use std::{collections::BTreeSet, env, fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use orch_tests::{
     Chaos, Checkout, EndState, Plan, Signal, TestRepo, Witness, binary, is_run, process_is_alive,
-    until,
+    random, setting, until,
 };
 
 /// How long a recovery lives at most before it is killed.
@@ -139,15 +139,9 @@ fn text(record: &Signal) -> String {
     fs::read_to_string(record.path()).unwrap_or_default()
 }
 
-#[expect(clippy::print_stderr, reason = "the seed is what a failure is repeated with")]
 fn check(with_supervisor: bool) {
-    let number = |name: &str, default: u64| {
-        env::var(name).map_or(default, |text| text.parse().expect("a number"))
-    };
-    let kills = number("ORCH_RECOVERY_KILLS", 6);
-    let seed = number("ORCH_RECOVERY_SEED", fastrand::u64(..));
-    eprintln!("ORCH_RECOVERY_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let kills = setting("ORCH_RECOVERY_KILLS", 6);
+    let mut random = random("ORCH_RECOVERY_SEED");
     let repeated =
         |killed: &Killed| if with_supervisor { killed.running() } else { BTreeSet::new() };
 

@@ -8,9 +8,9 @@
 //!
 //! `ORCH_RIVALS_SEED=N` repeats the moments of an earlier call, whose seed it prints first.
 
-use std::{collections::BTreeSet, env, fmt::Debug, str::FromStr, thread, time::Duration};
+use std::{collections::BTreeSet, thread, time::Duration};
 
-use orch_tests::{Campaign, Outcome, Plan, RunningOrch, TestRepo, Witness, until};
+use orch_tests::{Campaign, Outcome, Plan, RunningOrch, TestRepo, Witness, random, setting, until};
 use rustix::process::Signal;
 
 const TASKS: usize = 24;
@@ -22,10 +22,6 @@ const RIVALS_PER_RUN: u32 = 6;
 const ALONE: Duration = Duration::from_millis(400);
 /// How long one is frozen at most.
 const FROZEN: Duration = Duration::from_millis(300);
-
-fn setting<T: FromStr<Err: Debug>>(name: &str, default: T) -> T {
-    env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
 
 #[test]
 fn an_orchestrator_that_is_stopped_is_named_and_goes_on() {
@@ -65,12 +61,10 @@ struct Pairs {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the seed is what a failure is repeated with")]
+#[expect(clippy::print_stderr, reason = "what a campaign did is its result")]
 fn of_two_orchestrators_one_works() {
     let pairs: u32 = setting("ORCH_RIVALS", 6);
-    let seed: u64 = setting("ORCH_RIVALS_SEED", fastrand::u64(..));
-    eprintln!("ORCH_RIVALS_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = random("ORCH_RIVALS_SEED");
     let mut campaign = Campaign::begin("rivals", COMMAND);
     let mut done = 0;
     while done < pairs && campaign.has_time() {

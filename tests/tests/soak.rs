@@ -9,13 +9,13 @@
 //! ```
 
 use std::{
-    env, fs,
+    fs,
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use orch_tests::{Campaign, Plan, RunningOrch, TestRepo, Trend};
+use orch_tests::{Campaign, Plan, RunningOrch, TestRepo, Trend, setting};
 
 const COMMAND: &str =
     "ORCH_SOAK_MINUTES=30 cargo test --release -p orch-tests --test soak -- --nocapture";
@@ -66,7 +66,7 @@ struct Sample {
 
 #[test]
 fn a_long_run_does_not_grow() {
-    let minutes: f64 = env::var("ORCH_SOAK_MINUTES").map_or(0.2, |m| m.parse().expect("minutes"));
+    let minutes: f64 = setting("ORCH_SOAK_MINUTES", 0.2);
     let time = Duration::from_secs_f64(60.0 * minutes);
     let mut campaign = Campaign::begin("soak", COMMAND);
     let repo = TestRepo::new();

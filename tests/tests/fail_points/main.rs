@@ -30,6 +30,7 @@ use std::{
 use orch_tests::{
     Campaign, Plan, TestRepo,
     fail_points::{Deed, Fault, is_of, registered},
+    random, setting,
 };
 use scenario::{SCENARIOS, Scenario};
 use world::{By, World};
@@ -103,13 +104,9 @@ fn faults(reached: &BTreeMap<String, Reach>) -> Vec<(Fault, Reach)> {
 fn what_fails_at_a_point_is_mended() {
     let reached = reached();
     assert_none_is_dead(&reached);
-    let setting = |name: &str| env::var(name).ok().map(|text| text.parse().expect("a number"));
-    let seed = setting("ORCH_FAULT_SEED").unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("ORCH_FAULT_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
     let mut faults = faults(&reached);
-    random.shuffle(&mut faults);
-    let count = setting("ORCH_FAULTS").map_or(FAULTS, |count| count as usize);
+    random("ORCH_FAULT_SEED").shuffle(&mut faults);
+    let count = setting("ORCH_FAULTS", FAULTS);
     for (fault, reach) in faults.into_iter().take(count) {
         if let Err(why) = live(&fault, reach) {
             panic!("{fault}, {}:\n{why}", reach.scenario.name);

@@ -7,12 +7,9 @@
 //!
 //! `ORCH_SWEEP_STEP=N` takes every N-th operation only.
 
-use std::{
-    env,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use orch_tests::Campaign;
+use orch_tests::{Campaign, random, setting};
 
 use crate::{
     caught,
@@ -84,10 +81,7 @@ fn faults(step: usize) -> Vec<Fault> {
 #[test]
 fn some_operation_fails_and_the_run_goes_on() {
     let mut faults = faults(1);
-    let seed = env::var("ORCH_FAULT_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("ORCH_FAULT_SEED={seed}");
-    fastrand::Rng::with_seed(seed).shuffle(&mut faults);
+    random("ORCH_FAULT_SEED").shuffle(&mut faults);
     for fault in faults.iter().take(4) {
         if let Err(why) = fault.live() {
             panic!("{why}");
@@ -98,7 +92,7 @@ fn some_operation_fails_and_the_run_goes_on() {
 #[test]
 #[ignore = "takes hours"]
 fn sweep() {
-    let step = env::var("ORCH_SWEEP_STEP").map_or(1, |step| step.parse().expect("a number"));
+    let step = setting("ORCH_SWEEP_STEP", 1);
     let faults = faults(step);
     let command = "cargo test -p orch-tests --test fail_points -- --ignored --nocapture sweep";
     let mut campaign = Campaign::begin("n-th operation", command);

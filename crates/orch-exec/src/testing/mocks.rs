@@ -12,7 +12,7 @@ use mockall::mock;
 use orch_model::{
     CommitId, Event, RunId, RunState,
     event::{AgentIdentity, Delivery, Place, RunBase},
-    outcome::AgentExit,
+    outcome::{AgentExit, ExitStatus},
     ports::{
         Acquired, AdoptRequest, Adopted, AgentRequest, AgentRunner, BeginRun, CommitMessage,
         EventReader, GcItem, GcRequest, Lease, LockError, LockRequest, MergeOutcome, MergeRequest,
@@ -43,6 +43,18 @@ mock! {
         async fn stop(&self, grace: Duration) -> Result<(), RunnerError>;
         async fn freeze(&self) -> Result<(), RunnerError>;
         async fn thaw(&self) -> Result<(), RunnerError>;
+    }
+}
+
+impl MockRunningAgent {
+    /// An agent that exited with this code.
+    #[must_use]
+    pub fn that_ended(code: i32) -> Self {
+        let mut agent = Self::new();
+        agent.expect_identity().return_const(None);
+        agent.expect_wait().returning(move || Ok(AgentExit::new(ExitStatus::Code(code))));
+        agent.expect_stop().returning(|_| Ok(()));
+        agent
     }
 }
 

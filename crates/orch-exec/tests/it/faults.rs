@@ -7,15 +7,13 @@ use orch_exec::{
     EngineError, ParallelOrchestrator,
     model::{
         RunState, RunStatus, Timestamp,
-        event::AgentIdentity,
-        outcome::{AgentExit, ExitStatus},
         plan::spec::{CommandLine, TaskSpec},
         ports::{
             Acquired, AdoptRequest, Adopted, AgentRequest, AgentRunner, LockError, RunnerError,
             RunningAgent, StateStore,
         },
     },
-    testing::{MemoryStore, MockResourceLock, Step, TestEngine},
+    testing::{MemoryStore, MockResourceLock, MockRunningAgent, Step, TestEngine},
     time::TokioClock,
 };
 
@@ -97,14 +95,10 @@ async fn a_store_that_fails_at_any_sync_ends_the_run() {
     assert!(n > 5, "{n}");
 }
 
-/// A runner with a mistake: `start` panics for `a`, and the agent of `b` does when it is waited for.
+/// A runner with a mistake: `start` panics for `a`, and the agent of `b` does when it is waited for. (A mock that has panicked
+/// panics for ever.)
 #[derive(Debug)]
 struct Panicking;
-
-#[derive(Debug)]
-struct Agent {
-    panics: bool,
-}
 
 #[async_trait]
 impl AgentRunner for Panicking {
@@ -114,35 +108,17 @@ impl AgentRunner for Panicking {
 
     async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError> {
         assert_ne!(request.task.as_str(), "a", "a mistake in the runner");
-        Ok(Box::new(Agent { panics: request.task.as_str() == "b" }))
+        let mut agent = MockRunningAgent::that_ended(0);
+        if request.task.as_str() == "b" {
+            agent = MockRunningAgent::new();
+            agent.expect_identity().return_const(None);
+            agent.expect_wait().returning(|| panic!("a mistake in the agent"));
+        }
+        Ok(Box::new(agent))
     }
 
     async fn adopt(&self, _: AdoptRequest) -> Result<Adopted, RunnerError> {
         Ok(Adopted::Gone)
-    }
-}
-
-#[async_trait]
-impl RunningAgent for Agent {
-    fn identity(&self) -> Option<AgentIdentity> {
-        None
-    }
-
-    async fn wait(&self) -> Result<AgentExit, RunnerError> {
-        assert!(!self.panics, "a mistake in the agent");
-        Ok(AgentExit::new(ExitStatus::Code(0)))
-    }
-
-    async fn stop(&self, _: Duration) -> Result<(), RunnerError> {
-        Ok(())
-    }
-
-    async fn freeze(&self) -> Result<(), RunnerError> {
-        Ok(())
-    }
-
-    async fn thaw(&self) -> Result<(), RunnerError> {
-        Ok(())
     }
 }
 

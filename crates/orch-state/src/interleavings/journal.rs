@@ -138,9 +138,12 @@ fn begin(dir: &Path) {
 
 /// What is in the journal at the end, when the last one who comes has looked at it.
 fn check(dir: &Path, truth: &Watched) {
-    let (dir, seen) = (dir.to_owned(), Arc::clone(truth));
-    let end = process(Fate::Lives, move || wait(write(&dir, 1, &seen))).join();
+    let (dir, truth) = (dir.to_owned(), Arc::clone(truth));
+    let (last, seen) = (dir.clone(), Arc::clone(&truth));
+    let end = process(Fate::Lives, move || wait(write(&last, 1, &seen))).join();
     assert_eq!(end, Some(End::Done), "whoever comes last can go on");
+    let store = move || FileStore::open(dir).unwrap();
+    process(Fate::Lives, move || check_events(&store(), &truth)).join().unwrap();
 }
 
 fn check_events(store: &FileStore, truth: &Watched) {
@@ -201,10 +204,6 @@ fn a_run_has_one_writer_at_a_time_however_they_end() {
         reader.join();
         patience(0);
         check(folder.path(), &truth);
-        let dir = folder.path().to_owned();
-        process(Fate::Lives, move || check_events(&FileStore::open(dir).unwrap(), &truth))
-            .join()
-            .unwrap();
     });
 }
 
@@ -236,9 +235,5 @@ fn where_the_lock_fails_nothing_is_mixed_and_the_first_one_notices() {
         }
         patience(0);
         check(folder.path(), &truth);
-        let dir = folder.path().to_owned();
-        process(Fate::Lives, move || check_events(&FileStore::open(dir).unwrap(), &truth))
-            .join()
-            .unwrap();
     });
 }

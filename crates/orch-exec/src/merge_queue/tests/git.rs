@@ -15,12 +15,10 @@ use std::{
 use async_trait::async_trait;
 use orch_model::{
     CommitId, RunId,
-    event::{AgentIdentity, Delivery, Place, RunBase},
-    outcome::{AgentExit, ExitStatus},
+    event::{Delivery, Place, RunBase},
     plan::{TaskIndex, spec::Strategy},
     ports::{
-        AdoptRequest, Adopted, AgentRequest, AgentRunner, BeginRun, CommitMessage, GcItem,
-        GcRequest, MergeOutcome, MergeRequest, RunnerError, RunningAgent, Stack, Worktree,
+        BeginRun, CommitMessage, GcItem, GcRequest, MergeOutcome, MergeRequest, Stack, Worktree,
         WorktreeError, WorktreeProvider, WorktreeRequest,
     },
 };
@@ -38,18 +36,11 @@ use super::{
 };
 use crate::{
     dispatcher::{Message, Reporter},
-    testing::TempRepository,
+    testing::{MockAgentRunner, MockRunningAgent, TempRepository},
     unit::{Control, Exit},
 };
 
 const RESULTS: &str = "orch/r/target";
-
-/// Answers as the [`World`](super::world) does, by what lies in a folder.
-#[derive(Debug, Clone)]
-struct Verifier(Arc<Case>);
-
-#[derive(Debug)]
-struct Verified(i32);
 
 /// Which tasks' files are in a folder; somebody else's stands for 1000.
 fn found(folder: &Path) -> Vec<usize> {
@@ -61,42 +52,14 @@ fn found(folder: &Path) -> Vec<usize> {
     names.filter_map(|name| number(name.to_str()?)).collect()
 }
 
-#[async_trait]
-impl AgentRunner for Verifier {
-    fn name(&self) -> &str {
-        "verifier"
-    }
-
-    async fn start(&self, request: AgentRequest) -> Result<Box<dyn RunningAgent>, RunnerError> {
-        Ok(Box::new(Verified(i32::from(self.0.fails(&found(&request.directory))))))
-    }
-
-    async fn adopt(&self, _: AdoptRequest) -> Result<Adopted, RunnerError> {
-        Ok(Adopted::Gone)
-    }
-}
-
-#[async_trait]
-impl RunningAgent for Verified {
-    fn identity(&self) -> Option<AgentIdentity> {
-        None
-    }
-
-    async fn wait(&self) -> Result<AgentExit, RunnerError> {
-        Ok(AgentExit::new(ExitStatus::Code(self.0)))
-    }
-
-    async fn stop(&self, _: Duration) -> Result<(), RunnerError> {
-        Ok(())
-    }
-
-    async fn freeze(&self) -> Result<(), RunnerError> {
-        Ok(())
-    }
-
-    async fn thaw(&self) -> Result<(), RunnerError> {
-        Ok(())
-    }
+/// Answers as the [`World`](super::world) does, by what lies in a folder.
+fn verifier(case: &Arc<Case>) -> MockAgentRunner {
+    let (mut verifier, case) = (MockAgentRunner::new(), Arc::clone(case));
+    verifier.expect_start().returning(move |request| {
+        let code = i32::from(case.fails(&found(&request.directory)));
+        Ok(Box::new(MockRunningAgent::that_ended(code)))
+    });
+    verifier
 }
 
 /// A provider whose orchestrator is killed at some call.
@@ -246,7 +209,7 @@ async fn live(
         left: AtomicUsize::new(kill),
         killed: Arc::clone(&killed),
     };
-    let ports = ports(Arc::new(Verifier(Arc::clone(case))), Arc::new(provider));
+    let ports = ports(Arc::new(verifier(case)), Arc::new(provider));
     let run = RunId::new("r").unwrap();
     let (queue, worker) = MergeQueue::new(plan(case), ports, run.clone(), 0);
     let mut tasks = JoinSet::new();
