@@ -261,6 +261,10 @@ impl RunningAgent for Watched {
         self.inner.freeze().await
     }
 
+    async fn age(&self) -> Option<Duration> {
+        self.inner.age().await
+    }
+
     async fn thaw(&self) -> Result<(), RunnerError> {
         self.inner.thaw().await
     }

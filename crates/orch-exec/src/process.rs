@@ -5,6 +5,7 @@
 //! the next one. Where they are to outlive it, `crate::shim` puts a supervisor between.
 
 mod activity;
+mod age;
 pub(crate) mod budget;
 pub(crate) mod cgroup;
 pub(crate) mod child;

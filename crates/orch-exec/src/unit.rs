@@ -343,7 +343,10 @@ impl Unit {
                 if !orch_faults::planted("frozen-for-ever") {
                     let _ = agent.thaw().await;
                 }
-                let elapsed = self.ports.clock.now().since(since);
+                let elapsed = match agent.age().await {
+                    Some(age) => age,
+                    None => self.ports.clock.now().since(since),
+                };
                 Some(self.watch_work(agent.as_ref(), elapsed).await?)
             }
             Entry::Verification => {

@@ -54,7 +54,10 @@ struct Process {
     is_lost: bool,
     /// After how many starts of the machine it was started.
     boot: u32,
+    since: Timestamp,
     frozen: Option<Timestamp>,
+    /// For how long it was frozen before.
+    stood_still: Duration,
     /// Whether it hung, and somebody has asked it to end: it has failed as its script says, also where it
     /// dies of something else before it does so.
     has_hung: bool,
@@ -309,7 +312,9 @@ impl AgentRunner for Part {
                         ended: None,
                         is_lost: false,
                         boot: world.processes.boots,
+                        since: self.now(),
                         frozen: None,
+                        stood_still: Duration::ZERO,
                         has_hung: false,
                         directory: request.directory.clone(),
                     },
@@ -459,11 +464,22 @@ impl RunningAgent for Agent {
             let process = self.process(world);
             if let Some(since) = process.frozen.take() {
                 process.ends = process.ends.map(|ends| ends + now.since(since));
+                process.stood_still += now.since(since);
             }
             self.part.world.changed.notify_waiters();
         };
         self.part.act("thaw", thaw).await;
         Ok(())
+    }
+
+    async fn age(&self) -> Option<Duration> {
+        let age = |world: &mut Inner| {
+            let now = self.part.now();
+            let process = self.process(world);
+            let until = process.frozen.unwrap_or(now);
+            until.since(process.since).saturating_sub(process.stood_still)
+        };
+        Some(self.part.act("age", age).await)
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::watch, time::time
 
 use super::{
     activity::Activity,
+    age::Age,
     budget::Budget,
     cgroup::{Cgroup, Cgroups},
     environment::Environment,
@@ -38,6 +39,7 @@ pub(crate) struct ChildGroup {
     identity: Option<AgentIdentity>,
     exit: watch::Receiver<Ended>,
     activity: Arc<Activity>,
+    age: Age,
 }
 
 impl ChildGroup {
@@ -88,7 +90,7 @@ impl ChildGroup {
         let taker =
             Taker { output, redactor, activity: seen, budget, tell, oom_kills, failed: false };
         tokio::spawn(supervise(Arc::clone(&group), receiver, taker, sweep, ended));
-        Ok(Self { group, cgroup, identity, exit, activity })
+        Ok(Self { group, cgroup, identity, exit, activity, age: Age::new() })
     }
 
     pub(crate) const fn identity(&self) -> Option<&AgentIdentity> {
@@ -140,7 +142,16 @@ impl ChildGroup {
         self.group.signal(signal).map_err(|source| RunnerError::Io {
             doing: format!("signalling process group {}", self.group.pid()),
             source,
-        })
+        })?;
+        if matches!(signal, Signal::STOP | Signal::CONT) {
+            self.age.set_still(signal == Signal::STOP);
+        }
+        Ok(())
+    }
+
+    /// For how long it has worked, without the time for which it was stopped by [`ChildGroup::signal`].
+    pub(crate) fn age(&self) -> Duration {
+        self.age.now()
     }
 }
 

@@ -143,6 +143,10 @@ impl RunningAgent for Process {
         self.child.signal(Signal::STOP)
     }
 
+    async fn age(&self) -> Option<Duration> {
+        Some(self.child.age())
+    }
+
     async fn thaw(&self) -> Result<(), RunnerError> {
         self.child.signal(Signal::CONT)
     }

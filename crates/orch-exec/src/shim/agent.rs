@@ -108,7 +108,7 @@ impl SupervisedAgent {
                 agent.is_known = false;
                 Err(refusal.into())
             }
-            Some(Answer::Unknown) | None => {
+            Some(Answer::Unknown | Answer::Age(_)) | None => {
                 agent.is_known = false;
                 Ok(None)
             }
@@ -166,6 +166,13 @@ impl RunningAgent for SupervisedAgent {
 
     async fn thaw(&self) -> Result<(), RunnerError> {
         self.order(Order::Thaw).await
+    }
+
+    async fn age(&self) -> Option<Duration> {
+        match self.connection.ask(self.key.clone(), Order::Age).await {
+            Some(Answer::Age(age)) => Some(age),
+            _ => None,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an orchestrator and the supervisor of a run say to one another: lines of JSON.
 
+use std::time::Duration;
+
 use orch_model::{
     TaskId,
     event::AgentIdentity,
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::process::{environment::Environment, launch::Launch};
 
 /// The version of the protocol.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The name of an agent within its run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,6 +56,8 @@ pub(super) enum Order {
     Thaw,
     /// Forget how it ended; end it where it has not.
     Forget,
+    /// Say for how long it has worked.
+    Age,
     /// Answer.
     Ping,
 }
@@ -75,6 +79,8 @@ pub(super) enum Reply {
 pub(super) enum Answer {
     /// It is done; for an agent that was started or taken up, with its process.
     Done(Option<AgentIdentity>),
+    /// For how long it has worked, without the time for which it was frozen.
+    Age(Duration),
     /// There is no such agent.
     Unknown,
     Failed(Refusal),

@@ -273,6 +273,10 @@ impl Agents {
                 });
                 return;
             }
+            Order::Age => match self.table().get(&key) {
+                Some(agent) => Answer::Age(agent.child.age()),
+                None => Answer::Unknown,
+            },
             Order::Ping => Answer::Done(None),
             Order::Freeze => self.signal(&key, Signal::STOP),
             Order::Thaw => self.signal(&key, Signal::CONT),

@@ -86,7 +86,10 @@ pub async fn runner(
     let early = tokio::time::timeout(Duration::from_millis(20), agent.wait()).await;
     assert!(early.is_err(), "it runs, and a dropped wait changes nothing");
     agent.freeze().await.expect("it can be frozen");
+    let age = agent.age().await;
+    assert_eq!(agent.age().await, age, "its time stands still");
     agent.thaw().await.expect("it can be thawed");
+    assert!(agent.age().await >= age, "its time goes on");
     agent.stop(Duration::from_secs(60)).await.expect("it can be ended");
     let exit = agent.wait().await.expect("its end can be observed");
     assert_eq!(exit.status, ExitStatus::Signal(15), "it was asked politely");

@@ -184,6 +184,13 @@ pub trait RunningAgent: Debug + Send + Sync {
     /// # Errors
     /// Where that is not possible.
     async fn thaw(&self) -> Result<(), RunnerError>;
+
+    /// For how long it has worked, without the time for which it was frozen. `None` where that is not known to whoever
+    /// looks after it: then an orchestrator that takes it up goes by its journal, in which the time for which it stood still
+    /// while nobody was there is missing.
+    async fn age(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What is seen of an agent while it runs.
