@@ -315,7 +315,7 @@ impl Call<'_> {
     }
 
     async fn output(&mut self) -> io::Result<Output> {
-        let ended = self.start().await?.wait_with_output();
+        let ended = self.start()?.wait_with_output();
         match self.limit {
             None => ended.await,
             // A dropped child that has a limit is killed.
@@ -332,7 +332,7 @@ impl Call<'_> {
         mut self,
         sink: &mut (dyn FnMut(&[u8]) -> io::Result<()> + Send),
     ) -> Result<Answer, WorktreeError> {
-        let mut child = self.start().await.map_err(|source| self.failure(source))?;
+        let mut child = self.start().map_err(|source| self.failure(source))?;
         let mut errors = child.stderr.take();
         let complaints = async {
             let mut text = Vec::new();
@@ -362,7 +362,7 @@ impl Call<'_> {
         Ok(self.ended(Output { status, stdout: Vec::new(), stderr }))
     }
 
-    async fn start(&mut self) -> io::Result<Child> {
+    fn start(&mut self) -> io::Result<Child> {
         let stdin = match (self.held.take(), &self.input) {
             (Some(lock), _) => Stdio::from(lock),
             (None, Some(_)) => Stdio::piped(),
@@ -371,9 +371,10 @@ impl Call<'_> {
         let mut command = self.command()?;
         command.stdin(stdin);
         let mut child = command.spawn()?;
-        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), &self.input) {
-            // A git that ended early says why in its exit status.
-            let _ = stdin.write_all(input).await;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), self.input.take()) {
+            // Beside what reads its output: git answers while it reads, and waits for who takes no answer. By itself, so that
+            // it is whole also where nobody waits for the end. A git that ended early says why in its exit status.
+            tokio::spawn(async move { stdin.write_all(&input).await });
         }
         Ok(child)
     }

@@ -1,6 +1,9 @@
 use std::fs;
 
-use orch_model::ports::{Release, WorktreeProvider};
+use orch_model::{
+    CommitId,
+    ports::{Release, WorktreeProvider},
+};
 
 use crate::support::{Fixture, commit, git, message, remove_folder, request, work, write};
 
@@ -125,4 +128,14 @@ async fn trash_of_an_earlier_process_is_deleted() {
     let provider = fixture.begun().await;
     crate::support::finish(&provider).await;
     assert!(fixture.is_tidy());
+}
+
+/// Git answers while it reads, and both pipes together hold less than this is.
+#[tokio::test]
+async fn any_number_of_commits_can_be_asked_for() {
+    let fixture = Fixture::new();
+    let provider = fixture.begun().await;
+    let commits: Vec<_> = (1..=10_000).map(|n| CommitId::new(format!("{n:040x}"))).collect();
+    let found = provider.inspect(&commits).await.unwrap();
+    assert_eq!(found.unreadable.len(), commits.len());
 }
