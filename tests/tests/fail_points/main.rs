@@ -151,6 +151,24 @@ fn planted_bugs_are_noticed() {
     assert_eq!(live(World::new(plain)), Ok(()));
 }
 
+/// Lives through all of them, a few at a time, and names those that failed.
+#[track_caller]
+fn live_all<T: Sync>(faults: &[T], live: impl Fn(&T) -> Result<(), String> + Sync) {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut failed = Vec::new();
+        while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
+            failed.extend(live(fault).err().inspect(|why| eprintln!("{why}")));
+        }
+        failed
+    };
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("panics are caught")).collect()
+    });
+    assert!(failed.is_empty(), "{} of {} failed: {failed:#?}", failed.len(), faults.len());
+}
+
 #[test]
 #[ignore = "takes about an hour"]
 fn what_fails_at_any_point_is_mended() {
@@ -171,22 +189,9 @@ fn what_fails_at_any_point_is_mended() {
     for (fault, _) in &faults {
         campaign.caused(&format!("{:?} at a point", fault.deed), 1_u32);
     }
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut failed = Vec::new();
-        while let Some((fault, reach)) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(why) = live(fault, *reach) {
-                eprintln!("{fault}:\n{why}");
-                failed.push(fault.to_string());
-            }
-        }
-        failed
-    };
-    let failed: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("panics are caught")).collect()
+    live_all(&faults, |(fault, reach)| {
+        live(fault, *reach).map_err(|why| format!("{fault}:\n{why}"))
     });
-    assert!(failed.is_empty(), "{} of {} failed: {failed:#?}", failed.len(), faults.len());
     if only.is_none() && named.is_none() {
         campaign.finish();
     }

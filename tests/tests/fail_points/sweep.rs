@@ -7,12 +7,10 @@
 //!
 //! `ORCH_SWEEP_STEP=N` takes every N-th operation only.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use orch_tests::{Campaign, random, setting};
 
 use crate::{
-    caught,
+    caught, live_all,
     scenario::{SMALL, Scenario},
     world::{By, World},
 };
@@ -102,18 +100,6 @@ fn sweep() {
         campaign.caused(&format!("{action} {side} it, {how_often}"), 1_u32);
         campaign.did(&format!("faults in {}", scenario.name), 1_u32);
     }
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut failed = Vec::new();
-        while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
-            failed.extend(fault.live().err().inspect(|why| eprintln!("{why}")));
-        }
-        failed
-    };
-    let failed: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("panics are caught")).collect()
-    });
-    assert!(failed.is_empty(), "{} of {} failed: {failed:#?}", failed.len(), faults.len());
+    live_all(&faults, Fault::live);
     campaign.finish();
 }

@@ -1,5 +1,8 @@
 //! `WorktreeProvider`: gives tasks a place to work and merges what they did.
 
+mod error;
+mod gc;
+
 use std::{
     collections::BTreeSet,
     fmt::{self, Debug},
@@ -7,9 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
-use super::BoxError;
 use crate::{
     conflict::Hunk,
     event::{Delivery, Place, RunBase},
@@ -19,6 +20,9 @@ use crate::{
     state::Attempt,
     trailers,
 };
+
+pub use error::WorktreeError;
+pub use gc::{GcItem, GcItemKind, GcRequest};
 
 /// Gives tasks isolated places to work and brings their results together.
 ///
@@ -549,132 +553,6 @@ pub struct MergeSide {
     pub branch: String,
     /// Its tip.
     pub commit: CommitId,
-}
-
-/// What garbage to look for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct GcRequest {
-    /// Runs that are not to be touched: those that go on or can be resumed.
-    pub live: Vec<RunId>,
-    /// List only.
-    pub dry_run: bool,
-    /// Work that is nowhere else is moved to `refs/orch/preserved/`, so that its worktree and its branch
-    /// can go; otherwise they are kept.
-    pub preserve: bool,
-}
-
-/// A piece of garbage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GcItem {
-    /// What it is.
-    pub kind: GcItemKind,
-    /// Its path or reference.
-    pub name: String,
-    /// Why it is kept; `None` where it was (or would be) removed.
-    pub kept: Option<String>,
-    /// Whether what is only there was (or would be) moved to `refs/orch/preserved/`.
-    #[serde(default)]
-    pub preserved: bool,
-    /// How much space it takes, in bytes, where that was looked at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<u64>,
-}
-
-/// What a piece of garbage is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum GcItemKind {
-    /// A worktree.
-    Worktree,
-    /// A branch.
-    Branch,
-    /// An empty folder.
-    Folder,
-    /// A worktree that is kept for later tasks, and one too many.
-    Idle,
-}
-
-/// Why a worktree or a merge failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WorktreeError {
-    /// Git is not installed.
-    #[error("can't run git: {source}; install git 2.38 or newer")]
-    NoGit {
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Git is too old.
-    #[error("git {found} is too old: orch needs 2.38 or newer for `git merge-tree --write-tree`")]
-    GitTooOld {
-        /// The version found.
-        found: String,
-    },
-    /// The folder belongs to no repository.
-    #[error("{path} is not in a git repository; run `git init` there, or name one with --repo")]
-    NotARepository {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The target branch can't be used.
-    #[error("{message}")]
-    Target {
-        /// What is wrong, and the cure.
-        message: String,
-    },
-    /// A git command failed.
-    #[error("`git {command}` ended with {status}: {stderr}")]
-    Git {
-        /// The subcommand and its arguments.
-        command: String,
-        /// The exit status, for people.
-        status: String,
-        /// What it printed, shortened.
-        stderr: String,
-    },
-    /// What was asked for would touch what is not its to touch, or there is nothing to do it to. Nothing
-    /// was changed.
-    #[error("{message}")]
-    Refused {
-        /// Why, and the cure.
-        message: String,
-    },
-    /// Going on would lose work.
-    #[error("{path} is kept: {reason}")]
-    WouldLoseWork {
-        /// The worktree.
-        path: PathBuf,
-        /// What would be lost.
-        reason: String,
-    },
-    /// Something was changed that makes git run programs, or leads it elsewhere.
-    #[error("{}", crate::outcome::tampered(changes))]
-    Tampered {
-        /// What, each as a sentence.
-        changes: Vec<String>,
-    },
-    /// A system call failed.
-    #[error("{doing}: {source}")]
-    Io {
-        /// What was being done.
-        doing: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// An error of a foreign implementation.
-    #[error(transparent)]
-    Other {
-        /// The error.
-        source: BoxError,
-    },
-}
-
-impl WorktreeError {
-    /// What an implementation answers that can't do this.
-    fn unsupported(what: &str) -> Self {
-        Self::Other { source: format!("this implementation can't {what}").into() }
-    }
 }
 
 /// Whether an environment variable leads git to another repository or gives it other settings there:
