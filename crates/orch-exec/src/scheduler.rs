@@ -691,7 +691,9 @@ impl Scheduler {
     fn skip_rest(&mut self, by: TaskIndex, now: Timestamp) {
         let by = self.plan.task(by).id.clone();
         for task in self.waiting() {
-            if !self.state.task(task).state.is_terminal() {
+            // Where its merge was interrupted, whoever resumes the run repeats that.
+            let state = &self.state.task(task).state;
+            if !state.is_terminal() && !state.is_active() {
                 let because = SkipReason::RunStopped { task: by.clone() };
                 self.change(task, TaskChange::Skipped { because }, now);
             }

@@ -560,7 +560,8 @@ impl Scheduler {
     }
 
     fn skip_if_cut_off(&mut self, task: TaskIndex, now: Timestamp) {
-        if self.state.task(task).state.is_terminal() {
+        let state = &self.state.task(task).state;
+        if state.is_terminal() || state.is_active() {
             return;
         }
         if let Some(scope) = self.stop_over(task).map(|stop| stop.scope.clone()) {

@@ -60,6 +60,19 @@ fn a_timeout_stays_one_when_the_run_is_interrupted() {
 }
 
 #[test]
+fn a_merge_that_is_interrupted_is_not_skipped_where_a_failure_stops_the_run() {
+    let mut settings = slots(3);
+    settings.on_failure = OnFailure::Stop;
+    let (mut run, _) = Drive::begin("a\nb\nc", settings);
+    run.verify("a");
+    run.fail("b");
+    run.tell(Input::Interrupt);
+    run.end("a", stopped(StopReason::Interrupted));
+    assert_eq!(run.end("c", stopped(StopReason::Interrupted)), "wake@0 end");
+    assert_eq!((run.state("a"), run.state("c")), ("merging", "skipped"));
+}
+
+#[test]
 fn a_merge_that_is_done_or_failed_tells_how_it_ended() {
     let (mut run, _) = Drive::begin("a r3\nb r3", slots(2));
     run.verify("a");
