@@ -134,7 +134,11 @@ fn evaluate(point: &str) -> Result<(), Fault> {
 }
 
 fn fault(point: &str, action: &str) -> Fault {
-    let (errno, half) = match action {
+    let once = action.strip_prefix("once ");
+    if once.is_some() {
+        end_faults();
+    }
+    let (errno, half) = match once.unwrap_or(action) {
         "kill" => die(),
         "EIO" => (Errno::IO, None),
         "ENOSPC" => (Errno::NOSPC, None),
@@ -145,12 +149,17 @@ fn fault(point: &str, action: &str) -> Fault {
     Fault { errno, half }
 }
 
-/// The end, as `kill -9` makes it: nothing is flushed and no destructor runs.
-fn die() -> ! {
+/// Nothing more happens in any process of the test.
+fn end_faults() {
     if let Some(file) = &RULES.only_while {
         // Where it is gone already, another process of the same test was quicker.
         let _ = fs::remove_file(file);
     }
+}
+
+/// The end, as `kill -9` makes it: nothing is flushed and no destructor runs.
+fn die() -> ! {
+    end_faults();
     let killed = kill_process(getpid(), Signal::KILL);
     unreachable!("a process can kill itself: {killed:?}")
 }

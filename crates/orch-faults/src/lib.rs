@@ -27,7 +27,8 @@
 //! `FAILPOINTS='any.before=16*off->return(kill)'` kills the process at its 17th operation. Where
 //! `ORCH_FAULTS_LOG` names a file, each point that is passed is added to it, a line with the process id, the
 //! thread and the name; where `ORCH_FAULTS_WHILE` does, nothing happens once that file is gone, and a kill
-//! removes it: only one process of a test is killed.
+//! removes it: only one process of a test is killed. `return(once EIO)` removes it too, where a process is started again for
+//! each that failed.
 //!
 //! A **planted bug** is a known mistake in the place where it would be made; it is there while
 //! `ORCH_PLANTED_BUG` names it, see [`planted`].

@@ -120,7 +120,12 @@ impl World {
             let conflicting = sides.flat_map(|side| (1..=6).map(move |n| (side.to_owned(), n)));
             self.disturbed = Some(failing.into_iter().chain(conflicting).collect());
         }
-        self.live_through(faults, 1, false);
+        // Each attempt starts a supervisor of its own, in which a fault would happen once again.
+        let faults = match by {
+            By::Supervisor => faults.replace("1*return(E", "1*return(once E"),
+            _ => faults.to_owned(),
+        };
+        self.live_through(&faults, 1, false);
     }
 
     /// Lives through a run with faults in the first `lives`, until it has ended. Where nothing works for long it
