@@ -271,6 +271,7 @@ fn a_run_whose_git_was_killed_goes_on() {
     for name in ["packed-refs.lock", &format!("refs/heads/orch/{run}/target.lock")] {
         fs::write(repo.path().join(".git").join(name), "").expect("a lock can be made");
     }
+    assert_eq!(repo.doctor(), Vec::<Value>::new(), "whoever resumes the run removes them");
     repo.orch(["resume"]).run().assert_code(0);
     assert_eq!(repo.show("main", "a.txt"), "1\n");
     assert_eq!(repo.doctor(), Vec::<Value>::new());

@@ -132,8 +132,10 @@ fn check_work(works: &[Work<'_>], found: &Inspection, findings: &mut Vec<Finding
 
 fn check_locks(runs: &Runs, found: &Inspection, findings: &mut Vec<Finding>) {
     // An agent that is ended may leave its git's lock, which its run removes when it is in the way.
-    let is_cared_for = |lock: &&GitLock| {
-        lock.run.as_ref().and_then(|run| runs.get(run)).is_some_and(Known::may_go_on)
+    let is_cared_for = |lock: &&GitLock| match &lock.run {
+        Some(run) => runs.get(run).is_some_and(Known::may_go_on),
+        // All references are behind it: whichever run goes on meets it.
+        None => lock.is_of_engine && runs.values().any(Known::may_go_on),
     };
     for lock in found.locks.iter().filter(|lock| lock.is_abandoned && !is_cared_for(lock)) {
         let what = "git was killed and left its lock behind: no git is at work here";
