@@ -51,7 +51,8 @@ pub(crate) async fn end(request: &AdoptRequest) -> Result<Adopted, RunnerError> 
             return Ok(Adopted::Unknown { known });
         }
         for handle in killed {
-            gone(handle).await.map_err(|source| RunnerError::Io {
+            // One that hangs in the kernel is met again in the next round.
+            gone(handle, VANISH).await.map_err(|source| RunnerError::Io {
                 doing: "waiting for the end of a process".into(),
                 source,
             })?;
@@ -112,15 +113,23 @@ fn stop(pid: u32, request: &AdoptRequest) -> io::Result<Option<OwnedFd>> {
     )
 }
 
-async fn gone(handle: OwnedFd) -> io::Result<()> {
+/// Whether a process ends in time, or has ended.
+pub(crate) async fn ends_within(pid: u32, limit: Duration) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        Err(error) => error == Errno::SRCH,
+        Ok(handle) => gone(handle, limit).await.unwrap_or(false),
+    }
+}
+
+async fn gone(handle: OwnedFd, limit: Duration) -> io::Result<bool> {
     #[expect(
         deprecated,
         reason = "its flaw concerns types other than `OwnedFd`, and its successor is unsafe"
     )]
     let handle = AsyncFd::new(handle)?;
-    // One that hangs in the kernel is met again in the next round.
-    match timeout(VANISH, handle.readable()).await {
-        Ok(readable) => readable.map(|_| ()),
-        Err(_) => Ok(()),
+    match timeout(limit, handle.readable()).await {
+        Ok(readable) => readable.map(|_| true),
+        Err(_) => Ok(false),
     }
 }

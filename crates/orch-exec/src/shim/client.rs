@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     logs,
-    process::{Patterns, environment::Environment, identity, launch::Launch},
+    process::{Patterns, cgroup, environment::Environment, identity, launch::Launch, leftovers},
     socket,
 };
 
@@ -41,6 +41,9 @@ const BEGIN: Duration = Duration::from_secs(30);
 
 /// How long one that runs may take to answer: it has nothing else to do.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long the end of a run waits for that of its supervisor, which mostly takes some milliseconds.
+const END: Duration = Duration::from_millis(500);
 
 /// How long an agent may do nothing before that is told. The longest healthy silence that was
 /// measured elsewhere is 390 s.
@@ -281,8 +284,15 @@ impl AgentRunner for SupervisedRunner {
     }
 
     async fn finish(&self, run: &RunId) {
-        self.connections.lock().await.remove(run);
+        let connection = self.connections.lock().await.remove(run);
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+        let Some(supervisor) = connection.map(|connection| connection.supervisor()) else { return };
+        // One that is killed in this moment leaves a control group, and nobody takes the run up to see to that.
+        if leftovers::ends_within(supervisor, END).await
+            && let Err(error) = cgroup::sweep(&self.run_dir(run)).await
+        {
+            tracing::warn!(%error, "a control group of the run is left");
+        }
     }
 }
 
