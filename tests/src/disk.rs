@@ -250,6 +250,13 @@ fn another_boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/uuid").expect("the kernel makes ids")
 }
 
+/// Unmounts what is mounted in a folder, which could not be removed else.
+pub(crate) fn detach_all(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+    places.filter(|place| place.starts_with(folder)).for_each(detach);
+}
+
 /// What still uses it keeps it until its end.
 fn detach(path: &Path) {
     let _ = Command::new("umount").arg("--lazy").arg(path).stderr(Stdio::null()).status();

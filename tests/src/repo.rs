@@ -11,7 +11,9 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Checkout, Orch, Outcome, Plan, RunningOrch, Signal, supervisors::Supervisors};
+use crate::{
+    Checkout, Orch, Outcome, Plan, RunningOrch, Signal, disk::detach_all, supervisors::Supervisors,
+};
 
 /// A git repository in a temporary folder that goes away with it.
 ///
@@ -400,6 +402,8 @@ impl Drop for TestRepo {
         if std::thread::panicking() && std::env::var_os("ORCH_TEST_KEEP").is_some() {
             self.folder.disable_cleanup(true);
             eprintln!("kept: {}", self.top.display());
+        } else {
+            detach_all(&self.top);
         }
     }
 }

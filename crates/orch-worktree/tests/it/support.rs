@@ -103,9 +103,9 @@ pub(crate) fn remove_folder(path: &Path) {
 impl Drop for Fixture {
     fn drop(&mut self) {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let root = self.root();
+        let folder = self.repo.parent().unwrap();
         let ours = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        for place in ours.filter(|place| Path::new(place).starts_with(&root)) {
+        for place in ours.filter(|place| Path::new(place).starts_with(folder)) {
             let _ = Command::new("umount").args(["--lazy", place]).status();
         }
     }
