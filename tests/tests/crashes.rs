@@ -8,11 +8,12 @@
 //! ```
 //!
 //! `ORCH_CRASH_SEED=N` repeats the moments of an earlier call, whose seed it prints first.
+//! `ORCH_CRASH_JOBS=N` has so many runs at a time, which wait for most of theirs.
 //! `ORCH_CRASH_FAULTS=N` is how many faults there are in a run beside the kills of its orchestrator.
 //! `ORCH_CRASH_ADOPT=0` and `=1` are one half of the cycles only: runs are taken up when
 //! nothing of the killed orchestrator is alive any more, or while its agents are.
 
-use std::{env, time::Duration};
+use std::{env, sync::Mutex, thread, time::Duration};
 
 use orch_tests::{Campaign, Chaos, Outcome, Plan, TestRepo, Witness, random, setting};
 
@@ -34,18 +35,45 @@ fn a_run_that_is_killed_again_and_again_loses_nothing() {
     let adopt: Option<u32> =
         env::var("ORCH_CRASH_ADOPT").ok().map(|_| setting("ORCH_CRASH_ADOPT", 1));
     let mut random = random("ORCH_CRASH_SEED");
-    let (mut kills, mut runs) = (0, 0);
-    let mut campaign = Campaign::begin("kills", COMMAND);
-    while kills < cycles && campaign.has_time() {
-        let mut world = World::new(runs, faults);
-        world.adopts = adopt.map_or(runs.is_multiple_of(2), |adopt| adopt != 0);
-        kills += world.run_to_the_end(&mut random, KILLS_PER_RUN.min(cycles - kills));
-        runs += 1;
-        eprintln!("run {runs}: {:?}", world.chaos.faults);
-        world.chaos.faults.tell(&mut campaign);
-    }
+    let tally = Mutex::new(Tally { campaign: Campaign::begin("kills", COMMAND), cycles, runs: 0 });
+    thread::scope(|scope| {
+        for _ in 0..setting("ORCH_CRASH_JOBS", 1) {
+            let (tally, mut random) = (&tally, random.fork());
+            scope.spawn(move || {
+                while let Some((run, most)) = tally.lock().expect("no violation").next() {
+                    let mut world = World::new(run, faults);
+                    world.adopts = adopt.map_or(run.is_multiple_of(2), |adopt| adopt != 0);
+                    let kills = world.run_to_the_end(&mut random, most);
+                    eprintln!("run {run}: {:?}", world.chaos.faults);
+                    let mut tally = tally.lock().expect("no violation");
+                    tally.cycles += most - kills;
+                    world.chaos.faults.tell(&mut tally.campaign);
+                }
+            });
+        }
+    });
+    let Tally { mut campaign, runs, .. } = tally.into_inner().expect("no violation");
     campaign.did("runs", runs);
     campaign.finish();
+}
+
+struct Tally {
+    campaign: Campaign,
+    /// How many kills are left to do.
+    cycles: u32,
+    runs: u32,
+}
+
+impl Tally {
+    /// The number of the next run, and how often it is killed at most.
+    fn next(&mut self) -> Option<(u32, u32)> {
+        let kills = KILLS_PER_RUN.min(self.cycles);
+        (kills > 0 && self.campaign.has_time()).then(|| {
+            self.cycles -= kills;
+            self.runs += 1;
+            (self.runs - 1, kills)
+        })
+    }
 }
 
 /// A run whose orchestrator is killed.
