@@ -40,7 +40,8 @@ fn a_run_that_is_killed_again_and_again_loses_nothing() {
         for _ in 0..setting("ORCH_CRASH_JOBS", 1) {
             let (tally, mut random) = (&tally, random.fork());
             scope.spawn(move || {
-                while let Some((run, most)) = tally.lock().expect("no violation").next() {
+                let next = || tally.lock().expect("no violation").next();
+                while let Some((run, most)) = next() {
                     let mut world = World::new(run, faults);
                     world.adopts = adopt.map_or(run.is_multiple_of(2), |adopt| adopt != 0);
                     let kills = world.run_to_the_end(&mut random, most);
