@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     }
     let mut programs = Programs::default();
     let mut is_well = true;
-    let (mut tried, commit) = (Vec::new(), commit());
+    let commit = commit();
+    let record = env::var_os(Campaign::RECORDS).map(|to| Path::new(&to).join("planted.json"));
     println!("| bug | mistake | caught by | in |\n|---|---|---|---|");
     // Without a bug nothing may be caught, or catching one means nothing.
     let layers: BTreeSet<Layer> = bugs.iter().flat_map(|bug| bug.layers).copied().collect();
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         }
     }
     for bug in &bugs {
+        let mut tried = Vec::new();
         for layer in bug.layers {
             let verdict = programs.try_out(*layer, bug.name);
             let by = if verdict.is_caught { layer.to_string() } else { format!("**not** {layer}") };
@@ -49,9 +51,9 @@ fn main() -> ExitCode {
             is_well &= verdict.is_caught;
             tried.push(Tried::new(bug, *layer, verdict, &commit));
         }
-    }
-    if let Some(folder) = env::var_os(Campaign::RECORDS) {
-        Tried::write(&Path::new(&folder).join("planted.json"), &tried);
+        if let Some(record) = &record {
+            Tried::write(record, &tried);
+        }
     }
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
