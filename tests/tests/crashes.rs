@@ -18,6 +18,8 @@ use std::{env, sync::Mutex, thread, time::Duration};
 use orch_tests::{Campaign, Chaos, Outcome, Plan, TestRepo, Witness, random, setting};
 
 const TASKS: usize = 40;
+/// How many are at work at a time.
+const AGENTS: u32 = 20;
 const COMMAND: &str =
     "ORCH_CRASH_CYCLES=5000 cargo test --release -p orch-tests --test crashes -- --nocapture";
 /// How often one run is killed at most.
@@ -98,7 +100,7 @@ impl World {
         }
         repo.make_dirty();
         let record = repo.signal("record");
-        let mut plan = Plan::new().set("max_concurrency", 8).set("target", "main");
+        let mut plan = Plan::new().set("max_concurrency", AGENTS).set("target", "main");
         // An agent that is killed is charged for that.
         plan = plan.default_value("retries", 20);
         for number in 0..TASKS {
