@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, DirEntry},
     os::fd::OwnedFd,
     thread,
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{Campaign, RunningOrch, TestRepo, Witness, until};
+use crate::{Campaign, RunningOrch, TestRepo, Witness, process_is_alive, until};
 
 /// The longest time between two faults.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -18,6 +18,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 const STOPPED: Duration = Duration::from_millis(250);
 /// How exactly the end of an orchestrator is seen.
 const TICK: Duration = Duration::from_millis(2);
+
+/// What the arguments of a supervisor begin with.
+const SUPERVISOR: &[u8] = b"orch-supervisor\0";
 
 /// How often which fault was caused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -182,18 +185,23 @@ impl Chaos {
         if repo.supervisor() != Some(pid) {
             return false;
         }
+        // It begins nothing any more: a fork that meets a signal is not made.
+        if pidfd_send_signal(&handle, Signal::STOP).is_err() {
+            return false;
+        }
         // Those that end before the kill need not be repeated, but may be: nobody may have been told.
-        let before = agents(repo);
+        let (before, children) = (agents(repo), children(pid));
         if pidfd_send_signal(handle, Signal::KILL).is_err() {
             return false;
         }
-        until("the end of a killed supervisor", || (repo.supervisor() != Some(pid)).then_some(()));
+        until("the end of a killed supervisor", || (!process_is_alive(pid)).then_some(()));
         self.faults.supervisors += 1;
         self.supervisors_left -= 1;
-        let after = agents(repo);
-        // One that was just becoming an agent had no environment for a moment.
-        thread::sleep(TICK);
-        let alive = before.into_iter().chain(after).chain(agents(repo)).map(|agent| agent.attempt);
+        // What was just becoming an agent is told by nothing until it has its own arguments. From then on it is
+        // seen here, or has gone and written down before that it had begun.
+        let is_told = |pid: &u32| !process_is_alive(*pid) || !is_unnamed(&command(*pid));
+        until("the agents of a killed supervisor", || children.iter().all(is_told).then_some(()));
+        let alive = before.into_iter().chain(agents(repo)).map(|agent| agent.attempt);
         // Those that were being verified have ended, and ended is not done.
         self.disturbed.extend(alive.chain(witness.undone()));
         true
@@ -227,11 +235,23 @@ fn command(pid: u32) -> Vec<u8> {
     fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
+/// Whether it is what a supervisor has just forked: a copy of it, or one without arguments in the middle of `execve`.
+fn is_unnamed(command: &[u8]) -> bool {
+    command.is_empty() || command.starts_with(SUPERVISOR)
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of = |thread: DirEntry| fs::read_to_string(thread.path().join("children")).ok();
+    let children: String = threads.filter_map(of).collect();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
 impl TestRepo {
     /// The process that looks after the agents of a run, where one does.
     #[must_use]
     pub fn supervisor(&self) -> Option<u32> {
-        self.processes().into_iter().find(|pid| command(*pid).starts_with(b"orch-supervisor\0"))
+        self.processes().into_iter().find(|pid| command(*pid).starts_with(SUPERVISOR))
     }
 }
 
