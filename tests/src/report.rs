@@ -19,8 +19,18 @@ struct Record {
     faults: BTreeMap<String, u64>,
 }
 
-/// The record of planted bugs, which is no campaign's.
+/// What a campaign found: it ended with that and left no record, so that people wrote this down.
+#[derive(Debug, Deserialize)]
+struct Finding {
+    layer: String,
+    finding: String,
+    /// The commit that mended it.
+    mended: String,
+}
+
+/// The records that are no campaign's.
 const PLANTED: &str = "planted.json";
+const FINDINGS: &str = "findings.json";
 
 /// The files that hold what follows from records, relative to the repository: in each, what stands between two
 /// comments is replaced.
@@ -34,11 +44,13 @@ pub const PAGES: [&str; 2] = ["docs/reliability.md", "README.md"];
 pub fn page(root: &Path, page: &str) -> String {
     let folder = root.join("docs/reliability");
     let records = records(&folder);
-    let tried: Vec<Tried> = parsed(&folder.join(PLANTED));
     let mut text = read(&root.join(page));
-    for (part, content) in
-        [("campaigns", campaigns(&records)), ("bugs", bugs(&tried)), ("last", last(&records))]
-    {
+    for (part, content) in [
+        ("campaigns", campaigns(&records)),
+        ("findings", findings(&parsed::<Vec<_>>(&folder.join(FINDINGS)))),
+        ("bugs", bugs(&parsed::<Vec<_>>(&folder.join(PLANTED)))),
+        ("last", last(&records)),
+    ] {
         let (begin, end) = (format!("<!-- {part} -->\n"), format!("<!-- /{part} -->"));
         let Some((before, rest)) = text.split_once(&begin) else { continue };
         let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{page}: no {end}"));
@@ -58,7 +70,7 @@ fn parsed<T: DeserializeOwned>(path: &Path) -> T {
 fn records(folder: &Path) -> Vec<Record> {
     let entries = fs::read_dir(folder).expect("the folder of the records");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    paths.retain(|path| !path.ends_with(PLANTED));
+    paths.retain(|path| !path.ends_with(PLANTED) && !path.ends_with(FINDINGS));
     paths.sort();
     paths.iter().map(|path| parsed(path)).collect()
 }
@@ -76,6 +88,15 @@ fn campaigns(records: &[Record]) -> String {
     text.push_str("\nEach is repeated by one command:\n\n");
     for record in records {
         let _ = writeln!(text, "- {}: `{}`", record.campaign, record.command);
+    }
+    text.push('\n');
+    text
+}
+
+fn findings(findings: &[Finding]) -> String {
+    let mut text = String::from("\n| found by | what was wrong | mended in |\n|---|---|---|\n");
+    for Finding { layer, finding, mended } in findings {
+        let _ = writeln!(text, "| {layer} | {finding} | `{mended}` |");
     }
     text.push('\n');
     text
