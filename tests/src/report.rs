@@ -17,6 +17,9 @@ struct Record {
     done: BTreeMap<String, u64>,
     #[serde(default)]
     faults: BTreeMap<String, u64>,
+    /// How often it found something, where it goes on then.
+    #[serde(default)]
+    findings: u64,
 }
 
 /// What a campaign found: it ended with that and left no record, so that people wrote this down.
@@ -142,7 +145,11 @@ fn last(records: &[Record]) -> String {
         figures.push(format!("{} executions of fuzz targets", grouped(sum(&record.done))));
     }
     let date = records.iter().map(|record| &*record.date).max().unwrap_or_default();
-    format!("\nThe last long runs, {date}: {}: no violation.\n\n", figures.join(", "))
+    let found = match records.iter().map(|record| record.findings).sum::<u64>() {
+        0 => "no violation".to_owned(),
+        found => format!("{found} violations, mended since"),
+    };
+    format!("\nThe last long runs, {date}: {}: {found}.\n\n", figures.join(", "))
 }
 
 fn counts(counts: &BTreeMap<String, u64>) -> Vec<String> {

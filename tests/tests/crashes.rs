@@ -36,45 +36,49 @@ fn a_run_that_is_killed_again_and_again_loses_nothing() {
     let faults = setting("ORCH_CRASH_FAULTS", FAULTS_PER_RUN);
     let adopt: Option<u32> =
         env::var("ORCH_CRASH_ADOPT").ok().map(|_| setting("ORCH_CRASH_ADOPT", 1));
-    let mut random = random("ORCH_CRASH_SEED");
-    let tally = Mutex::new(Tally { campaign: Campaign::begin("kills", COMMAND), cycles, runs: 0 });
+    let (random, campaign) = (random("ORCH_CRASH_SEED"), Campaign::begin("kills", COMMAND));
+    let tally = Mutex::new(Tally { campaign, random, cycles, runs: 0 });
+    let counted = || tally.lock().expect("who counts does not panic");
     thread::scope(|scope| {
         for _ in 0..setting("ORCH_CRASH_JOBS", 1) {
-            let (tally, mut random) = (&tally, random.fork());
-            scope.spawn(move || {
-                let next = || tally.lock().expect("no violation").next();
-                while let Some((run, most)) = next() {
+            scope.spawn(|| {
+                // The lock is not held while a run goes on.
+                let next = || counted().next();
+                while let Some((run, most, mut random)) = next() {
                     let mut world = World::new(run, faults);
                     world.adopts = adopt.map_or(run.is_multiple_of(2), |adopt| adopt != 0);
                     let kills = world.run_to_the_end(&mut random, most);
                     eprintln!("run {run}: {:?}", world.chaos.faults);
-                    let mut tally = tally.lock().expect("no violation");
+                    let mut tally = counted();
                     tally.cycles += most - kills;
                     world.chaos.faults.tell(&mut tally.campaign);
                 }
             });
         }
     });
-    let Tally { mut campaign, runs, .. } = tally.into_inner().expect("no violation");
+    let Tally { mut campaign, runs, .. } = tally.into_inner().expect("who counts does not panic");
     campaign.did("runs", runs);
     campaign.finish();
 }
 
+/// What is left to do, and what was done.
 struct Tally {
     campaign: Campaign,
+    /// Each run has its own from this one, so that its moments don't depend on which others go on beside it.
+    random: fastrand::Rng,
     /// How many kills are left to do.
     cycles: u32,
     runs: u32,
 }
 
 impl Tally {
-    /// The number of the next run, and how often it is killed at most.
-    fn next(&mut self) -> Option<(u32, u32)> {
+    /// The number of the next run, how often it is killed at most, and what its moments come from.
+    fn next(&mut self) -> Option<(u32, u32, fastrand::Rng)> {
         let kills = KILLS_PER_RUN.min(self.cycles);
         (kills > 0 && self.campaign.has_time()).then(|| {
             self.cycles -= kills;
             self.runs += 1;
-            (self.runs - 1, kills)
+            (self.runs - 1, kills, self.random.fork())
         })
     }
 }
